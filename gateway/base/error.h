@@ -1,0 +1,44 @@
+/* Findings about a configuration: errors and warnings with file, line and column. A load collects them all, then prints
+ * them sorted by position. Owned by whoever loads; one thread. Messages follow design section 2:
+ *     edge.yaml:12:9: unknown key "adress" (did you mean "address"?)
+ *     edge.yaml:14:3: warning: route "old" is never reached: "all" at edge.yaml:9:5 takes every request before it */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+struct gw_node;
+enum gw_severity { GW_ERROR, GW_WARNING };
+
+struct gw_finding {
+    enum gw_severity severity;
+    const char *file;      /* owned by the findings */
+    unsigned line, column; /* from 1; 0 when the file as a whole is meant */
+    const char *text;      /* owned */
+};
+
+struct gw_errors {
+    struct gw_finding *entries;
+    size_t size, capacity;
+    size_t num_errors; /* findings that are not warnings */
+};
+
+void gw_errors_init(struct gw_errors *);
+void gw_errors_dispose(struct gw_errors *);
+
+/* Records an error at a node's position and returns false, so that a check is one line. */
+bool gw_error_at(struct gw_errors *, const struct gw_node *at, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* Records a warning. */
+void gw_warn_at(struct gw_errors *, const struct gw_node *at, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* For places that have no node: an unreadable file, a YAML syntax error. line 0 prints as "file: text". Returns false. */
+bool gw_error_in(struct gw_errors *, const char *file, unsigned line, unsigned column, const char *format, ...)
+    __attribute__((format(printf, 5, 6)));
+
+/* Sorts by file (in order of first inclusion: the file given on the command line first), line, column; drops exact
+ * repeats; one line each. */
+void gw_errors_print(struct gw_errors *, FILE *);
+
+/* The entry of names closest to name by edit distance (at most a third of its length, at least 1), else NULL. */
+const char *gw_nearest(const char *name, const char *const *names, size_t num_names);

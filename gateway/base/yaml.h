@@ -1,0 +1,42 @@
+/* The configuration tree: YAML read with libyaml into nodes that remember where they stood. Includes are merged and
+ * ${env:NAME} / ${file:PATH} are substituted here, so later stages see one plain tree. Built once per load, read-only
+ * afterwards, freed whole with its pool. */
+#pragma once
+#include <h2o/memory.h>
+#include "gateway/base/error.h"
+
+enum gw_node_kind { GW_NODE_SCALAR, GW_NODE_LIST, GW_NODE_MAP };
+
+struct gw_node {
+    enum gw_node_kind kind;
+    bool is_quoted; /* scalar written in quotes or as a block: never null, boolean or number by its looks */
+    bool is_secret; /* came out of ${env:} or ${file:}: masked wherever it is shown */
+    const char *file;
+    unsigned line, column; /* from 1 */
+    h2o_iovec_t text;      /* scalar; NUL-terminated beyond len */
+    size_t size;           /* list and map: number of entries */
+    struct gw_node **entries;
+    struct gw_node **keys; /* map only: scalar nodes with their own positions, same order as in the file */
+};
+
+struct gw_yaml_limits {
+    size_t max_bytes;   /* all files together; 0 = 64 MiB */
+    size_t max_nodes;   /* after alias expansion; 0 = 4,000,000 */
+    unsigned max_depth; /* 0 = 64 */
+};
+
+/* Reads a file and everything its `include:` names (globs, relative to the including file, sorted; cycles are errors).
+ * Top-level maps are merged key by key one level deep (`routes:` lists are joined in include order, after the including
+ * file's own); a name defined twice is an error that shows both places. Anchors and aliases are supported within the
+ * limits; merge keys (<<), tags other than the core schema's, duplicate keys and several documents are errors.
+ * Returns NULL after recording at least one error. "-" reads standard input. */
+struct gw_node *gw_yaml_load_file(h2o_mem_pool_t *, const char *path, const struct gw_yaml_limits *, struct gw_errors *);
+/* The same for bytes in memory (tests, fuzzing); name stands in positions. Includes are resolved from "." unless
+ * allow_files is false, then `include:` and ${file:} are errors. */
+struct gw_node *gw_yaml_load_text(h2o_mem_pool_t *, const char *name, h2o_iovec_t text, bool allow_files,
+                                  const struct gw_yaml_limits *, struct gw_errors *);
+
+/* The value of a key in a map; NULL if the node is NULL, not a map, or lacks the key. */
+struct gw_node *gw_node_get(const struct gw_node *map, const char *key);
+/* The key's own node (its position), or NULL. */
+struct gw_node *gw_node_key(const struct gw_node *map, const char *key);

@@ -1,0 +1,125 @@
+/* Routes and target groups as written in the configuration (design section 2): the plain structs that the settings
+ * tables fill. routing/table.h and routing/target_group.h compile them. Read-only after the load. */
+#pragma once
+#include "gateway/base/regex.h"
+#include "gateway/base/settings.h"
+#include "gateway/base/ip.h"
+
+struct routing_pair_conf { /* header: / query: conditions: name -> list of globs */
+    h2o_iovec_t name;
+    struct gw_texts values;
+    const struct gw_node *at;
+};
+struct routing_pairs_conf {
+    struct routing_pair_conf *entries;
+    size_t size;
+};
+
+struct routing_match_conf {
+    const struct gw_node *at;
+    struct gw_texts listener;    /* listener names */
+    struct gw_texts host;        /* globs, case-insensitive */
+    struct gw_texts path;        /* ALB globs */
+    struct gw_texts path_prefix; /* whole segments or ending in '/': "/a" takes /a and /a/b, not /ab */
+    struct gw_texts path_exact;
+    struct gw_texts path_regex;
+    struct gw_texts method;
+    struct routing_pairs_conf header; /* name: glob(s), case-insensitive values as on an ALB */
+    struct routing_pairs_conf query;  /* key: glob(s); "*" as key = any key's value */
+    struct gw_cidrs source_ip;
+};
+
+enum routing_action { ROUTING_FORWARD, ROUTING_REDIRECT, ROUTING_RESPOND, ROUTING_FILES, ROUTING_ECHO };
+
+struct routing_weighted_group_conf {
+    const struct gw_node *at;
+    h2o_iovec_t group;
+    uint64_t weight; /* 0..999 */
+};
+struct routing_forward_conf {
+    const struct gw_node *at;
+    struct gw_list groups; /* of routing_weighted_group_conf; a scalar is one group */
+};
+struct routing_redirect_conf {
+    const struct gw_node *at;
+    h2o_iovec_t scheme, host, path, query; /* ALB placeholders; base NULL = unchanged */
+    h2o_iovec_t port;                      /* number or "#{port}"; base NULL = unchanged */
+    uint64_t status;                       /* 301 302 303 307 308 */
+};
+struct routing_respond_conf {
+    const struct gw_node *at;
+    uint64_t status; /* 200..599 */
+    h2o_iovec_t body;
+    h2o_iovec_t content_type; /* default text/plain; charset=utf-8 */
+};
+struct routing_files_conf {
+    const struct gw_node *at;
+    h2o_iovec_t root;
+    struct gw_texts index;      /* default index.html */
+    h2o_iovec_t strip_prefix;   /* removed from the canonical path before the lookup; base NULL = nothing */
+};
+struct routing_header_rules_conf {
+    const struct gw_node *at;
+    struct gw_pairs set, add;
+    struct gw_texts remove;
+};
+struct routing_rewrite_conf {
+    const struct gw_node *at;
+    h2o_iovec_t path; /* regex on the canonical path (spec/alb.md 2.7) */
+    h2o_iovec_t to;   /* $1..$9, $0; may hold a query after '?' */
+    h2o_iovec_t host; /* replaces the Host sent to the target; base NULL = preserve */
+};
+struct routing_route_conf {
+    const struct gw_node *at;
+    h2o_iovec_t name;  /* default: "route-N" with N from 1 by position in the file */
+    uint64_t priority; /* lower first; UINT64_MAX = not given (keeps file order, after those that have one) */
+    struct routing_match_conf match;
+    struct routing_header_rules_conf request_headers, response_headers;
+    struct routing_rewrite_conf *rewrite;     /* NULL = none */
+    uint64_t max_body;                        /* bytes; 0 = unlimited */
+    struct routing_forward_conf *forward;     /* exactly one of these five is not NULL */
+    struct routing_redirect_conf *redirect;
+    struct routing_respond_conf *respond;
+    struct routing_files_conf *files;
+    bool echo;
+};
+
+struct routing_health_check_conf {
+    const struct gw_node *at;
+    bool is_enabled;                     /* default true */
+    int protocol;                        /* 0 http, 1 tcp */
+    h2o_iovec_t path;                    /* default "/" */
+    uint64_t port;                       /* 0 = traffic port */
+    uint64_t interval_ms, timeout_ms;    /* 30 s, 5 s; weir allows 100 ms and up */
+    uint64_t healthy_threshold, unhealthy_threshold; /* 5, 2; weir allows 1..10 */
+    h2o_iovec_t matcher;                 /* "200", "200,202", "200-299,301" */
+    h2o_iovec_t host;                    /* Host header; base NULL = address of the target */
+};
+struct routing_target_conf {
+    const struct gw_node *at;
+    struct gw_address address; /* names allowed: resolved when the snapshot is built */
+    uint64_t weight;           /* 0..999, default 1 */
+    h2o_iovec_t zone;
+};
+struct routing_timeouts_conf {
+    const struct gw_node *at;
+    uint64_t connect_ms, first_byte_ms, idle_ms; /* 1 s, 30 s, 60 s (between bytes) */
+};
+struct routing_pool_conf { /* keep-alive connections per thread */
+    const struct gw_node *at;
+    uint64_t max_idle;     /* default 256 per target and thread */
+    uint64_t idle_ms;      /* default 4 s below common origin defaults: 56 s */
+    uint64_t max_requests; /* per connection; 0 = unlimited */
+};
+struct routing_target_group_conf {
+    const struct gw_node *at;
+    int protocol; /* 0 http (others come with their issue) */
+    struct gw_list targets; /* of routing_target_conf; a scalar is its address */
+    int algorithm;          /* 0 round_robin */
+    struct routing_health_check_conf health_check;
+    struct routing_timeouts_conf timeouts;
+    struct routing_pool_conf pool;
+};
+
+extern const struct gw_section routing_route_section;        /* struct routing_route_conf */
+extern const struct gw_section routing_target_group_section; /* struct routing_target_group_conf */

@@ -1,0 +1,10 @@
+/* set / add / remove on a header list: remove first, then set (replaces all of the name), then add. */
+#pragma once
+#include "routing/config.h"
+#include <h2o.h>
+struct routing_header_rules; /* compiled: names lower-cased and interned as libh2o tokens */
+/* NULL when the conf has no rule at all (so callers skip with one branch). Hop-by-hop names, Host, Content-Length and
+ * pseudo headers are refused by the settings table, names and values must be RFC 9110 tokens / field values. */
+struct routing_header_rules *routing_header_rules_create(const struct routing_header_rules_conf *);
+void routing_header_rules_destroy(struct routing_header_rules *);
+void routing_header_rules_apply(const struct routing_header_rules *, h2o_mem_pool_t *, h2o_headers_t *);
