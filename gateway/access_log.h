@@ -1,0 +1,20 @@
+/* The access log: one JSON line per request. Lines are made on the worker's thread into its own buffer and written by one
+ * writer thread, so a slow disk or a full pipe never blocks a loop: what does not fit the bounded queue is dropped and
+ * counted. */
+#pragma once
+#include "gateway/request.h"
+
+struct gw_access_log;        /* process: the writer */
+struct gw_access_log_buffer; /* one per worker thread */
+struct gw_access_log *gw_access_log_create(void);
+void gw_access_log_destroy(struct gw_access_log *); /* writes out what is queued (bounded time) */
+/* Called by a load (any thread): where lines go from now on; NULL path = stdout. False if it cannot be opened. */
+bool gw_access_log_configure(struct gw_access_log *, const char *path, struct gw_errors *, const struct gw_node *at);
+void gw_access_log_reopen(struct gw_access_log *);
+uint64_t gw_access_log_dropped(const struct gw_access_log *);
+
+struct gw_access_log_buffer *gw_access_log_buffer_create(struct gw_access_log *, struct gw_thread *);
+/* Called when a request is over; fields are documented in gateway/README.md. */
+void gw_access_log_write(struct gw_access_log_buffer *, const struct gw_request *);
+/* Hands what is buffered to the writer: at the end of a turn, when 32 KiB are there, at the latest after 100 ms. */
+void gw_access_log_flush(struct gw_access_log_buffer *);

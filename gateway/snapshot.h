@@ -1,0 +1,76 @@
+/* The compiled configuration that serves: immutable, built off the loops by one load, published to every worker by
+ * message, freed by the last thread that lets go. What must outlive it (endpoints, health, route statistics, ticket keys,
+ * sockets) belongs to the process (gateway/process.h) and is found by name. */
+#pragma once
+#include "gateway/config.h"
+#include "gateway/http/stream.h"
+#include "gateway/reason.h"
+#include "gateway/upstream/health.h"
+#include "routing/balance.h"
+#include "routing/header_rules.h"
+#include "routing/rewrite.h"
+#include "routing/table.h"
+#include "tls/context.h"
+
+struct gw_process;
+struct gw_files;
+
+/* Counters of one route, by name, process lifetime; one slot per thread, written by that thread only. */
+struct gw_route_slot {
+    gw_counter by_class[6];               /* [1]..[5]: 1xx..5xx of responses that are not local; [0]: none was sent */
+    gw_counter by_reason[GW_REASON_COUNT];
+    gw_counter retries;
+    struct gw_histogram seconds, upstream_seconds;
+} __attribute__((aligned(64)));
+struct gw_route_stats {
+    h2o_iovec_t name;
+    struct gw_route_slot slots[]; /* num_threads */
+};
+
+struct gw_listener_conf; /* gateway/config.h */
+struct gw_snapshot_listener {
+    h2o_iovec_t name;
+    const struct gw_listener_conf *conf;
+    struct tls_context *tls; /* NULL: plain */
+    uint32_t index;
+};
+
+struct gw_weighted_group {
+    const struct routing_target_group *group;
+    uint32_t weight;
+};
+struct gw_route {
+    const struct routing_route *matched;
+    const struct routing_route_conf *conf;
+    enum routing_action action;
+    struct gw_weighted_group *groups; /* forward */
+    uint32_t *weights;
+    uint32_t num_groups;
+    struct routing_header_rules *request_headers, *response_headers; /* NULL: none */
+    struct routing_rewrite *rewrite;
+    struct gw_files *files;
+    uint64_t max_body; /* effective; UINT64_MAX: unlimited */
+    struct gw_route_stats *stats;
+};
+
+struct gw_snapshot {
+    uint64_t generation;
+    struct gw_config *config; /* owned */
+    struct gw_snapshot_listener *listeners;
+    size_t num_listeners;
+    struct tls_certificate **certificates; /* in order of config->certificates */
+    size_t num_certificates;
+    struct routing_target_group *groups;
+    size_t num_groups;
+    struct routing_table *table;
+    struct gw_route *routes; /* by routing_route.index */
+    size_t num_routes;
+    struct gw_route_stats *no_route; /* statistics of requests that no route took */
+    uint64_t loaded_at_ms;           /* wall clock */
+    _Atomic int refs;                /* atomic: threads (and explain) that hold it */
+};
+
+/* Takes the config. process may be NULL (check, explain): nothing of it outlives the snapshot then. NULL after errors. */
+struct gw_snapshot *gw_snapshot_create(struct gw_process *, struct gw_config *, struct gw_errors *);
+void gw_snapshot_hold(struct gw_snapshot *);
+void gw_snapshot_release(struct gw_snapshot *);
