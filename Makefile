@@ -1,0 +1,83 @@
+# The front door. `make demo` and `make check` are all that most people need; `make help` lists the rest.
+# The build itself is meson's (meson.build in every folder); this file only says what to run in which order.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+export LC_ALL := C.UTF-8
+
+BUILD ?= build
+SAN ?= build-san
+WERROR ?= false
+FUZZ_SECONDS ?= 60
+PYTEST ?= /usr/bin/python3 -m pytest -p no:cacheprovider
+# Tests that put load on the gateway share one process (xdist_group), the others fill the second core.
+E2E := $(PYTEST) -q -n 2 --dist loadgroup tests/e2e
+
+.PHONY: help deps build demo check check-fmt check-unit check-e2e check-san bench fuzz fmt clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
+
+deps: ## install the Debian packages that are missing (conf/packages.txt)
+	@conf/deps run build test fuzz bench
+
+# Reconfiguring is cheap when nothing changed; -Dwerror stays as it is unless asked for, so that `make build` after
+# `make check` does not compile everything again.
+define configure
+	@[ -f $(1)/build.ninja ] || meson setup $(1) $(2) -Dtests=$$(pkg-config --exists cmocka && echo true || echo false)
+endef
+
+build: ## build/weir
+	@conf/deps run build
+	$(call configure,$(BUILD),)
+	@ninja -C $(BUILD) weir
+
+demo: build ## serve HTTP on 8080 and HTTPS on 8443 with conf/demo.yaml, and say what to try
+	@conf/demo/run $(BUILD)/weir
+
+check: ## everything that must hold: format, warnings, unit and end-to-end tests, then both once more under sanitizers
+	@conf/deps run build test
+	@$(MAKE) --no-print-directory check-fmt
+	@$(MAKE) --no-print-directory check-unit
+	@$(MAKE) --no-print-directory check-e2e
+	@$(MAKE) --no-print-directory check-san
+	@echo "make check: all passed"
+
+check-fmt: ## is every C file formatted by .clang-format?
+	@git ls-files -z '*.c' '*.h' | xargs -0 -r clang-format-14 --dry-run -Werror && echo "format: clean"
+
+$(BUILD)-strict:
+	$(call configure,$(BUILD),)
+	@meson configure $(BUILD) -Dwerror=true -Dtests=true
+	@ninja -C $(BUILD)
+.PHONY: $(BUILD)-strict
+
+check-unit: $(BUILD)-strict ## unit tests
+	@tests/unit/run $(BUILD)
+
+check-e2e: $(BUILD)-strict ## end-to-end tests with build/weir
+	@WEIR_BIN=$(BUILD)/weir $(E2E)
+
+# One pass of both under AddressSanitizer and UBSan. WEIR_SANITIZE tells load tests to use smaller numbers and memory
+# tests that the sanitizer's own memory is not the gateway's.
+check-san: ## unit and end-to-end tests under AddressSanitizer and UBSan
+	@[ -f $(SAN)/build.ninja ] || meson setup $(SAN) -Db_sanitize=address,undefined -Db_lundef=false -Dwerror=true
+	@ninja -C $(SAN)
+	@WEIR_SANITIZE=1 tests/unit/run $(SAN)
+	@WEIR_SANITIZE=1 WEIR_BIN=$(SAN)/weir $(E2E)
+
+bench: ## weir beside nginx and HAProxy: CPU microseconds per request (tests/bench/README.md)
+	@conf/deps run build bench
+	@[ -f build-bench/build.ninja ] || meson setup build-bench --buildtype=release -Db_ndebug=false -Dtests=true
+	@ninja -C build-bench weir origin
+	@tests/bench/run --weir build-bench/weir --origin build-bench/tests/bench/origin
+
+fuzz: ## every fuzz target for FUZZ_SECONDS (60) each
+	@conf/deps run build fuzz
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run build-fuzz
+
+fmt: ## format every C file
+	@conf/deps test
+	@git ls-files -z '*.c' '*.h' | xargs -0 -r clang-format-14 -i
+
+clean: ## remove what was built
+	rm -rf build build-san build-fuzz build-bench
