@@ -10,7 +10,7 @@
 struct gw_ip {
     uint8_t bytes[16];
 };
-bool gw_ip_parse(h2o_iovec_t text, struct gw_ip *);              /* dotted quad, IPv6, bracketed IPv6; strict */
+bool gw_ip_parse(h2o_iovec_t text, struct gw_ip *);                /* dotted quad, IPv6, bracketed IPv6; strict */
 bool gw_ip_from_sockaddr(const struct sockaddr *, struct gw_ip *); /* unix sockets: false, ip all zero */
 bool gw_ip_is_v4(const struct gw_ip *);
 /* Writes the canonical form (RFC 5952; v4 dotted) NUL-terminated; returns its length. buf holds at least 46 bytes. */
@@ -29,11 +29,11 @@ bool gw_cidr_contains(const struct gw_cidr *, const struct gw_ip *);
 bool gw_cidrs_contain(const struct gw_cidrs *, const struct gw_ip *); /* linear; empty = false */
 
 struct gw_address {
-    h2o_iovec_t text;  /* as written, NUL-terminated */
-    h2o_iovec_t host;  /* without brackets; path of a unix socket; NUL-terminated */
-    uint16_t port;     /* 0 for unix */
+    h2o_iovec_t text; /* as written, NUL-terminated */
+    h2o_iovec_t host; /* without brackets; path of a unix socket; NUL-terminated */
+    uint16_t port;    /* 0 for unix */
     bool is_unix;
-    bool is_name;      /* host is a DNS name: sa is not filled yet */
+    bool is_name; /* host is a DNS name: sa is not filled yet */
     socklen_t sa_len;
     struct sockaddr_storage sa;
 };

@@ -9,21 +9,72 @@ struct gw_thread {
     h2o_context_t *ctx;
     h2o_loop_t *loop;
     struct gw_wheel *wheel;
-    uint64_t now_ms;  /* CLOCK_MONOTONIC, refreshed once per turn of the loop */
-    uint64_t rng[2];  /* xorshift128+; see gw_thread_random */
-    h2o_linklist_t deferred; /* of gw_deferred: run at the end of the turn */
-    h2o_timeout_entry_t deferred_entry; /* on ctx->zero_timeout while deferred is not empty */
+    uint64_t now_ms;          /* CLOCK_MONOTONIC as gw_thread_now last read it; ask gw_thread_now */
+    uint64_t now_wall_ms;     /* loop->_now at that time */
+    uint64_t rng[2];          /* xorshift128+; see gw_thread_random */
+    h2o_linklist_t deferred;  /* of gw_deferred: run at the end of the turn */
+    unsigned deferred_rounds; /* of this turn */
+    /* How the loop calls us inside a turn, where sockets may be written and closed. The lists are our own, because
+     * those of libh2o stall when the wall clock is set back. */
+    h2o_timeout_t timers_list, deferred_list;
+    h2o_timeout_entry_t timers_entry;   /* always linked, due when the wheel is */
+    h2o_timeout_entry_t deferred_entry; /* linked while deferred is not empty */
 };
 
 /* Work put off to the end of the current turn (libh2o.md 3.1): completion of a write is never called from inside the
- * write. */
+ * write. Zero-filled before the first use. */
 struct gw_deferred {
     h2o_linklist_t link;
-    void (*run)(struct gw_deferred *);
+    void (*run)(struct gw_deferred *); /* it is off the list before the call; it may be put off again or freed in it */
 };
+/* ctx needs no more than its loop. */
 void gw_thread_init(struct gw_thread *, unsigned index, h2o_context_t *);
-void gw_thread_defer(struct gw_thread *, struct gw_deferred *); /* fine when already put off */
-void gw_thread_undefer(struct gw_deferred *);
-/* One turn of the loop: waits at most max_wait_ms, runs events, timers and deferred work. */
+/* For tests and the end of the process: what is still put off or armed is forgotten, not called. */
+void gw_thread_dispose(struct gw_thread *);
+/* Order is kept. What is put off by deferred work runs in the same turn, up to a bound that keeps the turn short. */
+static inline void gw_thread_defer(struct gw_thread *, struct gw_deferred *); /* fine when already put off */
+static inline void gw_thread_undefer(struct gw_deferred *);                   /* fine when not put off */
+/* One turn of the loop: waits at most max_wait_ms, runs events, then timers, then deferred work. Returns 0; -1 with
+ * errno when the wait failed, EINTR being the harmless case. */
 int gw_thread_turn(struct gw_thread *, int32_t max_wait_ms);
-uint64_t gw_thread_random(struct gw_thread *);
+/* Not for secrets. */
+static inline uint64_t gw_thread_random(struct gw_thread *);
+
+/* CLOCK_MONOTONIC in milliseconds, true to the millisecond at the start of the turn. Events are polled and their
+ * callbacks run in one call of the library, so there is no place in between to refresh a clock; but the library reads
+ * the wall clock there, and when that has moved, so has ours. */
+static inline uint64_t gw_thread_now(struct gw_thread *thread)
+{
+    uint64_t wall_ms = h2o_now(thread->loop);
+    if (wall_ms != thread->now_wall_ms) {
+        thread->now_wall_ms = wall_ms;
+        thread->now_ms = gw_now_ms();
+    }
+    return thread->now_ms;
+}
+
+/* inline definitions */
+
+static inline void gw_thread_defer(struct gw_thread *thread, struct gw_deferred *deferred)
+{
+    if (h2o_linklist_is_linked(&deferred->link))
+        return;
+    h2o_linklist_insert(&thread->deferred, &deferred->link);
+    if (!h2o_linklist_is_linked(&thread->deferred_entry._link)) /* registered_at stays 0: due whatever the clock says */
+        h2o_linklist_insert(&thread->deferred_list._entries, &thread->deferred_entry._link);
+}
+
+static inline void gw_thread_undefer(struct gw_deferred *deferred)
+{
+    if (h2o_linklist_is_linked(&deferred->link))
+        h2o_linklist_unlink(&deferred->link);
+}
+
+static inline uint64_t gw_thread_random(struct gw_thread *thread)
+{
+    uint64_t a = thread->rng[0], b = thread->rng[1];
+    thread->rng[0] = b;
+    a ^= a << 23;
+    thread->rng[1] = a ^ b ^ (a >> 18) ^ (b >> 5);
+    return thread->rng[1] + b;
+}

@@ -6,9 +6,9 @@
 
 struct gw_node;
 struct gw_trace_entry {
-    const char *stage;         /* literal: "listener", "route", "target" */
-    char *text;                /* owned by the trace */
-    const struct gw_node *at;  /* the setting that says so, or NULL */
+    const char *stage;        /* literal: "listener", "route", "target" */
+    char *text;               /* owned by the trace */
+    const struct gw_node *at; /* the setting that says so, or NULL */
 };
 struct gw_trace {
     struct gw_trace_entry *entries;

@@ -1,0 +1,88 @@
+#include "gateway/base/log.h"
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { MAX_LINE = 4096, MAX_PER_SECOND = 10, COUNT_BITS = 16 };
+#define COUNT_MASK ((1UL << COUNT_BITS) - 1)
+
+static _Atomic int level_limit = GW_LOG_INFO; /* atomic: any thread reads, start-up and reload write */
+
+void gw_log_set_level(enum gw_log_level level)
+{
+    atomic_store_explicit(&level_limit, (int)level, memory_order_relaxed);
+}
+
+bool gw_log_admit(struct gw_log_site *site, unsigned long now_s, unsigned *num_left_out)
+{
+    unsigned long seen = atomic_load_explicit(&site->window, memory_order_relaxed), next;
+    do {
+        unsigned long count = seen & COUNT_MASK;
+        if (seen >> COUNT_BITS == now_s)
+            next = count == COUNT_MASK ? seen : seen + 1;
+        else
+            next = now_s << COUNT_BITS | 1;
+    } while (
+        !atomic_compare_exchange_weak_explicit(&site->window, &seen, next, memory_order_relaxed, memory_order_relaxed));
+    if ((next & COUNT_MASK) > MAX_PER_SECOND)
+        return false;
+    unsigned long before = seen >> COUNT_BITS == now_s ? 0 : seen & COUNT_MASK;
+    *num_left_out = before > MAX_PER_SECOND ? (unsigned)(before - MAX_PER_SECOND) : 0;
+    return true;
+}
+
+/* One event is one line, whatever a peer put into its text. */
+static void blank_controls(char *text, size_t len)
+{
+    for (size_t i = 0; i != len; ++i)
+        if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
+            text[i] = '?';
+}
+
+static size_t clamp(int written, size_t room)
+{
+    return written < 0 ? 0 : (size_t)written < room ? (size_t)written : room - 1;
+}
+
+size_t gw_log_format(char *line, size_t capacity, const struct timespec *now, enum gw_log_level level,
+                     const char *module, unsigned num_left_out, const char *format, va_list args)
+{
+    static const char *const names[] = {"error", "warning", "notice", "info", "debug"};
+    struct tm tm;
+    size_t len, text_at;
+    gmtime_r(&now->tv_sec, &tm);
+    len = strftime(line, capacity, "%Y-%m-%dT%H:%M:%S", &tm);
+    len += clamp(snprintf(line + len, capacity - len, ".%03uZ %s %s: ", (unsigned)(now->tv_nsec / 1000000),
+                          names[level], module),
+                 capacity - len);
+    text_at = len;
+    len += clamp(vsnprintf(line + len, capacity - len - 1, format, args), capacity - len - 1);
+    if (num_left_out != 0)
+        len += clamp(snprintf(line + len, capacity - len - 1, " (%u like it were left out)", num_left_out),
+                     capacity - len - 1);
+    blank_controls(line + text_at, len - text_at);
+    line[len++] = '\n';
+    return len;
+}
+
+void gw_log_write(struct gw_log_site *site, enum gw_log_level level, const char *module, const char *format, ...)
+{
+    char line[MAX_LINE];
+    struct timespec now;
+    unsigned num_left_out;
+    va_list args;
+    if ((int)level > atomic_load_explicit(&level_limit, memory_order_relaxed))
+        return;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (!gw_log_admit(site, (unsigned long)now.tv_sec, &num_left_out))
+        return;
+    va_start(args, format);
+    size_t len = gw_log_format(line, sizeof(line), &now, level, module, num_left_out, format, args);
+    va_end(args);
+    /* one write: lines of several threads do not mix. There is nowhere to report that it failed. */
+    ssize_t written = write(STDERR_FILENO, line, len);
+    (void)written;
+}
