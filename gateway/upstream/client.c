@@ -1,0 +1,321 @@
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "gateway/upstream/client_state.h"
+#include "gateway/http/socket.h"
+
+static uint64_t after(const struct gw_client *client, uint32_t ms)
+{
+    return ms == 0 ? GW_NO_DEADLINE : gw_pool_thread(client->pool)->now_ms + ms;
+}
+
+void gw_client_set_deadline(struct gw_client *client)
+{
+    uint64_t due_ms = GW_NO_DEADLINE;
+    if (client->state == GW_CLIENT_CONNECTING)
+        due_ms = after(client, client->timeouts.connect_ms);
+    else if (client->is_writing)
+        due_ms = after(client, client->timeouts.idle_ms);
+    else if (client->state == GW_CLIENT_WAITING && client->write_failed)
+        due_ms = after(client, GW_CLIENT_BROKEN_WRITE_MS);
+    else if (client->state == GW_CLIENT_WAITING && client->request_is_sent)
+        due_ms = after(client, client->timeouts.first_byte_ms);
+    else if (client->state == GW_CLIENT_RECEIVING && h2o_socket_is_reading(client->conn->sock))
+        due_ms = after(client, client->timeouts.idle_ms);
+    gw_upstream_set_deadline(client->conn, due_ms);
+}
+
+static void free_out(struct gw_client *client)
+{
+    free(client->out);
+    client->out = NULL;
+}
+
+static void detach(struct gw_client *client)
+{
+    client->conn = NULL;
+    client->state = GW_CLIENT_ENDED;
+    client->to_defer = 0;
+    gw_thread_undefer(&client->deferred);
+}
+
+static void close_connection(struct gw_client *client)
+{
+    struct gw_upstream_connection *conn = client->conn;
+    detach(client);
+    if (conn != NULL)
+        gw_pool_close(conn);
+    free_out(client); /* the socket pointed to it */
+}
+
+void gw_client_end(struct gw_client *client, bool connection_is_clean)
+{
+    struct gw_upstream_connection *conn = client->conn;
+    if (!connection_is_clean || !client->request_is_sent || client->is_writing || client->write_failed) {
+        close_connection(client);
+        return;
+    }
+    detach(client);
+    gw_pool_put(conn, &client->limits);
+}
+
+static bool is_safe_to_retry(const struct gw_client *client, enum gw_client_error error)
+{
+    if (error == GW_CLIENT_CONNECT_FAILED || error == GW_CLIENT_CONNECT_TIMEOUT)
+        return true;
+    return error == GW_CLIENT_CLOSED_EARLY && client->failure.was_reused && !client->failure.any_response_byte;
+}
+
+static const char *const phrases[] = {
+    [GW_CLIENT_OK] = "no failure",
+    [GW_CLIENT_CONNECT_FAILED] = "connection refused or unreachable",
+    [GW_CLIENT_CONNECT_TIMEOUT] = "no connection in time",
+    [GW_CLIENT_CLOSED_EARLY] = "closed before a response",
+    [GW_CLIENT_FIRST_BYTE_TIMEOUT] = "no response head in time",
+    [GW_CLIENT_BAD_HEAD] = "malformed response head",
+    [GW_CLIENT_HEAD_TOO_LARGE] = "response head too large",
+    [GW_CLIENT_TRUNCATED] = "response body ended too early",
+    [GW_CLIENT_BAD_CHUNK] = "malformed chunked response body",
+    [GW_CLIENT_IDLE_TIMEOUT] = "no bytes moved in time",
+    [GW_CLIENT_RESET] = "connection reset within the response body",
+};
+
+void gw_client_fail(struct gw_client *client, enum gw_client_error error)
+{
+    if (client->state != GW_CLIENT_CONNECTING && !client->is_started) {
+        client->is_started = true;
+        if (client->callbacks->on_started != NULL && !GW_CLIENT_CALL(client, on_started, client->failure.was_reused))
+            return;
+    }
+    client->failure.error = error;
+    if (client->failure.detail == NULL)
+        client->failure.detail = phrases[error];
+    if (error == GW_CLIENT_CONNECT_FAILED || error == GW_CLIENT_CONNECT_TIMEOUT)
+        gw_count(&gw_pool_counters(client->pool)->connect_failures, 1);
+    close_connection(client);
+    (void)GW_CLIENT_CALL(client, on_error, error, is_safe_to_retry(client, error));
+}
+
+bool gw_client_report_started(struct gw_client *client)
+{
+    client->to_defer &= (uint8_t)~GW_DEFER_STARTED;
+    if (client->is_started)
+        return true;
+    client->is_started = true;
+    return client->callbacks->on_started == NULL || GW_CLIENT_CALL(client, on_started, client->failure.was_reused);
+}
+
+static void on_deferred(struct gw_deferred *deferred)
+{
+    struct gw_client *client = H2O_STRUCT_FROM_MEMBER(struct gw_client, deferred, deferred);
+    unsigned to_do = client->to_defer;
+    client->to_defer = 0;
+    if (to_do & GW_DEFER_CONNECT_FAILED) {
+        gw_client_fail(client, GW_CLIENT_CONNECT_FAILED);
+        return;
+    }
+    if ((to_do & GW_DEFER_STARTED) && !gw_client_report_started(client))
+        return;
+    if ((to_do & GW_DEFER_DRAINED) && client->callbacks->on_drained != NULL)
+        (void)GW_CLIENT_CALL(client, on_drained);
+}
+
+static void defer(struct gw_client *client, unsigned what)
+{
+    client->to_defer |= (uint8_t)what;
+    gw_thread_defer(gw_pool_thread(client->pool), &client->deferred);
+}
+
+static void on_due(struct gw_timer *timer)
+{
+    struct gw_upstream_connection *conn = H2O_STRUCT_FROM_MEMBER(struct gw_upstream_connection, timer, timer);
+    if (conn->deadline_ms == GW_NO_DEADLINE)
+        return;
+    if (conn->deadline_ms > gw_pool_thread(conn->pool)->now_ms) {
+        gw_upstream_arm(conn);
+        return;
+    }
+    struct gw_client *client = gw_client_of(conn);
+    if (client->state == GW_CLIENT_CONNECTING)
+        gw_client_fail(client, GW_CLIENT_CONNECT_TIMEOUT);
+    else if (client->is_writing || client->state == GW_CLIENT_RECEIVING)
+        gw_client_fail(client, GW_CLIENT_IDLE_TIMEOUT);
+    else if (client->write_failed)
+        gw_client_fail(client, GW_CLIENT_CLOSED_EARLY);
+    else
+        gw_client_fail(client, GW_CLIENT_FIRST_BYTE_TIMEOUT);
+}
+
+/* The response to what could not be sent may already lie in our socket (413 and close): only reading tells. */
+static void on_write_failed(struct gw_client *client)
+{
+    client->write_failed = true;
+    gw_client_set_deadline(client);
+}
+
+static void on_written(h2o_socket_t *sock, const char *err)
+{
+    struct gw_client *client = gw_client_of(gw_upstream_connection_from(sock));
+    client->is_writing = false;
+    free_out(client);
+    if (err != NULL) {
+        on_write_failed(client);
+        return;
+    }
+    gw_client_set_deadline(client);
+    if (!client->is_started)
+        (void)gw_client_report_started(client);
+    else if (client->callbacks->on_drained != NULL)
+        (void)GW_CLIENT_CALL(client, on_drained);
+}
+
+/* Writes the head (and body at hand) that request.c has laid out. bytes are ours already, or the pool's scratch. */
+static void send_head(struct gw_client *client, char *bytes, size_t len)
+{
+    h2o_iovec_t buf = h2o_iovec_init(bytes, len);
+    ++client->conn->num_requests;
+    client->state = GW_CLIENT_WAITING;
+    if (gw_socket_write(client->conn->sock, &buf, 1, on_written)) {
+        free_out(client);
+    } else {
+        client->is_writing = true;
+        if (client->out == NULL) {
+            client->out = bytes;
+            gw_pool_keep_scratch(client->pool);
+        }
+    }
+    gw_client_set_deadline(client);
+}
+
+static void on_connect(h2o_socket_t *sock, const char *err)
+{
+    struct gw_client *client = gw_client_of(gw_upstream_connection_from(sock));
+    if (err != NULL) {
+        gw_client_fail(client, GW_CLIENT_CONNECT_FAILED);
+        return;
+    }
+    gw_count(&gw_pool_counters(client->pool)->connects, 1);
+    gw_socket_setup(sock);
+    h2o_socket_read_start(sock, gw_client_on_readable);
+    send_head(client, client->out, client->out_len);
+    if (!client->is_writing && !client->request_is_sent)
+        (void)gw_client_report_started(client);
+}
+
+static struct gw_client *create(struct gw_pool *pool, const struct gw_client_request *req)
+{
+    struct gw_client *client = gw_pool_alloc_client(pool, sizeof(*client));
+    memset(client, 0, offsetof(struct gw_client, fields));
+    client->magic = GW_CLIENT_MAGIC;
+    client->pool = pool;
+    client->deferred.run = on_deferred;
+    client->expects_head_only = req->expects_head_only;
+    client->read_size = GW_CLIENT_SMALL_READ;
+    client->head.fields = client->fields;
+    client->head.names = client->names;
+    client->body_is_chunked = gw_client_body_is_chunked(req);
+    client->request_is_sent = !req->has_body || req->body_is_whole;
+    if (req->has_body) {
+        client->failure.body_bytes_sent = req->body.len;
+        if (!client->body_is_chunked && !req->body_is_whole) {
+            assert(req->body.len <= req->content_length);
+            client->request_left = req->content_length - req->body.len;
+        }
+    }
+    return client;
+}
+
+struct gw_client *gw_client_start(struct gw_pool *pool, const struct gw_endpoint *endpoint,
+                                  const struct gw_pool_limits *limits, const struct gw_client_timeouts *timeouts,
+                                  const struct gw_client_request *req, bool allow_reuse,
+                                  const struct gw_client_callbacks *callbacks, void *data)
+{
+    struct gw_client *client = create(pool, req);
+    client->limits = *limits;
+    client->timeouts = *timeouts;
+    client->callbacks = callbacks;
+    client->data = data;
+    client->conn = allow_reuse ? gw_pool_take(pool, endpoint) : NULL;
+    uint32_t num_before = client->conn != NULL ? client->conn->num_requests : 0;
+    bool is_last = limits->max_idle == 0 || (limits->max_requests != 0 && num_before + 1 >= limits->max_requests);
+    size_t bound = gw_client_head_bound(req);
+    if (client->conn != NULL) {
+        char *bytes = gw_pool_scratch(pool, bound);
+        size_t len = gw_client_write_head(bytes, req, is_last);
+        client->conn->client = client;
+        client->failure.was_reused = true;
+        send_head(client, bytes, len);
+        if (!client->is_writing && !client->request_is_sent)
+            defer(client, GW_DEFER_STARTED);
+        return client;
+    }
+    client->conn = gw_pool_connect(pool, endpoint, on_connect, on_due);
+    if (client->conn == NULL) {
+        client->failure.os_error = errno;
+        defer(client, GW_DEFER_CONNECT_FAILED);
+        return client;
+    }
+    client->conn->client = client;
+    client->out = h2o_mem_alloc(bound);
+    client->out_len = gw_client_write_head(client->out, req, is_last);
+    gw_client_set_deadline(client);
+    return client;
+}
+
+/* Frames bytes for the wire without copying them. Returns the number of slices. */
+static size_t frame(struct gw_client *client, h2o_iovec_t bytes, bool is_last, h2o_iovec_t bufs[3])
+{
+    size_t n = 0;
+    if (!client->body_is_chunked) {
+        if (bytes.len != 0)
+            bufs[n++] = bytes;
+        return n;
+    }
+    if (bytes.len != 0) {
+        int len = sprintf(client->chunk_line, "%zx\r\n", bytes.len);
+        bufs[n++] = h2o_iovec_init(client->chunk_line, len);
+        bufs[n++] = bytes;
+        bufs[n++] = is_last ? h2o_iovec_init(H2O_STRLIT("\r\n0\r\n\r\n")) : h2o_iovec_init(H2O_STRLIT("\r\n"));
+    } else if (is_last) {
+        bufs[n++] = h2o_iovec_init(H2O_STRLIT("0\r\n\r\n"));
+    }
+    return n;
+}
+
+void gw_client_write(struct gw_client *client, h2o_iovec_t bytes, bool is_last)
+{
+    if (client->state == GW_CLIENT_ENDED || client->write_failed)
+        return;
+    assert(client->is_started && !client->is_writing && !client->request_is_sent);
+    if (!client->body_is_chunked) {
+        /* Another length than the head promised would desynchronise the connection. */
+        assert(bytes.len <= client->request_left);
+        client->request_left -= bytes.len;
+        assert(!is_last || client->request_left == 0);
+    }
+    h2o_iovec_t bufs[3];
+    size_t num_bufs = frame(client, bytes, is_last, bufs);
+    client->failure.body_bytes_sent += bytes.len;
+    client->request_is_sent = is_last;
+    if (num_bufs == 0 || gw_socket_write(client->conn->sock, bufs, num_bufs, on_written))
+        defer(client, GW_DEFER_DRAINED);
+    else
+        client->is_writing = true;
+    gw_client_set_deadline(client);
+}
+
+void gw_client_release(struct gw_client *client)
+{
+    if (client == NULL)
+        return;
+    assert(client->magic == GW_CLIENT_MAGIC);
+    if (client->was_released != NULL)
+        *client->was_released = true;
+    close_connection(client);
+    gw_client_drop_buffers(client);
+    client->magic = 0;
+    gw_pool_free_client(client->pool, client);
+}
+
+const struct gw_client_failure *gw_client_failure(const struct gw_client *client) { return &client->failure; }

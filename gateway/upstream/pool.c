@@ -1,0 +1,317 @@
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "gateway/upstream/pool.h"
+#include "gateway/upstream/connection.h"
+
+/* Structs kept for reuse. None under AddressSanitizer, which would not see a use after free of a recycled struct. */
+#if defined(__SANITIZE_ADDRESS__)
+enum { MAX_SPARE = 0 };
+#else
+enum { MAX_SPARE = 256 };
+#endif
+enum { MIN_SCRATCH = 16 * 1024 };
+
+/* What the pool knows of one endpoint. Found by the endpoint's index; lives as long as the pool, because connections in
+ * use point to it. */
+struct gw_pool_slot {
+    h2o_linklist_t idle;     /* of gw_upstream_connection, newest first */
+    h2o_linklist_t to_sweep; /* in gw_pool.to_sweep when connections were idle since the last sweep */
+    const struct gw_endpoint *endpoint;
+    uint32_t num_idle;
+    uint32_t idle_ms;    /* as the latest request said */
+    uint32_t generation; /* moves on when the endpoint is forgotten */
+};
+
+struct spare { /* a freed client struct */
+    struct spare *next;
+};
+
+struct gw_pool {
+    struct gw_thread *thread;
+    struct gw_pool_slot **slots; /* by gw_endpoint.index; entries may be NULL */
+    size_t num_slots;
+    h2o_linklist_t to_sweep;
+    struct gw_timer sweep;
+    struct gw_upstream_connection *spare_connections;
+    struct spare *spare_clients;
+    unsigned num_spare_connections, num_spare_clients;
+    size_t num_connections, num_clients; /* alive; both 0 at the end or somebody forgot a release */
+    char *scratch;
+    size_t scratch_size;
+    struct gw_pool_stats stats;
+};
+
+static void free_connection(struct gw_upstream_connection *self)
+{
+    struct gw_pool *pool = self->pool;
+    gw_timer_disarm(&self->timer);
+    self->magic = 0;
+    --pool->num_connections;
+    if (pool->num_spare_connections >= MAX_SPARE) {
+        free(self);
+        return;
+    }
+    self->next_free = pool->spare_connections;
+    pool->spare_connections = self;
+    ++pool->num_spare_connections;
+}
+
+static struct gw_upstream_connection *alloc_connection(struct gw_pool *pool)
+{
+    struct gw_upstream_connection *self = pool->spare_connections;
+    ++pool->num_connections;
+    if (self == NULL)
+        return h2o_mem_alloc(sizeof(*self));
+    pool->spare_connections = self->next_free;
+    --pool->num_spare_connections;
+    return self;
+}
+
+static void unlink_idle(struct gw_upstream_connection *self)
+{
+    h2o_linklist_unlink(&self->link);
+    --self->slot->num_idle;
+    gw_count(&self->pool->stats.idle, (uint64_t)-1);
+}
+
+static void close_idle(struct gw_upstream_connection *self)
+{
+    unlink_idle(self);
+    gw_count(&self->pool->stats.idle_closed, 1);
+    gw_pool_close(self);
+}
+
+static struct gw_upstream_connection *oldest_idle(const struct gw_pool_slot *slot)
+{
+    return H2O_STRUCT_FROM_MEMBER(struct gw_upstream_connection, link, slot->idle.prev);
+}
+
+static void close_all_idle(struct gw_pool_slot *slot)
+{
+    while (slot->num_idle != 0)
+        close_idle(oldest_idle(slot));
+}
+
+/* Closes what was idle for too long and finds out when to look again. Lists are in order of age. */
+static void on_sweep(struct gw_timer *timer)
+{
+    struct gw_pool *pool = H2O_STRUCT_FROM_MEMBER(struct gw_pool, sweep, timer);
+    uint64_t now_ms = pool->thread->now_ms, next_ms = UINT64_MAX;
+    h2o_linklist_t *node = pool->to_sweep.next;
+    while (node != &pool->to_sweep) {
+        struct gw_pool_slot *slot = H2O_STRUCT_FROM_MEMBER(struct gw_pool_slot, to_sweep, node);
+        node = node->next;
+        while (slot->num_idle != 0 && oldest_idle(slot)->idle_since_ms + slot->idle_ms <= now_ms)
+            close_idle(oldest_idle(slot));
+        if (slot->num_idle == 0)
+            h2o_linklist_unlink(&slot->to_sweep);
+        else if (oldest_idle(slot)->idle_since_ms + slot->idle_ms < next_ms)
+            next_ms = oldest_idle(slot)->idle_since_ms + slot->idle_ms;
+    }
+    if (next_ms != UINT64_MAX)
+        gw_timer_arm(pool->thread->wheel, &pool->sweep, next_ms);
+}
+
+struct gw_pool *gw_pool_create(struct gw_thread *thread)
+{
+    struct gw_pool *pool = h2o_mem_alloc(sizeof(*pool));
+    memset(pool, 0, sizeof(*pool));
+    pool->thread = thread;
+    h2o_linklist_init_anchor(&pool->to_sweep);
+    gw_timer_init(&pool->sweep, on_sweep);
+    return pool;
+}
+
+void gw_pool_destroy(struct gw_pool *pool)
+{
+    if (pool == NULL)
+        return;
+    for (size_t i = 0; i != pool->num_slots; ++i) {
+        if (pool->slots[i] == NULL)
+            continue;
+        close_all_idle(pool->slots[i]);
+        free(pool->slots[i]);
+    }
+    assert(pool->num_connections == 0 && pool->num_clients == 0 && "a client outlives its pool");
+    gw_timer_disarm(&pool->sweep);
+    for (struct gw_upstream_connection *c; (c = pool->spare_connections) != NULL;) {
+        pool->spare_connections = c->next_free;
+        free(c);
+    }
+    for (struct spare *s; (s = pool->spare_clients) != NULL;) {
+        pool->spare_clients = s->next;
+        free(s);
+    }
+    free(pool->slots);
+    free(pool->scratch);
+    free(pool);
+}
+
+static struct gw_pool_slot *add_slot(struct gw_pool *pool, uint32_t index)
+{
+    if (index >= pool->num_slots) {
+        size_t size = (size_t)index + 16;
+        pool->slots = h2o_mem_realloc(pool->slots, size * sizeof(pool->slots[0]));
+        memset(pool->slots + pool->num_slots, 0, (size - pool->num_slots) * sizeof(pool->slots[0]));
+        pool->num_slots = size;
+    }
+    struct gw_pool_slot *slot = h2o_mem_alloc(sizeof(*slot));
+    memset(slot, 0, sizeof(*slot));
+    h2o_linklist_init_anchor(&slot->idle);
+    pool->slots[index] = slot;
+    return slot;
+}
+
+static void forget(struct gw_pool_slot *slot)
+{
+    close_all_idle(slot);
+    ++slot->generation;
+    slot->endpoint = NULL;
+}
+
+static struct gw_pool_slot *slot_of(struct gw_pool *pool, const struct gw_endpoint *endpoint)
+{
+    struct gw_pool_slot *slot = endpoint->index < pool->num_slots ? pool->slots[endpoint->index] : NULL;
+    if (slot != NULL && slot->endpoint == endpoint)
+        return slot;
+    if (slot == NULL)
+        slot = add_slot(pool, endpoint->index);
+    else
+        forget(slot); /* the index went to another endpoint */
+    slot->endpoint = endpoint;
+    return slot;
+}
+
+void gw_pool_forget(struct gw_pool *pool, const struct gw_endpoint *endpoint)
+{
+    if (endpoint->index < pool->num_slots && pool->slots[endpoint->index] != NULL &&
+        pool->slots[endpoint->index]->endpoint == endpoint)
+        forget(pool->slots[endpoint->index]);
+}
+
+struct gw_upstream_connection *gw_pool_take(struct gw_pool *pool, const struct gw_endpoint *endpoint)
+{
+    struct gw_pool_slot *slot = slot_of(pool, endpoint);
+    if (slot->num_idle == 0)
+        return NULL;
+    struct gw_upstream_connection *self = H2O_STRUCT_FROM_MEMBER(struct gw_upstream_connection, link, slot->idle.next);
+    unlink_idle(self);
+    gw_count(&pool->stats.reuses, 1);
+    return self;
+}
+
+struct gw_upstream_connection *gw_pool_connect(struct gw_pool *pool, const struct gw_endpoint *endpoint,
+                                               h2o_socket_cb on_connect, void (*on_due)(struct gw_timer *))
+{
+    struct sockaddr_storage address = endpoint->address.sa; /* the library takes no const */
+    errno = 0;
+    h2o_socket_t *sock =
+        h2o_socket_connect(pool->thread->loop, (struct sockaddr *)&address, endpoint->address.sa_len, on_connect);
+    if (sock == NULL)
+        return NULL;
+    struct gw_upstream_connection *self = alloc_connection(pool);
+    memset(self, 0, sizeof(*self));
+    self->magic = GW_UPSTREAM_CONNECTION_MAGIC;
+    self->slot = slot_of(pool, endpoint);
+    self->generation = self->slot->generation;
+    self->sock = sock;
+    self->pool = pool;
+    self->deadline_ms = GW_NO_DEADLINE;
+    gw_timer_init(&self->timer, on_due);
+    sock->data = self;
+    return self;
+}
+
+void gw_pool_put(struct gw_upstream_connection *self, const struct gw_pool_limits *limits)
+{
+    struct gw_pool *pool = self->pool;
+    struct gw_pool_slot *slot = self->slot;
+    assert(h2o_socket_is_reading(self->sock) && !h2o_socket_is_writing(self->sock));
+    if (self->generation != slot->generation || limits->max_idle == 0 || limits->idle_ms == 0 ||
+        (limits->max_requests != 0 && self->num_requests >= limits->max_requests)) {
+        gw_pool_close(self);
+        return;
+    }
+    if (slot->num_idle >= limits->max_idle)
+        close_idle(oldest_idle(slot));
+    self->client = NULL;
+    self->deadline_ms = GW_NO_DEADLINE;
+    self->idle_since_ms = pool->thread->now_ms;
+    slot->idle_ms = limits->idle_ms;
+    h2o_linklist_insert(slot->idle.next, &self->link);
+    ++slot->num_idle;
+    gw_count(&pool->stats.idle, 1);
+    if (!h2o_linklist_is_linked(&slot->to_sweep))
+        h2o_linklist_insert(&pool->to_sweep, &slot->to_sweep);
+    uint64_t due_ms = self->idle_since_ms + slot->idle_ms;
+    if (!gw_timer_is_armed(&pool->sweep) || pool->sweep.due_ms > due_ms)
+        gw_timer_arm(pool->thread->wheel, &pool->sweep, due_ms);
+}
+
+void gw_pool_close(struct gw_upstream_connection *self)
+{
+    h2o_socket_close(self->sock);
+    free_connection(self);
+}
+
+void gw_pool_on_idle_readable(struct gw_upstream_connection *self, const char *err)
+{
+    /* A wake-up without bytes or end (a TLS session ticket, say) is no reason to close. */
+    char byte;
+    if (err == NULL && self->sock->input->size == 0 &&
+        (self->sock->ssl != NULL || (recv(h2o_socket_get_fd(self->sock), &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 &&
+                                     (errno == EAGAIN || errno == EINTR))))
+        return;
+    close_idle(self);
+}
+
+const struct gw_pool_stats *gw_pool_stats(const struct gw_pool *pool) { return &pool->stats; }
+struct gw_pool_stats *gw_pool_counters(struct gw_pool *pool) { return &pool->stats; }
+struct gw_thread *gw_pool_thread(struct gw_pool *pool) { return pool->thread; }
+
+struct gw_client *gw_pool_alloc_client(struct gw_pool *pool, size_t size)
+{
+    struct spare *self = pool->spare_clients;
+    ++pool->num_clients;
+    if (self == NULL)
+        return h2o_mem_alloc(size);
+    pool->spare_clients = self->next;
+    --pool->num_spare_clients;
+    return (struct gw_client *)self;
+}
+
+void gw_pool_free_client(struct gw_pool *pool, struct gw_client *client)
+{
+    --pool->num_clients;
+    if (pool->num_spare_clients >= MAX_SPARE) {
+        free(client);
+        return;
+    }
+    struct spare *self = (struct spare *)client;
+    self->next = pool->spare_clients;
+    pool->spare_clients = self;
+    ++pool->num_spare_clients;
+}
+
+char *gw_pool_scratch(struct gw_pool *pool, size_t size)
+{
+    if (pool->scratch_size < size) {
+        free(pool->scratch);
+        pool->scratch_size = size < MIN_SCRATCH ? MIN_SCRATCH : size;
+        pool->scratch = h2o_mem_alloc(pool->scratch_size);
+    }
+    return pool->scratch;
+}
+
+void gw_pool_keep_scratch(struct gw_pool *pool)
+{
+    pool->scratch = NULL;
+    pool->scratch_size = 0;
+}
+
+void gw_upstream_arm(struct gw_upstream_connection *self)
+{
+    gw_timer_arm(self->pool->thread->wheel, &self->timer, self->deadline_ms);
+}

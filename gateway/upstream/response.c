@@ -1,0 +1,240 @@
+#include <assert.h>
+#include "gateway/upstream/client_state.h"
+#include "gateway/http/socket.h"
+
+static const struct gw_head_limits head_limits = {GW_CLIENT_MAX_HEAD, SIZE_MAX, GW_HEAD_MAX_FIELDS};
+
+static bool has_too_much_outstanding(const struct gw_client *client)
+{
+    return client->outstanding > GW_CLIENT_MAX_OUTSTANDING || client->num_buffers == GW_CLIENT_MAX_BUFFERS;
+}
+
+void gw_client_drop_buffers(struct gw_client *client)
+{
+    while (client->num_buffers != 0) {
+        h2o_buffer_dispose(&client->buffers[client->first_buffer].buffer);
+        client->first_buffer = (client->first_buffer + 1) % GW_CLIENT_MAX_BUFFERS;
+        --client->num_buffers;
+    }
+    if (client->head_buffer != NULL)
+        h2o_buffer_dispose(&client->head_buffer);
+}
+
+void gw_client_consumed(struct gw_client *client, size_t bytes)
+{
+    assert(bytes <= client->outstanding);
+    client->outstanding -= bytes;
+    size_t of_head = bytes < client->head_outstanding ? bytes : client->head_outstanding;
+    client->head_outstanding -= of_head;
+    bytes -= of_head;
+    while (bytes != 0) {
+        struct gw_client_buffer *oldest = &client->buffers[client->first_buffer];
+        size_t n = bytes < oldest->outstanding ? bytes : oldest->outstanding;
+        oldest->outstanding -= n;
+        bytes -= n;
+        if (oldest->outstanding != 0)
+            break;
+        h2o_buffer_dispose(&oldest->buffer);
+        client->first_buffer = (client->first_buffer + 1) % GW_CLIENT_MAX_BUFFERS;
+        --client->num_buffers;
+    }
+    if (client->state == GW_CLIENT_RECEIVING && !h2o_socket_is_reading(client->conn->sock) &&
+        !has_too_much_outstanding(client)) {
+        h2o_socket_read_start(client->conn->sock, gw_client_on_readable);
+        gw_client_set_deadline(client);
+    }
+}
+
+/* Makes the buffer that holds n body bytes ours, so that they stay where they are while reading goes on. */
+static void keep_input(struct gw_client *client, size_t n)
+{
+    h2o_socket_t *sock = client->conn->sock;
+    if (n == 0) {
+        h2o_buffer_consume(&sock->input, sock->input->size);
+        return;
+    }
+    assert(client->num_buffers < GW_CLIENT_MAX_BUFFERS);
+    unsigned at = (client->first_buffer + client->num_buffers++) % GW_CLIENT_MAX_BUFFERS;
+    client->buffers[at].buffer = gw_socket_detach_input(sock);
+    client->buffers[at].outstanding = n;
+}
+
+/* Takes len bytes of the body's framing at p, in the socket's input or (in_head) behind the head. Returns false when
+ * the client has ended or is gone. */
+static bool take_body(struct gw_client *client, char *p, size_t len, bool in_head)
+{
+    size_t n = len, used = len;
+    bool is_last = false;
+    if (client->framing == GW_FRAMED_BY_LENGTH) {
+        if (n >= client->body_left) {
+            n = used = client->body_left;
+            is_last = true;
+        }
+        client->body_left -= n;
+    } else if (client->framing == GW_FRAMED_BY_CHUNKS) {
+        enum gw_chunked_result result = gw_chunked_decode(&client->chunked, p, &n, &used);
+        if (result == GW_CHUNKED_BAD) {
+            gw_client_fail(client, GW_CLIENT_BAD_CHUNK);
+            return false;
+        }
+        is_last = result == GW_CHUNKED_DONE;
+    }
+    client->outstanding += n;
+    if (in_head)
+        client->head_outstanding += n;
+    else
+        keep_input(client, n);
+    if (is_last) /* more bytes than the response has are nobody's */
+        gw_client_end(client, client->head.keep_alive && used == len);
+    if ((n != 0 || is_last) && !GW_CLIENT_CALL(client, on_body, h2o_iovec_init(p, n), is_last))
+        return false;
+    if (is_last)
+        return false;
+    if (has_too_much_outstanding(client))
+        h2o_socket_read_stop(client->conn->sock);
+    gw_client_set_deadline(client);
+    return true;
+}
+
+/* RFC 9112, 6.3. */
+static bool choose_framing(struct gw_client *client)
+{
+    const struct gw_response_head *head = &client->head;
+    if (client->expects_head_only || head->status == 204 || head->status == 304)
+        return false;
+    if (head->is_chunked) {
+        client->framing = GW_FRAMED_BY_CHUNKS;
+        gw_chunked_init(&client->chunked);
+    } else if (head->content_length != UINT64_MAX) {
+        client->framing = GW_FRAMED_BY_LENGTH;
+        client->body_left = head->content_length;
+        return head->content_length != 0;
+    } else {
+        client->framing = GW_FRAMED_BY_CLOSE;
+    }
+    return true;
+}
+
+/* The final head is parsed and head_size bytes long. */
+static bool take_final_head(struct gw_client *client, size_t head_size)
+{
+    /* An origin that gives up an idle connection may say so while our request is on its way (RFC 9110, 15.5.9): what it
+     * answers is its own silence, not this request. */
+    if (client->head.status == 408 && client->failure.was_reused && !client->head.keep_alive) {
+        client->failure.any_response_byte = false;
+        gw_client_fail(client, GW_CLIENT_CLOSED_EARLY);
+        return false;
+    }
+    client->head_buffer = gw_socket_detach_input(client->conn->sock);
+    char *rest = client->head_buffer->bytes + head_size;
+    size_t rest_len = client->head_buffer->size - head_size;
+    bool body_follows = choose_framing(client);
+    if (!gw_client_report_started(client))
+        return false;
+    if (!body_follows) {
+        gw_client_end(client, client->head.keep_alive && rest_len == 0);
+        (void)GW_CLIENT_CALL(client, on_head, &client->head, false);
+        return false;
+    }
+    client->state = GW_CLIENT_RECEIVING;
+    if (!GW_CLIENT_CALL(client, on_head, &client->head, true))
+        return false;
+    if (rest_len != 0)
+        return take_body(client, rest, rest_len, true);
+    gw_client_set_deadline(client);
+    return true;
+}
+
+static bool fail_head(struct gw_client *client, enum gw_client_error error, enum gw_head_result rule,
+                      const char *detail)
+{
+    client->failure.head = rule;
+    client->failure.detail = detail;
+    gw_client_fail(client, error);
+    return false;
+}
+
+static bool take_head(struct gw_client *client)
+{
+    h2o_socket_t *sock = client->conn->sock;
+    size_t used;
+    while (sock->input->size != 0) {
+        enum gw_head_result result = gw_head_parse_response(sock->input->bytes, sock->input->size, client->parsed_len,
+                                                            &head_limits, &client->head, &used);
+        if (result == GW_HEAD_INCOMPLETE) {
+            client->parsed_len = sock->input->size;
+            if (sock->input->size > GW_CLIENT_MAX_HEAD)
+                return fail_head(client, GW_CLIENT_HEAD_TOO_LARGE, GW_HEAD_TOO_LARGE,
+                                 gw_head_problem(GW_HEAD_TOO_LARGE));
+            return true;
+        }
+        if (result == GW_HEAD_TOO_LARGE || result == GW_HEAD_TOO_MANY_FIELDS)
+            return fail_head(client, GW_CLIENT_HEAD_TOO_LARGE, result, gw_head_problem(result));
+        if (result != GW_HEAD_OK)
+            return fail_head(client, GW_CLIENT_BAD_HEAD, result, gw_head_problem(result));
+        if (client->head.status >= 200)
+            return take_final_head(client, used);
+        if (client->head.status == 101)
+            return fail_head(client, GW_CLIENT_BAD_HEAD, GW_HEAD_OK, "101 without an upgrade asked for");
+        if (++client->num_interim > GW_CLIENT_MAX_INTERIM)
+            return fail_head(client, GW_CLIENT_BAD_HEAD, GW_HEAD_OK, "too many interim responses");
+        client->parsed_len = 0;
+        h2o_buffer_consume(&sock->input, used);
+        gw_client_set_deadline(client); /* the origin is at work and says so */
+    }
+    return true;
+}
+
+static void on_closed(struct gw_client *client, const char *err)
+{
+    bool is_eof = err == h2o_socket_error_closed;
+    if (client->state == GW_CLIENT_RECEIVING) {
+        if (is_eof && client->framing == GW_FRAMED_BY_CLOSE) {
+            gw_client_end(client, false);
+            (void)GW_CLIENT_CALL(client, on_body, h2o_iovec_init(NULL, 0), true);
+            return;
+        }
+        gw_client_fail(client, is_eof ? GW_CLIENT_TRUNCATED : GW_CLIENT_RESET);
+    } else if (client->conn->sock->input->size != 0) {
+        fail_head(client, GW_CLIENT_BAD_HEAD, GW_HEAD_INCOMPLETE, "closed within the response head");
+    } else {
+        gw_client_fail(client, GW_CLIENT_CLOSED_EARLY);
+    }
+}
+
+/* Reads grow while they come back full and shrink again, so that large bodies take few calls and small ones little
+ * memory. */
+static void adapt_read_size(struct gw_client *client, size_t got)
+{
+    if (got >= client->read_size)
+        client->read_size = GW_CLIENT_LARGE_READ;
+    else if (got < GW_CLIENT_SMALL_READ)
+        client->read_size = GW_CLIENT_SMALL_READ;
+}
+
+void gw_client_on_readable(h2o_socket_t *sock, const char *err)
+{
+    struct gw_upstream_connection *conn = gw_upstream_connection_from(sock);
+    if (conn->client == NULL) {
+        gw_pool_on_idle_readable(conn, err);
+        return;
+    }
+    struct gw_client *client = gw_client_of(conn);
+    size_t had = sock->input->size;
+    if (client->state == GW_CLIENT_RECEIVING && client->read_size > GW_CLIENT_SMALL_READ)
+        h2o_buffer_reserve(&sock->input, client->read_size);
+    err = gw_socket_read(sock, err, client->read_size);
+    size_t got = sock->input->size - had;
+    if (got != 0) {
+        client->failure.any_response_byte = true;
+        adapt_read_size(client, got);
+        if (client->state == GW_CLIENT_RECEIVING) {
+            if (!take_body(client, sock->input->bytes, sock->input->size, false))
+                return;
+        } else if (!take_head(client)) {
+            return;
+        }
+    }
+    if (err != NULL)
+        on_closed(client, err);
+}
