@@ -20,14 +20,14 @@ enum gw_setting_type {
     GW_TEXTS,    /* struct gw_texts       list of scalars; one value may stand alone */
     GW_CHOICE,   /* int                   index into choices */
     GW_CHOICES,  /* uint32_t              list of choices as a bit set; one value may stand alone */
-    GW_ADDRESS,  /* struct gw_address     host:port, [v6]:port, unix:/path; see base/ip.h. min = 1: host names allowed */
-    GW_CIDRS,    /* struct gw_cidrs       list of addresses or address/bits; see base/ip.h */
-    GW_PAIRS,    /* struct gw_pairs       map of name: value */
-    GW_SECTION,  /* embedded struct       a map with its own table; absent = all defaults */
-    GW_OPTION,   /* struct *              the same, but NULL when absent */
-    GW_LIST,     /* struct gw_list        list of sections; one may stand alone */
-    GW_MAP,      /* struct gw_map         map of name: section */
-    GW_CUSTOM,   /* anything              read() does it; schema_json and print() describe it */
+    GW_ADDRESS, /* struct gw_address     host:port, [v6]:port, unix:/path; see base/ip.h. min = 1: host names allowed */
+    GW_CIDRS,   /* struct gw_cidrs       list of addresses or address/bits; see base/ip.h */
+    GW_PAIRS,   /* struct gw_pairs       map of name: value */
+    GW_SECTION, /* embedded struct       a map with its own table; absent = all defaults */
+    GW_OPTION,  /* struct *              the same, but NULL when absent */
+    GW_LIST,    /* struct gw_list        list of sections; one may stand alone */
+    GW_MAP,     /* struct gw_map         map of name: section */
+    GW_CUSTOM,  /* anything              read() does it; schema_json and print() describe it */
 };
 
 struct gw_texts {
@@ -46,18 +46,22 @@ struct gw_pairs {
 struct gw_list {
     void **entries; /* pointers to section structs */
     size_t size;
+    bool *is_bad; /* entry had errors: safe to read, unfit for use */
 };
 struct gw_named {
     h2o_iovec_t name;
     const struct gw_node *key; /* where the name stands */
     void *conf;                /* the section struct */
+    bool is_bad;               /* it had errors: safe to read, unfit for use */
 };
 struct gw_map {
     struct gw_named *entries; /* in file order */
     size_t size;
+    struct gw_names *index; /* NULL while the map is small */
 };
 
 struct gw_json;
+struct gw_names;
 struct gw_setting;
 
 struct gw_loader {
@@ -66,15 +70,16 @@ struct gw_loader {
 };
 
 struct gw_section {
-    const char *name; /* singular noun for messages: "target group" */
-    const char *help; /* one sentence */
-    size_t size;      /* of the struct */
+    const char *name;                  /* singular noun for messages: "target group" */
+    const char *help;                  /* one sentence */
+    size_t size;                       /* of the struct */
     const struct gw_setting *settings; /* ends with a row of zeros */
     /* a scalar in the section's place stands for {scalar_is: scalar}; NULL = a map is needed */
     const char *scalar_is;
     /* the same for a list in the section's place (`path: [a, b]`, `forward: [{..}, {..}]`) */
     const char *list_is;
-    /* joins settings after all rows are read (only called when every row was fine); conf has its `at` set */
+    /* joins settings after all rows are read (only called when every row was fine); conf has its `at` set, which is
+     * NULL when the section was left out */
     bool (*check)(struct gw_loader *, void *conf);
 };
 
@@ -82,24 +87,29 @@ struct gw_setting {
     const char *name;
     enum gw_setting_type type;
     size_t offset;
-    const char *help;               /* one sentence, ends with a full stop */
-    double initial;                 /* GW_BOOL GW_NUMBER GW_DURATION (ms) GW_SIZE (bytes) GW_PERCENT GW_CHOICE(S) */
-    const char *initial_text;       /* default of GW_TEXT, or what `help` shows as default when it is computed */
-    double min, max;                /* bounds of the parsed value; max 0 = none. GW_TEXT(S): length bounds */
-    const char *const *choices;     /* NULL-terminated */
+    const char *help;           /* one sentence, ends with a full stop */
+    double initial;             /* GW_BOOL GW_NUMBER GW_DURATION (ms) GW_SIZE (bytes) GW_PERCENT GW_CHOICE(S) */
+    const char *initial_text;   /* default of GW_TEXT, of GW_ADDRESS, of GW_TEXTS (one entry); for all other types
+                                   what `help` shows as default when it is computed */
+    double min, max;            /* bounds of the parsed value; max 0 = none. GW_TEXT(S): length bounds */
+    const char *const *choices; /* NULL-terminated */
     const struct gw_section *section;
     bool is_required;
-    bool is_secret;                 /* masked by --print */
-    bool needs_restart;             /* a reload reports but does not apply it */
-    bool no_zero;                   /* refuse 0 even though min is 0 */
+    bool is_secret;     /* masked by --print */
+    bool needs_restart; /* a reload reports but does not apply it */
+    bool no_zero;       /* refuse 0 even though min is 0 */
     /* checks one GW_TEXT or each entry of GW_TEXTS / name of a GW_MAP or GW_PAIRS (e.g. "is a glob") */
     bool (*valid)(struct gw_loader *, const struct gw_node *at, h2o_iovec_t value);
     /* GW_CUSTOM */
     bool (*read)(struct gw_loader *, const struct gw_setting *, const struct gw_node *value, void *field);
     void (*print)(struct gw_json *, const struct gw_setting *, const void *field);
-    const char *schema_json;        /* JSON Schema fragment of a GW_CUSTOM, or further keywords for any type */
+    const char *schema_json; /* JSON Schema of a GW_CUSTOM, or further keywords for any type: an object */
 };
 
+/* How values are read:
+ * - Nothing after the colon is an error for a value, and "all default" for a section, list of sections or map.
+ * - A number in quotes is a text, except where ${env:} or ${file:} made it.
+ * - Texts, durations, sizes and choices may be quoted or not. */
 /* Fills *conf (size bytes, zeroed by the callee) from a map node; NULL node = all defaults. Records every mistake and
  * returns false if there was any; conf then is unfit for use but safe to read. */
 bool gw_settings_load(struct gw_loader *, const struct gw_section *, const struct gw_node *, void *conf);
@@ -113,7 +123,8 @@ bool gw_error_dangling(struct gw_errors *, const struct gw_node *at, const char 
                        const struct gw_map *);
 
 /* The effective configuration as YAML (secrets shown as "***"), the JSON Schema (draft 2020-12), and the manual page of
- * one setting by dotted path (`target_groups.*.health_check.interval`, `target_groups.health_check` also works); NULL or
+ * one setting by dotted path (`target_groups.*.health_check.interval`, `target_groups.health_check` also works); NULL
+ * or
  * "" prints the top level. Help returns false with a "did you mean" on stderr stream when there is no such setting. */
 void gw_settings_print(FILE *, const struct gw_section *, const void *conf);
 void gw_settings_schema(FILE *, const struct gw_section *root);

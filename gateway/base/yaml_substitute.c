@@ -1,0 +1,152 @@
+/* ${env:NAME}, ${env:NAME:-default}, ${file:PATH} and $${ in scalars. What comes from outside is secret: it is shown in
+ * no message and no --print. */
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "gateway/base/yaml_internal.h"
+
+enum { MAX_SUBSTITUTED_FILE = 1 << 20 };
+
+bool gw_read_file(h2o_mem_pool_t *pool, const char *path, size_t max_len, h2o_iovec_t *text, const char **why)
+{
+    struct stat st;
+    int fd = strcmp(path, "-") == 0 ? dup(STDIN_FILENO) : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    *why = NULL;
+    if (fd == -1) {
+        *why = strerror(errno);
+        return false;
+    }
+    size_t capacity = 65536, len = 0;
+    if (fstat(fd, &st) != 0)
+        *why = strerror(errno);
+    else if (S_ISDIR(st.st_mode))
+        *why = "it is a directory";
+    else if (S_ISREG(st.st_mode) && (uintmax_t)st.st_size > max_len)
+        *why = "it is too large";
+    else if (S_ISREG(st.st_mode) && st.st_size > 0)
+        capacity = (size_t)st.st_size + 1;
+    char *buf = *why == NULL ? h2o_mem_alloc(capacity) : NULL;
+    while (*why == NULL) {
+        ssize_t n = read(fd, buf + len, capacity - len);
+        if (n == 0)
+            break;
+        if (n < 0 && errno != EINTR)
+            *why = strerror(errno);
+        len += n > 0 ? (size_t)n : 0;
+        if (len > max_len)
+            *why = "it is too large";
+        if (len == capacity)
+            buf = h2o_mem_realloc(buf, capacity *= 2);
+    }
+    close(fd);
+    if (*why == NULL)
+        *text = h2o_strdup(pool, buf, len);
+    free(buf);
+    return *why == NULL;
+}
+
+/* The value of what stands between ${ and }; false after an error. */
+static bool look_up(struct gw_yaml_reader *reader, struct gw_node *node, h2o_iovec_t expression, h2o_iovec_t *value)
+{
+    char *text = h2o_strdup(reader->pool, expression.base, expression.len).base;
+    if (strncmp(text, "env:", 4) == 0 && text[4] != '\0') {
+        char *name = text + 4, *fallback = strstr(name, ":-");
+        if (fallback != NULL) {
+            *fallback = '\0';
+            fallback += 2;
+        }
+        for (const char *c = name; *c != '\0'; ++c)
+            if (!isalnum((unsigned char)*c) && *c != '_')
+                return gw_error_at(reader->errors, node, "\"%.60s\" is no name of an environment variable", name);
+        const char *found = getenv(name);
+        if (found == NULL || (*found == '\0' && fallback != NULL)) /* as in the shell: :- takes empty for unset */
+            found = fallback;
+        if (found == NULL)
+            return gw_error_at(reader->errors, node,
+                               "environment variable %.60s is not set (${env:%.60s:-text} gives a default)", name,
+                               name);
+        *value = h2o_strdup(reader->pool, found, SIZE_MAX);
+        return true;
+    }
+    if (strncmp(text, "file:", 5) == 0 && text[5] != '\0') {
+        const char *why;
+        if (!reader->allow_files)
+            return gw_error_at(reader->errors, node, "${file:} is not allowed here");
+        h2o_iovec_t path = gw_node_path(reader->pool, node, h2o_iovec_init(text + 5, strlen(text + 5)));
+        if (!gw_read_file(reader->pool, path.base, MAX_SUBSTITUTED_FILE, value, &why))
+            return gw_error_at(reader->errors, node, "cannot read %s: %s", path.base, why);
+        if (value->len != 0 && value->base[value->len - 1] == '\n')
+            value->base[--value->len] = '\0';
+        if (value->len != 0 && value->base[value->len - 1] == '\r')
+            value->base[--value->len] = '\0';
+        if (memchr(value->base, '\0', value->len) != NULL)
+            return gw_error_at(reader->errors, node, "%s holds a NUL character", path.base);
+        return true;
+    }
+    return gw_error_at(reader->errors, node,
+                       "unknown substitution \"${%.60s}\" (expected ${env:NAME} or ${file:PATH}; $${ is a literal ${)",
+                       text);
+}
+
+static void append(char **buf, size_t *len, size_t *capacity, h2o_iovec_t piece)
+{
+    if (*len + piece.len + 1 > *capacity)
+        *buf = h2o_mem_realloc(*buf, *capacity = (*len + piece.len + 1) * 2);
+    memcpy(*buf + *len, piece.base, piece.len);
+    *len += piece.len;
+}
+
+/* Returns the end of the piece that starts at src and appends what it stands for; NULL after an error. */
+static const char *expand(struct gw_yaml_reader *reader, struct gw_node *node, const char *src, h2o_iovec_t *piece)
+{
+    if (strncmp(src, "$${", 3) == 0) {
+        *piece = h2o_iovec_init(H2O_STRLIT("${"));
+        return src + 3;
+    }
+    if (strncmp(src, "${", 2) == 0) {
+        const char *end = strchr(src, '}');
+        if (end == NULL) {
+            gw_error_at(reader->errors, node, "\"${\" without \"}\" ($${ is a literal ${)");
+            return NULL;
+        }
+        if (!look_up(reader, node, h2o_iovec_init(src + 2, end - src - 2), piece))
+            return NULL;
+        if (piece->len > reader->limits.max_bytes - reader->num_bytes) {
+            gw_error_at(reader->errors, node, "the configuration is larger than %zu bytes", reader->limits.max_bytes);
+            return NULL;
+        }
+        reader->num_bytes += piece->len;
+        gw_errors_add_secret(reader->errors, piece->base, piece->len);
+        node->is_secret = true;
+        return end + 1;
+    }
+    const char *dollar = strchr(src + 1, '$');
+    const char *end = dollar != NULL ? dollar : src + strlen(src);
+    *piece = h2o_iovec_init(src, end - src);
+    return end;
+}
+
+void gw_yaml_substitute(struct gw_yaml_reader *reader, struct gw_node *node)
+{
+    if (strstr(node->text.base, "${") == NULL)
+        return;
+    char *buf = NULL;
+    size_t len = 0, capacity = 0;
+    for (const char *src = node->text.base; *src != '\0';) {
+        h2o_iovec_t piece;
+        if ((src = expand(reader, node, src, &piece)) == NULL) {
+            node->is_broken = true;
+            break;
+        }
+        append(&buf, &len, &capacity, piece);
+    }
+    if (!node->is_broken)
+        node->text = h2o_strdup(reader->pool, buf != NULL ? buf : "", len);
+    if (buf != NULL)
+        explicit_bzero(buf, len);
+    free(buf);
+}
