@@ -1,6 +1,7 @@
-/* One listener's TLS: the SSL_CTX that libh2o's sockets handshake with, and the choice of certificate by SNI and by what
- * the client can verify (spec/alb.md 1.2, test vector 27; exact name before wildcard among equals). Part of a snapshot:
- * built by a load, read by every thread; live SSL objects keep what they need by OpenSSL's reference counts. */
+/* One listener's TLS: the SSL_CTX that libh2o's sockets handshake with, and the choice of certificate by SNI and by
+ * what the client can verify (spec/alb.md 1.2, test vector 27; the exact order is in tls/sni.h). Part of a snapshot:
+ * built by a load, read by every thread. SSL objects keep the SSL_CTX and all that its callbacks use, so that a
+ * handshake may outlive the snapshot (not the tickets, which the process owns). */
 #pragma once
 #include "tls/certificate.h"
 #include "tls/policy.h"
@@ -9,22 +10,26 @@
 
 struct tls_listener_conf { /* listeners.NAME.tls */
     const struct gw_node *at;
-    int policy;                   /* index into tls_policy_names; default "intermediate" */
-    struct gw_texts certificates; /* names; the first is the default */
+    int policy;                    /* index into tls_policy_names; default "intermediate" */
+    struct gw_texts certificates;  /* names; the first is the default */
     uint64_t handshake_timeout_ms; /* 10 s */
     bool session_tickets;          /* default true */
 };
 extern const struct gw_section tls_listener_section;
 
 struct tls_context;
-/* certificates: those the listener names, in order, borrowed (they live in the snapshot). alpn: e.g. "http/1.1", in
- * preference order; a client that offers only others gets no_application_protocol (RFC 7301 3.2). id: distinguishes
- * listeners for resumption. */
+/* certificates: those the listener names, in order, at least one, borrowed (they live in the snapshot). alpn: e.g.
+ * "http/1.1", in preference order; a client that offers only others gets no_application_protocol (RFC 7301 3.2), one
+ * that offers none is served. id: distinguishes listeners for resumption; a session is resumed only on the same
+ * listener id, under the same policy and for the same server name, before or after a reload. tickets may be NULL: no
+ * resumption. NULL after recording an error. */
 struct tls_context *tls_context_create(const struct tls_listener_conf *, h2o_iovec_t id,
                                        struct tls_certificate *const *certificates, size_t num_certificates,
                                        const char *const *alpn, size_t num_alpn, struct tls_tickets *,
                                        struct gw_errors *);
-void tls_context_destroy(struct tls_context *);
+void tls_context_destroy(struct tls_context *); /* NULL is fine */
 SSL_CTX *tls_context_ssl(struct tls_context *); /* borrowed */
-/* What a client with this SNI would get (explain). NULL server_name base = no SNI. Assumes a client that takes ECDSA. */
-const struct tls_certificate *tls_context_select(const struct tls_context *, h2o_iovec_t server_name, struct gw_trace *);
+/* What a client with this SNI would get (explain). NULL server_name base = no SNI. Assumes a client that takes ECDSA.
+ */
+const struct tls_certificate *tls_context_select(const struct tls_context *, h2o_iovec_t server_name,
+                                                 struct gw_trace *);

@@ -1,0 +1,158 @@
+#include "tls/pem.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+
+enum { MAX_FILE_BYTES = 1 << 20 }; /* a chain of ten takes 20 KB */
+
+char *tls_pem_path(const struct gw_node *at, h2o_iovec_t path)
+{
+    const char *slash = at != NULL && at->file != NULL ? strrchr(at->file, '/') : NULL;
+    size_t dir_len = slash != NULL && (path.len == 0 || path.base[0] != '/') ? (size_t)(slash - at->file + 1) : 0;
+    char *full = h2o_mem_alloc(dir_len + path.len + 1);
+    if (dir_len != 0)
+        memcpy(full, at->file, dir_len);
+    memcpy(full + dir_len, path.base, path.len);
+    full[dir_len + path.len] = '\0';
+    return full;
+}
+
+/* Wiped before it is freed: may hold a private key. */
+struct file {
+    char *bytes;
+    size_t size;
+    mode_t mode;
+};
+
+static void dispose_file(struct file *file)
+{
+    if (file->bytes != NULL)
+        OPENSSL_cleanse(file->bytes, MAX_FILE_BYTES);
+    free(file->bytes);
+}
+
+static bool read_file(const struct gw_node *at, const char *path, struct file *file, struct gw_errors *errors)
+{
+    struct stat st;
+    /* Non-blocking: opening a named pipe must not stop the load. */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd == -1)
+        return gw_error_at(errors, at, "cannot read \"%s\": %s", path, strerror(errno));
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
+        close(fd);
+        return gw_error_at(errors, at, "cannot read \"%s\": not a regular file", path);
+    }
+    file->mode = st.st_mode;
+    file->bytes = h2o_mem_alloc(MAX_FILE_BYTES);
+    ssize_t n = 1;
+    while (file->size < MAX_FILE_BYTES && n != 0) {
+        n = read(fd, file->bytes + file->size, MAX_FILE_BYTES - file->size);
+        if (n < 0 && errno != EINTR)
+            break;
+        file->size += n > 0 ? n : 0;
+    }
+    int read_errno = errno;
+    close(fd);
+    if (n < 0)
+        return gw_error_at(errors, at, "cannot read \"%s\": %s", path, strerror(read_errno));
+    if (n != 0)
+        return gw_error_at(errors, at, "\"%s\" is larger than 1 MiB", path);
+    return true;
+}
+
+static bool is_certificate(const char *block)
+{
+    return strcmp(block, PEM_STRING_X509) == 0 || strcmp(block, PEM_STRING_X509_OLD) == 0;
+}
+
+static bool add_block(STACK_OF(X509) * chain, const char *block, const unsigned char *data, long len)
+{
+    if (!is_certificate(block))
+        return true; /* keys and parameters may stand in the same file */
+    const unsigned char *end = data;
+    X509 *x = d2i_X509(NULL, &end, len);
+    if (x == NULL || end != data + len || sk_X509_push(chain, x) == 0) {
+        X509_free(x);
+        return false;
+    }
+    return true;
+}
+
+static bool parse_chain(const struct gw_node *at, const char *path, BIO *bio, STACK_OF(X509) * chain,
+                        struct gw_errors *errors)
+{
+    char *block, *header;
+    unsigned char *data;
+    long len;
+    ERR_clear_error();
+    while (PEM_read_bio(bio, &block, &header, &data, &len)) {
+        bool is_good = add_block(chain, block, data, len);
+        OPENSSL_free(block);
+        OPENSSL_free(header);
+        OPENSSL_clear_free(data, len);
+        if (!is_good)
+            return gw_error_at(errors, at, "certificate %d in \"%s\" is damaged", sk_X509_num(chain) + 1, path);
+    }
+    bool is_at_end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
+    ERR_clear_error();
+    if (!is_at_end)
+        return gw_error_at(errors, at, "the PEM block after certificate %d in \"%s\" is damaged", sk_X509_num(chain),
+                           path);
+    if (sk_X509_num(chain) == 0)
+        return gw_error_at(errors, at, "no certificate in \"%s\" (expected PEM: \"-----BEGIN CERTIFICATE-----\")",
+                           path);
+    return true;
+}
+
+STACK_OF(X509) * tls_pem_read_chain(const struct gw_node *at, const char *path, struct gw_errors *errors)
+{
+    struct file file = {0};
+    STACK_OF(X509) *chain = sk_X509_new_null();
+    bool is_good = false;
+    if (read_file(at, path, &file, errors)) {
+        BIO *bio = BIO_new_mem_buf(file.bytes, (int)file.size);
+        is_good = parse_chain(at, path, bio, chain, errors);
+        BIO_free(bio);
+    }
+    dispose_file(&file);
+    if (is_good)
+        return chain;
+    sk_X509_pop_free(chain, X509_free);
+    return NULL;
+}
+
+static int on_password(char *to, int size, int is_writing, void *was_asked)
+{
+    *(bool *)was_asked = true;
+    return -1;
+}
+
+EVP_PKEY *tls_pem_read_key(const struct gw_node *at, const char *path, struct gw_errors *errors)
+{
+    struct file file = {0};
+    EVP_PKEY *key = NULL;
+    if (read_file(at, path, &file, errors)) {
+        bool was_asked = false;
+        BIO *bio = BIO_new_mem_buf(file.bytes, (int)file.size);
+        key = PEM_read_bio_PrivateKey(bio, NULL, on_password, &was_asked);
+        BIO_free(bio);
+        ERR_clear_error();
+        if (was_asked)
+            gw_error_at(errors, at, "the private key in \"%s\" is encrypted: give it without a passphrase", path);
+        else if (key == NULL)
+            gw_error_at(errors, at, "no private key in \"%s\" (expected PEM: \"-----BEGIN PRIVATE KEY-----\")", path);
+        else if (file.mode & S_IROTH)
+            gw_warn_at(errors, at, "everybody may read the private key in \"%s\" (mode %04o): make it 0600", path,
+                       (unsigned)(file.mode & 07777));
+        if (was_asked) {
+            EVP_PKEY_free(key);
+            key = NULL;
+        }
+    }
+    dispose_file(&file);
+    return key;
+}
