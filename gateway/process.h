@@ -25,9 +25,6 @@ struct gw_worker {
     pthread_t tid;
     /* loop: the snapshot new requests start with; older ones stay while requests hold them */
     struct gw_held_snapshot *held;
-    /* loop: one balancer per group of the current snapshot */
-    struct routing_balancer **balancers;
-    size_t num_balancers;
     h2o_linklist_t accepts; /* loop: of listening sockets in this thread */
     struct {
         gw_counter handshakes, handshake_failures, accept_errors;
@@ -82,6 +79,9 @@ struct gw_endpoint_entry {
 struct gw_endpoint_entry *gw_process_endpoint(struct gw_process *, h2o_iovec_t group, const struct gw_address *,
                                               bool is_checked);
 struct gw_route_stats *gw_process_route_stats(struct gw_process *, h2o_iovec_t route_name);
+
+/* Starts a load in the background (control thread): SIGHUP, POST /reload. One at a time; a second request runs after the first. */
+void gw_process_reload(struct gw_process *);
 
 /* `weir run -c FILE`. Returns the exit status. */
 int gw_command_run(int argc, char **argv);

@@ -12,6 +12,8 @@ struct gw_request {
     struct gw_stream *stream;   /* NULL in explain */
     struct gw_trace *trace;     /* NULL in live traffic */
     struct gw_snapshot *snapshot;
+    struct gw_held_snapshot *held; /* live traffic: what keeps the snapshot */
+    struct gw_exchange *exchange;  /* forward: the attempt in progress */
     const struct gw_snapshot_listener *listener;
     struct routing_facts facts;
     bool client_is_trusted;     /* the peer is in trusted_proxies: gets x-weir-reason */
@@ -19,6 +21,7 @@ struct gw_request {
 
     char request_id[33];        /* 32 hex digits, NUL; or what a trusted peer sent, cut to 32..: see request_id_text */
     h2o_iovec_t request_id_text;
+    h2o_iovec_t traceparent;    /* W3C, as forwarded */
     h2o_iovec_t trace_id;       /* of traceparent: 32 hex digits */
 
     /* forward */

@@ -62,6 +62,9 @@ struct gw_snapshot {
     size_t num_certificates;
     struct routing_target_group *groups;
     size_t num_groups;
+    /* per worker, touched by that worker only: balancers[worker * num_groups + group] */
+    struct routing_balancer **balancers;
+    unsigned num_workers;
     struct routing_table *table;
     struct gw_route *routes; /* by routing_route.index */
     size_t num_routes;

@@ -115,7 +115,11 @@ struct gw_server {
     struct {
         gw_counter accepted, requests, closed_idle, header_timeouts, bytes_in, bytes_out;
     } stats;
+    /* A connection is about to be freed (caps, gauges); may be NULL. */
+    void (*on_conn_closed)(struct gw_conn *);
     struct gw_head_scratch *scratch; /* loop */
+    time_t date_second;              /* loop: of date */
+    char date[32];
 };
 void gw_server_init(struct gw_server *, struct gw_thread *, h2o_hostconf_t **hosts);
 

@@ -1,0 +1,12 @@
+/* The `forward` action: one request to a target of a group, with retries, body and response streamed both ways under
+ * back-pressure. Lives in the request's pool, on the worker's thread. */
+#pragma once
+#include "gateway/request.h"
+
+/* Draws the group by weight and picks its first target: the decision that explain shows. False: no target may be asked
+ * (request->group is set, request->target is ROUTING_NO_TARGET). */
+bool gw_exchange_choose(struct gw_request *, uint32_t random);
+/* Forwards to the chosen target and answers. */
+void gw_exchange_start(struct gw_request *);
+/* The stream is over, for whatever reason: lets go of the upstream connection. NULL is fine. */
+void gw_exchange_release(struct gw_exchange *);

@@ -1,0 +1,17 @@
+/* What weir adds to a request on its way to a target: X-Forwarded-*, Via, x-request-id, trace context (spec/alb.md 5.2 and
+ * 5.3, W3C Trace Context, RFC 9110 7.6.3); and the client IP behind trusted proxies. */
+#pragma once
+#include "gateway/request.h"
+
+/* Client IP: the right-most address of X-Forwarded-For that is not a trusted proxy, if the peer is one; else the peer. */
+void gw_forwarded_client(const struct gw_cidrs *trusted, const h2o_header_t *fields, size_t num_fields,
+                         const struct gw_ip *peer, struct gw_ip *client, bool *peer_is_trusted);
+
+/* Number of addresses in X-Forwarded-For (spec/alb.md 5.2: more than 30 is answered 463). */
+size_t gw_forwarded_count(const h2o_header_t *fields, size_t num_fields);
+
+/* Request id and trace id: taken over when valid, else made. */
+void gw_forwarded_identify(struct gw_request *, struct gw_thread *);
+
+/* The fields for the target, in a new list from the request's pool. */
+void gw_forwarded_fields(struct gw_request *, struct gw_thread *, h2o_headers_t *out);

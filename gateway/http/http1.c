@@ -1,0 +1,608 @@
+/* HTTP/1.x server connections (RFC 9112) as an h2o_conn_t. One request at a time; the socket stays in read state for life,
+ * except under back-pressure. The way of a request, top to bottom in this file and in body.c / out.c of the same conn:
+ *   on_read -> read_head -> begin_request -> server->on_request ... (pipeline) ... do_send -> after_write -> end_request */
+#include "gateway/http/http1_conn.h"
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <arpa/inet.h>
+
+struct gw_head_scratch {
+    h2o_header_t fields[GW_HEAD_MAX_FIELDS];
+    h2o_iovec_t names[GW_HEAD_MAX_FIELDS];
+};
+
+/* How long a client that shut down its sending side may wait for its answer: nothing tells it apart from one that went
+ * away, and the target should not work for those. */
+enum { HALF_CLOSED_GRACE_MS = 1000 };
+/* Lingering close (RFC 9112 9.6): time for the client to read our last words before a reset could destroy them. */
+enum { LINGER_MS = 2000 };
+/* An idle connection told to drain may have a request on its way. */
+enum { DRAIN_IDLE_GRACE_MS = 500 };
+
+static void read_head(struct gw_http1_conn *conn);
+
+/* ---- timers ---- */
+
+static void arm_timer(struct gw_http1_conn *conn)
+{
+    uint64_t due = conn->recv_due_ms < conn->send_due_ms ? conn->recv_due_ms : conn->send_due_ms;
+    /* lazily: a timer that fires too early looks again, so a request costs no work on the wheel */
+    if (due != UINT64_MAX && !(gw_timer_is_armed(&conn->timer) && conn->timer.due_ms <= due))
+        gw_timer_arm(conn->super.server->thread->wheel, &conn->timer, due);
+}
+
+void gw_http1_expect(struct gw_http1_conn *conn, enum gw_http1_wait wait, uint64_t within_ms)
+{
+    conn->wait = wait;
+    conn->recv_due_ms = gw_thread_now(conn->super.server->thread) + within_ms;
+    arm_timer(conn);
+}
+
+static void expect_nothing(struct gw_http1_conn *conn)
+{
+    conn->wait = GW_WAIT_NOTHING;
+    conn->recv_due_ms = UINT64_MAX;
+}
+
+/* Bytes the peer has acknowledged (TCP), or the room it made in our queue (Unix sockets): changes when it reads. */
+static uint64_t send_progress(struct gw_http1_conn *conn)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof(info);
+    int fd = h2o_socket_get_fd(conn->super.sock), queued = 0;
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0)
+        return info.tcpi_bytes_acked;
+    if (ioctl(fd, TIOCOUTQ, &queued) == 0)
+        return (uint64_t)queued;
+    return 0;
+}
+
+/* Looks twice per send_timeout; the client is stuck when two looks in a row see no progress. */
+void gw_http1_expect_sent(struct gw_http1_conn *conn)
+{
+    conn->send_seen = UINT64_MAX;
+    conn->send_stalls = 0;
+    conn->send_due_ms = gw_thread_now(conn->super.server->thread) + conn->super.server->settings.send_timeout_ms / 2;
+    arm_timer(conn);
+}
+
+static void on_send_due(struct gw_http1_conn *conn)
+{
+    uint64_t seen = send_progress(conn);
+    conn->send_stalls = seen == conn->send_seen ? conn->send_stalls + 1 : 0;
+    conn->send_seen = seen;
+    if (conn->send_stalls >= 2) {
+        gw_http1_close(conn, GW_END_SEND_TIMEOUT);
+        return;
+    }
+    conn->send_due_ms = gw_thread_now(conn->super.server->thread) + conn->super.server->settings.send_timeout_ms / 2;
+    arm_timer(conn);
+}
+
+static void on_recv_due(struct gw_http1_conn *conn)
+{
+    enum gw_http1_wait wait = conn->wait;
+    struct gw_server *server = conn->super.server;
+
+    expect_nothing(conn);
+    switch (wait) {
+    case GW_WAIT_NOTHING:
+        break;
+    case GW_WAIT_HEAD:
+        gw_count(&server->stats.header_timeouts, 1);
+        if (conn->super.sock->input->size != 0)
+            gw_http1_refuse(conn, GW_HEAD_INCOMPLETE);
+        else
+            gw_http1_close(conn, GW_END_COMPLETE);
+        break;
+    case GW_WAIT_IDLE:
+        gw_count(&server->stats.closed_idle, 1);
+        gw_http1_close(conn, GW_END_COMPLETE);
+        break;
+    case GW_WAIT_BODY:
+        gw_http1_break_body(conn, GW_END_BODY_TIMEOUT);
+        break;
+    case GW_WAIT_HALF_CLOSED:
+        if (!conn->stream.response_started)
+            gw_http1_close(conn, GW_END_CLIENT_GONE);
+        break;
+    case GW_WAIT_LINGER:
+        gw_http1_close(conn, GW_END_COMPLETE);
+        break;
+    }
+}
+
+static void on_timer(struct gw_timer *timer)
+{
+    struct gw_http1_conn *conn = H2O_STRUCT_FROM_MEMBER(struct gw_http1_conn, timer, timer);
+    uint64_t now_ms = gw_thread_now(conn->super.server->thread);
+
+    if (conn->send_due_ms <= now_ms)
+        on_send_due(conn);
+    else if (conn->recv_due_ms <= now_ms)
+        on_recv_due(conn);
+    else
+        arm_timer(conn);
+    /* conn may be gone here */
+}
+
+/* ---- the end of a connection ---- */
+
+static bool is_writable(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLOUT};
+    return poll(&p, 1, 0) == 1 && (p.revents & POLLOUT) != 0;
+}
+
+static void on_never(h2o_socket_t *sock, const char *err)
+{
+}
+
+/* libh2o waits without limit for room for close_notify; a client that stopped reading must not keep the descriptor. A body
+ * that ends with the connection and was cut off must not look complete: reset, and no close_notify. */
+static void close_socket(h2o_socket_t *sock, bool is_cut_off)
+{
+    if (is_cut_off) {
+        struct linger reset = {.l_onoff = 1, .l_linger = 0};
+        setsockopt(h2o_socket_get_fd(sock), SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+    }
+    if (sock->ssl != NULL && sock->_cb.write == NULL && (is_cut_off || !is_writable(h2o_socket_get_fd(sock))))
+        sock->_cb.write = on_never; /* libh2o closes at once when a write is under way */
+    h2o_socket_close(sock);
+}
+
+static void dispose_request(struct gw_http1_conn *conn)
+{
+    struct gw_stream *stream = &conn->stream;
+
+    conn->in_request = false;
+    if (stream->req._generator != NULL && stream->req._generator->stop != NULL) {
+        h2o_generator_t *generator = stream->req._generator;
+        stream->req._generator = NULL;
+        generator->stop(generator, &stream->req);
+    }
+    conn->super.server->on_done(stream);
+    h2o_dispose_request(&stream->req);
+    if (conn->head != NULL)
+        h2o_buffer_dispose(&conn->head);
+    conn->head = NULL;
+    gw_http1_release_body(conn);
+}
+
+void gw_http1_close(struct gw_http1_conn *conn, enum gw_stream_end end)
+{
+    struct gw_server *server = conn->super.server;
+    bool is_cut_off = conn->in_request && conn->stream.response_started && conn->out.ends_with_close;
+
+    if (conn->in_request) {
+        if (conn->stream.end == GW_END_COMPLETE)
+            conn->stream.end = end;
+        dispose_request(conn);
+    }
+    gw_timer_disarm(&conn->timer);
+    gw_thread_undefer(&conn->after_write);
+    gw_thread_undefer(&conn->body_turn);
+    h2o_linklist_unlink(&conn->super.link);
+    --server->num_conns;
+    if (server->on_conn_closed != NULL)
+        server->on_conn_closed(&conn->super);
+    close_socket(conn->super.sock, is_cut_off);
+    free(conn);
+}
+
+/* Our last words are out: wait for the client to close, dropping what it still sends. */
+static void linger(struct gw_http1_conn *conn)
+{
+    h2o_socket_t *sock = conn->super.sock;
+
+    conn->is_lingering = true;
+    h2o_buffer_consume(&sock->input, sock->input->size);
+    if (conn->peer_eof) {
+        gw_http1_close(conn, GW_END_COMPLETE);
+        return;
+    }
+    if (sock->ssl == NULL)
+        shutdown(h2o_socket_get_fd(sock), SHUT_WR);
+    gw_http1_resume_read(conn);
+    gw_http1_expect(conn, GW_WAIT_LINGER, LINGER_MS);
+}
+
+static bool is_draining(struct gw_http1_conn *conn)
+{
+    return conn->is_draining || conn->super.server->is_draining;
+}
+
+static void await_request(struct gw_http1_conn *conn)
+{
+    struct gw_server *server = conn->super.server;
+
+    conn->head_seen = 0;
+    if (conn->super.sock->input->size != 0) {
+        read_head(conn);
+    } else if (conn->peer_eof) {
+        gw_http1_close(conn, GW_END_COMPLETE);
+    } else {
+        uint64_t idle_ms = server->settings.idle_timeout_ms;
+        if (is_draining(conn) && idle_ms > DRAIN_IDLE_GRACE_MS)
+            idle_ms = DRAIN_IDLE_GRACE_MS;
+        gw_http1_resume_read(conn);
+        gw_http1_expect(conn, GW_WAIT_IDLE, idle_ms);
+    }
+}
+
+/* The response is out. What is left of the request body is dropped if it is short, else the connection ends. */
+void gw_http1_end_request(struct gw_http1_conn *conn)
+{
+    bool is_over = conn->out.must_close;
+
+    if (is_over && conn->out.is_broken) {
+        gw_http1_close(conn, GW_END_ABORTED);
+        return;
+    }
+    conn->send_due_ms = UINT64_MAX;
+    expect_nothing(conn);
+    dispose_request(conn);
+    if (is_over) {
+        if (conn->stream.body_complete && conn->super.sock->input->size == 0 && conn->stream.end == GW_END_COMPLETE)
+            gw_http1_close(conn, GW_END_COMPLETE);
+        else
+            linger(conn);
+    } else if (!conn->stream.body_complete) {
+        gw_http1_discard_body(conn);
+    } else {
+        await_request(conn);
+    }
+}
+
+void gw_http1_discarded(struct gw_http1_conn *conn, bool is_complete)
+{
+    if (is_complete)
+        await_request(conn);
+    else
+        linger(conn);
+}
+
+/* ---- a request begins ---- */
+
+/* The head's bytes must stay where they are while reads go on: the input buffer becomes the head's. What follows the head
+ * (a body's beginning, a pipelined request) moves to a new buffer; when that is much, the head moves instead. */
+static char *take_head(struct gw_http1_conn *conn, size_t head_len)
+{
+    h2o_socket_t *sock = conn->super.sock;
+    size_t rest = sock->input->size - head_len;
+
+    if (rest > 2048 && rest > head_len) {
+        char *copy = h2o_mem_alloc_pool(&conn->stream.req.pool, head_len);
+        memcpy(copy, sock->input->bytes, head_len);
+        h2o_buffer_consume(&sock->input, head_len);
+        return copy;
+    }
+    conn->head = gw_socket_detach_input(sock);
+    if (rest != 0) {
+        h2o_iovec_t room = h2o_buffer_reserve(&sock->input, rest);
+        memcpy(room.base, conn->head->bytes + head_len, rest);
+        sock->input->size += rest;
+    }
+    return conn->head->bytes;
+}
+
+static void rebase(h2o_iovec_t *slice, const char *from, size_t from_len, char *to)
+{
+    if (slice->base >= from && slice->base <= from + from_len)
+        slice->base = to + (slice->base - from);
+}
+
+/* Fields parsed into the thread's scratch move to the request's pool. */
+static void keep_fields(struct gw_stream *stream, const struct gw_request_head *parsed)
+{
+    size_t n = parsed->num_fields, slots = 0;
+    h2o_iovec_t *names;
+
+    stream->head.fields = h2o_mem_alloc_pool(&stream->req.pool, sizeof(h2o_header_t) * (n + 16));
+    memcpy(stream->head.fields, parsed->fields, sizeof(h2o_header_t) * n);
+    for (size_t i = 0; i != n; ++i)
+        slots += parsed->fields[i].name >= parsed->names && parsed->fields[i].name < parsed->names + GW_HEAD_MAX_FIELDS;
+    stream->head.names = names = slots != 0 ? h2o_mem_alloc_pool(&stream->req.pool, sizeof(*names) * slots) : NULL;
+    for (size_t i = 0; i != n && slots != 0; ++i) {
+        h2o_header_t *field = &stream->head.fields[i];
+        if (field->name >= parsed->names && field->name < parsed->names + GW_HEAD_MAX_FIELDS) {
+            *names = *field->name;
+            field->name = names++;
+        }
+    }
+}
+
+static void move_head(struct gw_stream *stream, const char *from, size_t len, char *to)
+{
+    struct gw_request_head *head = &stream->head;
+    h2o_iovec_t *const slices[] = {&head->method, &head->target, &head->authority, &head->path, &head->upgrade};
+
+    if (from == to)
+        return;
+    for (size_t i = 0; i != sizeof(slices) / sizeof(slices[0]); ++i)
+        rebase(slices[i], from, len, to);
+    for (size_t i = 0; i != head->num_fields; ++i) {
+        h2o_header_t *field = &head->fields[i];
+        if (!h2o_iovec_is_token(field->name))
+            rebase(field->name, from, len, to);
+        if (field->orig_name != NULL && field->orig_name >= from && field->orig_name <= from + len)
+            field->orig_name = to + (field->orig_name - from);
+        rebase(&field->value, from, len, to);
+    }
+}
+
+static void start_stream(struct gw_http1_conn *conn)
+{
+    struct gw_stream *stream = &conn->stream;
+    struct gw_server *server = conn->super.server;
+
+    h2o_init_request(&stream->req, &conn->super.super, NULL);
+    memset((char *)stream + sizeof(stream->req), 0, sizeof(*stream) - sizeof(stream->req));
+    stream->conn = &conn->super;
+    stream->ops = &gw_http1_stream_ops;
+    stream->started_us = gw_now_us();
+    stream->req.hostconf = server->hosts[0];
+    stream->req.pathconf = &server->hosts[0]->paths.entries[0];
+    stream->req._ostr_top = &conn->out.final;
+    stream->req.input.scheme = conn->super.is_tls ? &H2O_URL_SCHEME_HTTPS : &H2O_URL_SCHEME_HTTP;
+    stream->req.scheme = stream->req.input.scheme;
+    memset(&conn->out.state, 0, sizeof(conn->out) - offsetof(struct gw_http1_out, state));
+    conn->in_request = true;
+    ++conn->super.num_requests;
+    gw_count(&server->stats.requests, 1);
+}
+
+static void fill_request(struct gw_stream *stream)
+{
+    h2o_req_t *req = &stream->req;
+    const struct gw_request_head *head = &stream->head;
+
+    req->input.authority = req->authority = head->authority;
+    req->input.method = req->method = head->method;
+    req->input.path = req->path = head->path;
+    req->input.query_at = req->query_at = head->query_at;
+    req->version = 0x100 | head->minor_version;
+    req->headers.entries = head->fields;
+    req->headers.size = req->headers.capacity = head->num_fields;
+    stream->is_head_request = h2o_memis(head->method.base, head->method.len, H2O_STRLIT("HEAD"));
+    stream->has_body = head->is_chunked || (head->content_length != 0 && head->content_length != UINT64_MAX);
+    stream->body_complete = !stream->has_body;
+}
+
+static void begin_request(struct gw_http1_conn *conn, const struct gw_request_head *parsed, size_t head_len)
+{
+    struct gw_stream *stream = &conn->stream;
+    char *from = conn->super.sock->input->bytes, *to;
+
+    start_stream(conn);
+    stream->head = *parsed;
+    stream->head_bytes_in = head_len;
+    keep_fields(stream, parsed);
+    to = take_head(conn, head_len);
+    move_head(stream, from, head_len, to);
+    fill_request(stream);
+    gw_http1_begin_body(conn);
+    expect_nothing(conn);
+    if (conn->peer_eof)
+        gw_http1_expect(conn, GW_WAIT_HALF_CLOSED, HALF_CLOSED_GRACE_MS);
+    conn->super.server->on_request(stream);
+}
+
+/* A head that breaks a rule, or did not arrive in time: there is no request, but it gets an answer and a log line. */
+void gw_http1_refuse(struct gw_http1_conn *conn, enum gw_head_result result)
+{
+    struct gw_stream *stream = &conn->stream;
+
+    start_stream(conn);
+    stream->head.content_length = UINT64_MAX;
+    stream->head.query_at = SIZE_MAX;
+    stream->head.minor_version = 1;
+    stream->head_bytes_in = conn->super.sock->input->size;
+    stream->req.version = 0x101;
+    stream->req.input.query_at = stream->req.query_at = SIZE_MAX;
+    stream->has_body = true; /* nobody knows what else the client sends: linger after the answer */
+    stream->close_after = true;
+    expect_nothing(conn);
+    conn->super.server->on_bad_head(stream, result);
+}
+
+static void read_head(struct gw_http1_conn *conn)
+{
+    struct gw_server *server = conn->super.server;
+    h2o_buffer_t *input = conn->super.sock->input;
+    struct gw_request_head head = {.fields = server->scratch->fields, .names = server->scratch->names};
+    size_t head_len;
+    enum gw_head_result result =
+        gw_head_parse_request(input->bytes, input->size, conn->head_seen, &server->settings.limits, &head, &head_len);
+
+    if (result == GW_HEAD_OK) {
+        begin_request(conn, &head, head_len);
+    } else if (result != GW_HEAD_INCOMPLETE) {
+        gw_http1_refuse(conn, result);
+    } else if (conn->peer_eof) {
+        gw_http1_close(conn, GW_END_COMPLETE);
+    } else {
+        conn->head_seen = input->size;
+        if (conn->wait != GW_WAIT_HEAD)
+            gw_http1_expect(conn, GW_WAIT_HEAD, server->settings.header_timeout_ms);
+    }
+}
+
+/* ---- reading ---- */
+
+void gw_http1_resume_read(struct gw_http1_conn *conn)
+{
+    if (conn->is_read_stopped && !conn->peer_eof) {
+        conn->is_read_stopped = false;
+        h2o_socket_read_start(conn->super.sock, gw_http1_on_read);
+    }
+}
+
+static void stop_read(struct gw_http1_conn *conn)
+{
+    if (!conn->is_read_stopped) {
+        conn->is_read_stopped = true;
+        h2o_socket_read_stop(conn->super.sock);
+    }
+}
+
+static void on_read_error(struct gw_http1_conn *conn, const char *err)
+{
+    if (err != h2o_socket_error_closed || !conn->in_request || !conn->stream.body_complete ||
+        conn->super.sock->ssl != NULL) {
+        gw_http1_close(conn, GW_END_CLIENT_GONE);
+        return;
+    }
+    /* the client has sent all it wants to: it may still read (RFC 9112 9.6) or be gone */
+    conn->peer_eof = true;
+    stop_read(conn);
+    if (!conn->stream.response_started)
+        gw_http1_expect(conn, GW_WAIT_HALF_CLOSED, HALF_CLOSED_GRACE_MS);
+}
+
+static size_t read_ahead(struct gw_http1_conn *conn)
+{
+    size_t head = conn->super.server->settings.limits.max_bytes + 4096;
+    return head > GW_HTTP1_READ_AHEAD ? head : GW_HTTP1_READ_AHEAD;
+}
+
+void gw_http1_on_read(h2o_socket_t *sock, const char *err)
+{
+    struct gw_http1_conn *conn = sock->data;
+    size_t before = sock->input->size;
+
+    err = gw_socket_read(sock, err, GW_HTTP1_READ_AHEAD);
+    gw_count(&conn->super.server->stats.bytes_in, sock->input->size - before);
+    if (conn->is_lingering) {
+        h2o_buffer_consume(&sock->input, sock->input->size);
+        if (err != NULL)
+            gw_http1_close(conn, GW_END_COMPLETE);
+        return;
+    }
+    if (err != NULL) {
+        on_read_error(conn, err);
+        return;
+    }
+    if (!conn->in_request && !conn->is_discarding) {
+        if (sock->input->size != 0)
+            read_head(conn);
+        return;
+    }
+    if (sock->input->size >= read_ahead(conn))
+        stop_read(conn);
+    gw_http1_on_body_input(conn);
+}
+
+/* ---- as an h2o_conn_t and a gw_conn ---- */
+
+static struct gw_http1_conn *conn_from(h2o_conn_t *super)
+{
+    return H2O_STRUCT_FROM_MEMBER(struct gw_http1_conn, super.super, super);
+}
+static socklen_t get_sockname(h2o_conn_t *super, struct sockaddr *sa)
+{
+    return h2o_socket_getsockname(conn_from(super)->super.sock, sa);
+}
+static socklen_t get_peername(h2o_conn_t *super, struct sockaddr *sa)
+{
+    return h2o_socket_getpeername(conn_from(super)->super.sock, sa);
+}
+static h2o_socket_t *get_socket(h2o_conn_t *super)
+{
+    return conn_from(super)->super.sock;
+}
+static const h2o_conn_callbacks_t h2o_callbacks = {get_sockname, get_peername, NULL, get_socket, NULL, {{{NULL}}}};
+
+static void drain(struct gw_conn *super)
+{
+    struct gw_http1_conn *conn = H2O_STRUCT_FROM_MEMBER(struct gw_http1_conn, super, super);
+    conn->is_draining = true;
+    if (!conn->in_request && conn->wait == GW_WAIT_IDLE)
+        gw_http1_expect(conn, GW_WAIT_IDLE, DRAIN_IDLE_GRACE_MS);
+}
+static void close_now(struct gw_conn *super, enum gw_stream_end end)
+{
+    gw_http1_close(H2O_STRUCT_FROM_MEMBER(struct gw_http1_conn, super, super), end);
+}
+static const struct gw_conn_ops conn_ops = {drain, close_now};
+
+static void note_peer(struct gw_conn *conn)
+{
+    struct sockaddr_storage sa;
+    socklen_t len = h2o_socket_getpeername(conn->sock, (void *)&sa);
+
+    if (len != 0 && gw_ip_from_sockaddr((void *)&sa, &conn->peer_ip)) {
+        conn->peer_text_len = gw_ip_format(&conn->peer_ip, conn->peer_text);
+        conn->peer_port = ntohs(sa.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&sa)->sin6_port
+                                                         : ((struct sockaddr_in *)&sa)->sin_port);
+    } else {
+        memcpy(conn->peer_text, "unix", 5);
+        conn->peer_text_len = 4;
+    }
+}
+
+void gw_http1_serve(struct gw_server *server, h2o_socket_t *sock, void *listener, uint16_t local_port)
+{
+    struct gw_http1_conn *conn = h2o_mem_alloc(sizeof(*conn));
+
+    memset(conn, 0, sizeof(*conn));
+    conn->super.super.ctx = server->thread->ctx;
+    conn->super.super.hosts = server->hosts;
+    conn->super.super.callbacks = &h2o_callbacks;
+    conn->super.server = server;
+    conn->super.ops = &conn_ops;
+    conn->super.sock = sock;
+    conn->super.listener = listener;
+    conn->super.local_port = local_port;
+    conn->super.is_tls = sock->ssl != NULL;
+    note_peer(&conn->super);
+    h2o_linklist_insert(&server->conns, &conn->super.link);
+    ++server->num_conns;
+    gw_count(&server->stats.accepted, 1);
+
+    gw_timer_init(&conn->timer, on_timer);
+    conn->recv_due_ms = conn->send_due_ms = UINT64_MAX;
+    conn->is_read_stopped = true;
+    gw_http1_init_out(conn);
+    sock->data = conn;
+    gw_socket_setup(sock);
+    gw_http1_expect(conn, GW_WAIT_HEAD, server->settings.header_timeout_ms);
+    gw_http1_resume_read(conn);
+    if (sock->input->size != 0)
+        read_head(conn);
+}
+
+void gw_stream_abort(struct gw_stream *stream)
+{
+    struct gw_http1_conn *conn = H2O_STRUCT_FROM_MEMBER(struct gw_http1_conn, stream, stream);
+    gw_http1_abort(conn);
+}
+
+/* ---- the serving side of a thread ---- */
+
+void gw_server_init(struct gw_server *server, struct gw_thread *thread, h2o_hostconf_t **hosts)
+{
+    memset(server, 0, sizeof(*server));
+    server->thread = thread;
+    server->hosts = hosts;
+    server->date_second = -1;
+    h2o_linklist_init_anchor(&server->conns);
+    server->scratch = h2o_mem_alloc(sizeof(*server->scratch));
+}
+
+const char *gw_server_date(struct gw_server *server)
+{
+    time_t second = (time_t)(h2o_now(server->thread->loop) / 1000);
+    if (second != server->date_second) {
+        struct tm tm;
+        server->date_second = second;
+        gmtime_r(&second, &tm);
+        h2o_time2str_rfc1123(server->date, &tm);
+    }
+    return server->date;
+}

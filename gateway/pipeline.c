@@ -1,0 +1,243 @@
+#include "gateway/pipeline.h"
+#include <string.h>
+#include "gateway/answer.h"
+#include "gateway/echo.h"
+#include "gateway/exchange.h"
+#include "gateway/files.h"
+#include "gateway/forwarded.h"
+#include "gateway/process.h"
+#include "routing/path.h"
+#include "routing/redirect.h"
+
+/* The request ends here with a local answer; explain stops at the decision. */
+static enum gw_step refuse(struct gw_request *request, enum gw_reason reason)
+{
+    request->reason = reason;
+    request->status = gw_reason_info(reason)->status;
+    gw_trace(request->trace, "answer", NULL, "%d %s: %s", request->status, gw_reason_info(reason)->code,
+             gw_reason_info(reason)->cause);
+    if (request->stream != NULL)
+        gw_answer_error(request, reason, 0);
+    return GW_ANSWERED;
+}
+
+/* ---- facts ---- */
+
+static void lower_case(char *dst, h2o_iovec_t src)
+{
+    for (size_t i = 0; i != src.len; ++i)
+        dst[i] = src.base[i] >= 'A' && src.base[i] <= 'Z' ? src.base[i] | 0x20 : src.base[i];
+}
+
+/* Host without port and trailing dot, in lower case; the port if the authority names one. */
+static void split_authority(struct gw_request *request)
+{
+    struct routing_facts *facts = &request->facts;
+    h2o_iovec_t host = facts->authority;
+    size_t colon = host.len;
+
+    while (colon != 0 && host.base[colon - 1] >= '0' && host.base[colon - 1] <= '9')
+        --colon;
+    if (colon != 0 && host.base[colon - 1] == ':') {
+        uint32_t port = 0;
+        for (size_t i = colon; i != host.len; ++i)
+            port = port * 10 + (host.base[i] - '0');
+        if (colon != host.len)
+            facts->port = (uint16_t)port;
+        host.len = colon - 1;
+    }
+    if (host.len != 0 && host.base[host.len - 1] == '.')
+        --host.len;
+    facts->host = h2o_iovec_init(h2o_mem_alloc_pool(request->pool, host.len + 1), host.len);
+    lower_case(facts->host.base, host);
+}
+
+static void trace_facts(struct gw_request *request)
+{
+    char ip[46];
+    gw_ip_format(&request->facts.client_ip, ip);
+    gw_trace(request->trace, "client", NULL, "%s%s", ip,
+             request->client_is_trusted ? " (from X-Forwarded-For: the peer is a trusted proxy)" : "");
+    gw_trace(request->trace, "path", NULL, "\"%.*s\"%s", (int)request->facts.path.len, request->facts.path.base,
+             request->facts.path.base == request->facts.raw_path.base ? " (already canonical)" : " (canonical form)");
+}
+
+static enum gw_step compute_facts(struct gw_request *request)
+{
+    struct routing_facts *facts = &request->facts;
+    enum routing_path_result result;
+
+    gw_forwarded_client(&request->snapshot->config->trusted_proxies, facts->headers, facts->num_headers, &facts->peer_ip,
+                        &facts->client_ip, &request->client_is_trusted);
+    if (request->worker != NULL)
+        gw_forwarded_identify(request, &request->worker->thread);
+    split_authority(request);
+    if (facts->raw_path.len == 1 && facts->raw_path.base[0] == '*') { /* OPTIONS * */
+        facts->path = facts->raw_path;
+    } else if ((result = routing_path_canonical(request->pool, facts->raw_path, &facts->path)) != ROUTING_PATH_OK) {
+        request->error = routing_path_problem(result);
+        facts->path = facts->raw_path;
+        return refuse(request, GW_REASON_BAD_PATH);
+    }
+    if (__builtin_expect(request->trace != NULL, 0))
+        trace_facts(request);
+    return GW_NEXT;
+}
+
+static enum gw_step check_method(struct gw_request *request)
+{
+    h2o_iovec_t method = request->facts.method;
+    if (__builtin_expect(method.base[0] == 'T' && h2o_memis(method.base, method.len, H2O_STRLIT("TRACE")), 0))
+        return refuse(request, GW_REASON_METHOD_NOT_ALLOWED);
+    return GW_NEXT;
+}
+
+/* ---- route ---- */
+
+static enum gw_step find_route(struct gw_request *request)
+{
+    const struct routing_route *matched = routing_table_match(request->snapshot->table, &request->facts, request->trace);
+    if (matched == NULL)
+        return refuse(request, GW_REASON_NO_ROUTE);
+    request->route = &request->snapshot->routes[matched->index];
+    return GW_NEXT;
+}
+
+static enum gw_step check_body_size(struct gw_request *request)
+{
+    if (request->stream == NULL)
+        return GW_NEXT;
+    if (request->stream->has_body && request->stream->head.content_length != UINT64_MAX &&
+        request->stream->head.content_length > request->route->max_body) {
+        request->stream->close_after = true;
+        return refuse(request, GW_REASON_BODY_TOO_LARGE);
+    }
+    return GW_NEXT;
+}
+
+/* ---- actions ---- */
+
+static void add_response_headers(struct gw_request *request)
+{
+    h2o_req_t *req = &request->stream->req;
+    if (request->route->response_headers != NULL)
+        routing_header_rules_apply(request->route->response_headers, &req->pool, &req->res.headers);
+}
+
+static enum gw_step redirect(struct gw_request *request)
+{
+    const struct routing_redirect_conf *conf = request->route->conf->redirect;
+    h2o_iovec_t location = routing_redirect_location(request->pool, conf, &request->facts);
+
+    if (location.base == NULL)
+        return refuse(request, GW_REASON_REDIRECT_TOO_LONG);
+    request->status = (int)conf->status;
+    request->reason = GW_REASON_REDIRECT;
+    gw_trace(request->trace, "action", conf->at, "redirect %d to %.*s", request->status, (int)location.len, location.base);
+    if (request->stream != NULL) {
+        h2o_req_t *req = &request->stream->req;
+        h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_LOCATION, NULL, location.base, location.len);
+        add_response_headers(request);
+        gw_answer(request, GW_REASON_REDIRECT, request->status, h2o_iovec_init(NULL, 0), h2o_iovec_init(H2O_STRLIT("")),
+                  true);
+    }
+    return GW_ANSWERED;
+}
+
+static enum gw_step respond(struct gw_request *request)
+{
+    const struct routing_respond_conf *conf = request->route->conf->respond;
+
+    request->status = (int)conf->status;
+    request->reason = GW_REASON_FIXED_RESPONSE;
+    gw_trace(request->trace, "action", conf->at, "respond %d with %zu bytes", request->status, conf->body.len);
+    if (request->stream != NULL) {
+        add_response_headers(request);
+        gw_answer(request, GW_REASON_FIXED_RESPONSE, request->status, conf->content_type, conf->body, true);
+    }
+    return GW_ANSWERED;
+}
+
+static enum gw_step serve_files(struct gw_request *request)
+{
+    request->reason = GW_REASON_FILE_SERVED;
+    gw_trace(request->trace, "action", request->route->conf->files->at, "files below %.*s",
+             (int)request->route->conf->files->root.len, request->route->conf->files->root.base);
+    if (request->stream != NULL) {
+        add_response_headers(request);
+        gw_files_serve(request->route->files, request);
+    }
+    return GW_ANSWERED;
+}
+
+static enum gw_step echo(struct gw_request *request)
+{
+    request->reason = GW_REASON_ECHO;
+    gw_trace(request->trace, "action", request->route->conf->at, "echo");
+    if (request->stream != NULL) {
+        add_response_headers(request);
+        gw_echo_serve(request);
+    }
+    return GW_ANSWERED;
+}
+
+static void trace_target(struct gw_request *request)
+{
+    const struct routing_target *target = &request->group->targets[request->target];
+    h2o_iovec_t url = request->facts.raw_path;
+    if (request->route->rewrite != NULL &&
+        routing_rewrite_apply(request->route->rewrite, request->pool, request->facts.path, request->facts.query, &url) ==
+            ROUTING_REWRITE_FAILED)
+        url = h2o_iovec_init(H2O_STRLIT("(rewrite fails)"));
+    gw_trace(request->trace, "action", request->route->conf->forward->at, "forward to %.*s (%s) as %.*s",
+             (int)target->name.len, target->name.base, routing_health_name(routing_health_state(target->health)),
+             (int)url.len, url.base);
+}
+
+static enum gw_step forward(struct gw_request *request)
+{
+    const struct gw_forwarding_conf *conf = &request->snapshot->config->forwarding;
+
+    if (conf->x_forwarded == GW_X_FORWARDED_APPEND &&
+        gw_forwarded_count(request->facts.headers, request->facts.num_headers) > 30)
+        return refuse(request, GW_REASON_TOO_MANY_FORWARDED);
+    uint32_t random =
+        request->worker != NULL && request->route->num_groups > 1 ? gw_thread_random(&request->worker->thread) >> 32 : 0;
+    if (!gw_exchange_choose(request, random))
+        return refuse(request, GW_REASON_NO_TARGETS);
+    if (request->stream == NULL) {
+        trace_target(request);
+        return GW_ANSWERED;
+    }
+    gw_exchange_start(request);
+    return GW_PARKED;
+}
+
+static enum gw_step act(struct gw_request *request)
+{
+    switch (request->route->action) {
+    case ROUTING_FORWARD:
+        return forward(request);
+    case ROUTING_REDIRECT:
+        return redirect(request);
+    case ROUTING_RESPOND:
+        return respond(request);
+    case ROUTING_FILES:
+        return serve_files(request);
+    case ROUTING_ECHO:
+        return echo(request);
+    }
+    return refuse(request, GW_REASON_INTERNAL_ERROR);
+}
+
+/* The way of a request, top to bottom. */
+static enum gw_step (*const stages[])(struct gw_request *) = {
+    compute_facts, check_method, find_route, check_body_size, act,
+};
+
+void gw_pipeline_run(struct gw_request *request)
+{
+    for (size_t i = 0; i != sizeof(stages) / sizeof(stages[0]); ++i)
+        if (stages[i](request) != GW_NEXT)
+            return;
+}
