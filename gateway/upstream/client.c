@@ -7,7 +7,7 @@
 
 static uint64_t after(const struct gw_client *client, uint32_t ms)
 {
-    return ms == 0 ? GW_NO_DEADLINE : gw_pool_thread(client->pool)->now_ms + ms;
+    return ms == 0 ? GW_NO_DEADLINE : gw_pool_now_ms(client->pool) + ms;
 }
 
 void gw_client_set_deadline(struct gw_client *client)
@@ -132,7 +132,7 @@ static void on_due(struct gw_timer *timer)
     struct gw_upstream_connection *conn = H2O_STRUCT_FROM_MEMBER(struct gw_upstream_connection, timer, timer);
     if (conn->deadline_ms == GW_NO_DEADLINE)
         return;
-    if (conn->deadline_ms > gw_pool_thread(conn->pool)->now_ms) {
+    if (conn->deadline_ms > gw_pool_now_ms(conn->pool)) {
         gw_upstream_arm(conn);
         return;
     }

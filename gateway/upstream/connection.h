@@ -45,6 +45,7 @@ void gw_pool_close(struct gw_upstream_connection *);
 void gw_pool_on_idle_readable(struct gw_upstream_connection *, const char *err);
 struct gw_pool_stats *gw_pool_counters(struct gw_pool *);
 struct gw_thread *gw_pool_thread(struct gw_pool *);
+uint64_t gw_pool_now_ms(struct gw_pool *);
 
 /* Client structs and scratch memory are recycled with the pool, so that a warm request allocates nothing. */
 struct gw_client *gw_pool_alloc_client(struct gw_pool *, size_t size);

@@ -98,7 +98,7 @@ static void close_all_idle(struct gw_pool_slot *slot)
 static void on_sweep(struct gw_timer *timer)
 {
     struct gw_pool *pool = H2O_STRUCT_FROM_MEMBER(struct gw_pool, sweep, timer);
-    uint64_t now_ms = pool->thread->now_ms, next_ms = UINT64_MAX;
+    uint64_t now_ms = gw_thread_now(pool->thread), next_ms = UINT64_MAX;
     h2o_linklist_t *node = pool->to_sweep.next;
     while (node != &pool->to_sweep) {
         struct gw_pool_slot *slot = H2O_STRUCT_FROM_MEMBER(struct gw_pool_slot, to_sweep, node);
@@ -238,7 +238,7 @@ void gw_pool_put(struct gw_upstream_connection *self, const struct gw_pool_limit
         close_idle(oldest_idle(slot));
     self->client = NULL;
     self->deadline_ms = GW_NO_DEADLINE;
-    self->idle_since_ms = pool->thread->now_ms;
+    self->idle_since_ms = gw_thread_now(pool->thread);
     slot->idle_ms = limits->idle_ms;
     h2o_linklist_insert(slot->idle.next, &self->link);
     ++slot->num_idle;
@@ -270,6 +270,7 @@ void gw_pool_on_idle_readable(struct gw_upstream_connection *self, const char *e
 const struct gw_pool_stats *gw_pool_stats(const struct gw_pool *pool) { return &pool->stats; }
 struct gw_pool_stats *gw_pool_counters(struct gw_pool *pool) { return &pool->stats; }
 struct gw_thread *gw_pool_thread(struct gw_pool *pool) { return pool->thread; }
+uint64_t gw_pool_now_ms(struct gw_pool *pool) { return gw_thread_now(pool->thread); }
 
 struct gw_client *gw_pool_alloc_client(struct gw_pool *pool, size_t size)
 {
