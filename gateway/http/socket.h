@@ -1,18 +1,28 @@
 /* One API over libh2o's sockets for the hot path (libh2o.md 5, "own+send/recv"): plain sockets are read with recv() and
  * written with send()/sendmsg() at once, TLS and whatever does not fit goes through h2o_socket. Used by server
- * connections and by the upstream client. A socket has one reader and one writer, both on its loop. */
+ * connections and by the upstream client. A socket has one reader and one writer, both on its loop, and is written only
+ * from callbacks of the loop (libh2o.md 3.1). The process ignores SIGPIPE. */
 #pragma once
+#include <stdbool.h>
 #include <h2o.h>
 
 /* After accept or connect (and after a TLS handshake): plain sockets are told not to read by themselves. */
 void gw_socket_setup(h2o_socket_t *);
 /* Reads what is there into sock->input (plain: recv until short read or max_bytes more; TLS: libh2o has done it).
  * Call from the read callback with its err. Returns NULL, or the error text; h2o_socket_error_closed on EOF. Data read
- * together with the EOF stays in input and the EOF is reported by the next call. */
+ * together with the EOF stays in input and the EOF is reported by the next call. After an error of a TLS socket nothing
+ * may be written (libh2o.md 3.10: it would look like a success). */
 const char *gw_socket_read(h2o_socket_t *, const char *err, size_t max_bytes);
-/* Writes all of bufs. Returns true when everything left at once: on_written is NOT called then. Otherwise false: what is
- * left is copied? no - bufs' memory must stay valid until on_written (the iovec array itself is copied). Errors are
- * reported through on_written. Never call while an earlier write waits (h2o_socket_is_writing). */
+/* Writes all of bufs; empty ones are fine. Returns true when everything left at once: on_written is NOT called then.
+ * Otherwise false, and the memory that bufs point to must stay valid until on_written (plain sockets; TLS has copied
+ * it); the array itself is copied. Errors are reported through on_written, from the loop and never from inside this
+ * call. Never call while an earlier write waits (h2o_socket_is_writing). */
 bool gw_socket_write(h2o_socket_t *, h2o_iovec_t *bufs, size_t num_bufs, h2o_socket_cb on_written);
-/* Takes the input buffer away, leaving an empty one: slices into it stay valid until gw_buffer_free. */
+/* Takes the input buffer away, leaving an empty one: slices into it stay valid until gw_buffer_free. On the thread of
+ * the socket: buffers go back to a list of their thread. */
 h2o_buffer_t *gw_socket_detach_input(h2o_socket_t *);
+static inline void gw_buffer_free(h2o_buffer_t *buffer) /* NULL is fine */
+{
+    if (buffer != NULL)
+        h2o_buffer_dispose(&buffer);
+}
