@@ -12,10 +12,12 @@ void routing_balancer_destroy(struct routing_balancer *);
 void routing_balancer_rebind(struct routing_balancer *, const struct routing_target_group *);
 
 enum { ROUTING_NO_TARGET = UINT32_MAX };
-/* Smooth weighted round robin over targets that are healthy (or unchecked); when none is, over all (fail-open,
- * spec/alb.md 3.6). exclude: bit set of target indexes already tried (indexes >= 64 cannot be excluded); when every
- * candidate is excluded the answer is ROUTING_NO_TARGET. A group without targets or with all weights 0: ROUTING_NO_TARGET. */
+/* Smooth weighted round robin (O(log n)) over targets that are healthy (or unchecked); when none is, over all
+ * (fail-open, spec/alb.md 3.6). exclude: bit set of target indexes already tried (indexes >= 64 cannot be excluded);
+ * when every candidate is excluded the answer is ROUTING_NO_TARGET. A group without targets or with all weights 0:
+ * ROUTING_NO_TARGET. */
 uint32_t routing_balancer_pick(struct routing_balancer *, uint64_t exclude, struct gw_trace *);
 
-/* Weighted choice between groups of a forward action: index into weights drawn by a number uniform in [0, 2^32). */
+/* Weighted choice between groups of a forward action: index into weights drawn by a number uniform in [0, 2^32);
+ * ROUTING_NO_TARGET when all weights are 0. */
 uint32_t routing_weighted_choice(const uint32_t *weights, size_t n, uint32_t random);

@@ -39,6 +39,7 @@ struct routing_weighted_group_conf {
 struct routing_forward_conf {
     const struct gw_node *at;
     struct gw_list groups; /* of routing_weighted_group_conf; a scalar is one group */
+    h2o_iovec_t group;     /* `forward: {group: x}` as written; the section's check moves it into groups */
 };
 struct routing_redirect_conf {
     const struct gw_node *at;
@@ -55,8 +56,8 @@ struct routing_respond_conf {
 struct routing_files_conf {
     const struct gw_node *at;
     h2o_iovec_t root;
-    struct gw_texts index;      /* default index.html */
-    h2o_iovec_t strip_prefix;   /* removed from the canonical path before the lookup; base NULL = nothing */
+    struct gw_texts index;    /* default index.html */
+    h2o_iovec_t strip_prefix; /* removed from the canonical path before the lookup; base NULL = nothing */
 };
 struct routing_header_rules_conf {
     const struct gw_node *at;
@@ -71,29 +72,32 @@ struct routing_rewrite_conf {
 };
 struct routing_route_conf {
     const struct gw_node *at;
-    h2o_iovec_t name;  /* default: "route-N" with N from 1 by position in the file */
-    uint64_t priority; /* lower first; UINT64_MAX = not given (keeps file order, after those that have one) */
+    h2o_iovec_t name;  /* "route-N" with N from 1 by position in the file if left out (routing_table_create fills it) */
+    uint64_t priority; /* 1 and up, lower first; 0 = not given (keeps file order, after those that have one) */
     struct routing_match_conf match;
     struct routing_header_rules_conf request_headers, response_headers;
-    struct routing_rewrite_conf *rewrite;     /* NULL = none */
-    uint64_t max_body;                        /* bytes; 0 = unlimited */
-    struct routing_forward_conf *forward;     /* exactly one of these five is not NULL */
+    struct routing_rewrite_conf *rewrite; /* NULL = none */
+    uint64_t max_body;                    /* bytes; 0 = unlimited */
+    struct routing_forward_conf *forward; /* exactly one of these five is not NULL */
     struct routing_redirect_conf *redirect;
     struct routing_respond_conf *respond;
     struct routing_files_conf *files;
     bool echo;
 };
 
+/* Which of the five the route has. */
+enum routing_action routing_route_action(const struct routing_route_conf *);
+
 struct routing_health_check_conf {
     const struct gw_node *at;
-    bool is_enabled;                     /* default true */
-    int protocol;                        /* 0 http, 1 tcp */
-    h2o_iovec_t path;                    /* default "/" */
-    uint64_t port;                       /* 0 = traffic port */
-    uint64_t interval_ms, timeout_ms;    /* 30 s, 5 s; weir allows 100 ms and up */
+    bool is_enabled;                                 /* default true */
+    int protocol;                                    /* 0 http, 1 tcp */
+    h2o_iovec_t path;                                /* default "/" */
+    uint64_t port;                                   /* 0 = traffic port */
+    uint64_t interval_ms, timeout_ms;                /* 30 s, 5 s; weir allows 100 ms and up */
     uint64_t healthy_threshold, unhealthy_threshold; /* 5, 2; weir allows 1..10 */
-    h2o_iovec_t matcher;                 /* "200", "200,202", "200-299,301" */
-    h2o_iovec_t host;                    /* Host header; base NULL = address of the target */
+    h2o_iovec_t matcher;                             /* "200", "200,202", "200-299,301" */
+    h2o_iovec_t host;                                /* Host header; base NULL = address of the target */
 };
 struct routing_target_conf {
     const struct gw_node *at;
@@ -113,7 +117,7 @@ struct routing_pool_conf { /* keep-alive connections per thread */
 };
 struct routing_target_group_conf {
     const struct gw_node *at;
-    int protocol; /* 0 http (others come with their issue) */
+    int protocol;           /* 0 http (others come with their issue) */
     struct gw_list targets; /* of routing_target_conf; a scalar is its address */
     int algorithm;          /* 0 round_robin */
     struct routing_health_check_conf health_check;

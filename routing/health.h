@@ -13,19 +13,19 @@ enum routing_health_state {
     ROUTING_HEALTH_DRAINING,
 };
 enum routing_probe { /* outcome of one check, in the words of spec/alb.md's reason codes */
-    ROUTING_PROBE_PASS,
-    ROUTING_PROBE_TIMED_OUT,
-    ROUTING_PROBE_CONNECTION_FAILED,
-    ROUTING_PROBE_BAD_RESPONSE,
-    ROUTING_PROBE_CODE_MISMATCH,
+                     ROUTING_PROBE_PASS,
+                     ROUTING_PROBE_TIMED_OUT,
+                     ROUTING_PROBE_CONNECTION_FAILED,
+                     ROUTING_PROBE_BAD_RESPONSE,
+                     ROUTING_PROBE_CODE_MISMATCH,
 };
 struct routing_health {
     _Atomic int state; /* atomic: enum routing_health_state, written by the prober only */
     /* prober thread only: */
     unsigned passes, failures; /* in a row */
     enum routing_probe last;
-    int last_status;           /* HTTP status of the last check, 0 = none */
-    uint64_t changed_at_ms;    /* wall clock of the last change of state */
+    int last_status;        /* HTTP status of the last check, 0 = none */
+    uint64_t changed_at_ms; /* wall clock of the last change of state */
     uint64_t checks, failed_checks;
 };
 void routing_health_init(struct routing_health *, bool is_checked);

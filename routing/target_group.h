@@ -1,15 +1,15 @@
-/* A target group compiled for serving: resolved addresses, weights, and the health of each target. Part of the snapshot,
- * read-only; health objects belong to the process (found by group name + address) and outlive snapshots. */
+/* A target group compiled for serving: resolved addresses, weights, and the health of each target. Part of the
+ * snapshot, read-only; health objects belong to the process (found by group name + address) and outlive snapshots. */
 #pragma once
 #include "routing/config.h"
 #include "routing/health.h"
 
 struct routing_target {
-    h2o_iovec_t name;           /* "10.0.0.1:9001" as shown in logs */
-    struct gw_address address;  /* resolved */
+    h2o_iovec_t name;          /* "10.0.0.1:9001" as shown in logs */
+    struct gw_address address; /* resolved */
     uint32_t weight;
     struct routing_health *health; /* borrowed from the process's registry; never NULL */
-    void *endpoint;             /* the gateway's: key of the upstream pool, process lifetime */
+    void *endpoint;                /* the gateway's: key of the upstream pool, process lifetime */
 };
 struct routing_target_group {
     h2o_iovec_t name;

@@ -1,0 +1,379 @@
+#include <string.h>
+#include "routing/reachable.h"
+#include "routing/table_impl.h"
+
+/* A route with many hosts and many paths is filed under the larger of the two only, the other is checked afterwards:
+ * the index must not grow by their product. */
+enum { MAX_BOXES = 64 };
+enum { CHECK_HOSTS = 1, CHECK_PATHS = 2 }; /* values of the items of a set */
+
+/* ---- compiling routes ---- */
+
+struct ordered {
+    struct routing_route_conf *conf;
+    size_t position;
+};
+
+static int compare_routes(const void *a_, const void *b_)
+{
+    const struct ordered *a = a_, *b = b_;
+    uint64_t in_a = a->conf->priority - 1, in_b = b->conf->priority - 1; /* 0, not given, comes last */
+    if (in_a != in_b)
+        return in_a < in_b ? -1 : 1;
+    return a->position < b->position ? -1 : a->position > b->position;
+}
+
+static void give_name(struct routing_table *self, struct routing_route_conf *conf, size_t position)
+{
+    char name[32];
+    if (conf->name.base == NULL)
+        conf->name = h2o_strdup(&self->pool, name, (size_t)snprintf(name, sizeof(name), "route-%zu", position + 1));
+}
+
+static size_t count_patterns(const struct routing_match_conf *match)
+{
+    size_t paths = match->path.size + match->path_prefix.size + match->path_exact.size + match->path_regex.size;
+    return (match->host.size != 0 ? match->host.size : 1) + (paths != 0 ? paths : 1);
+}
+
+static void compile_hosts(struct routing_table *self, struct routing_rule *rule)
+{
+    const struct gw_texts *hosts = &rule->route.conf->match.host;
+    rule->hosts = self->patterns + self->num_patterns;
+    for (size_t i = 0; i != hosts->size; ++i)
+        routing_pattern_init_glob(self->patterns + self->num_patterns++, &self->pool, hosts->entries[i], true);
+    if (hosts->size == 0)
+        routing_pattern_init_any(self->patterns + self->num_patterns++, false);
+    rule->num_hosts = (uint32_t)(self->patterns + self->num_patterns - rule->hosts);
+}
+
+static bool compile_paths(struct routing_table *self, struct routing_rule *rule, struct gw_errors *errors)
+{
+    const struct routing_match_conf *match = &rule->route.conf->match;
+    bool is_ok = true;
+
+    rule->paths = self->patterns + self->num_patterns;
+    for (size_t i = 0; i != match->path.size; ++i)
+        routing_pattern_init_glob(self->patterns + self->num_patterns++, &self->pool, match->path.entries[i], false);
+    for (size_t i = 0; i != match->path_prefix.size; ++i)
+        routing_pattern_init_literal(self->patterns + self->num_patterns++, match->path_prefix.entries[i], true);
+    for (size_t i = 0; i != match->path_exact.size; ++i)
+        routing_pattern_init_literal(self->patterns + self->num_patterns++, match->path_exact.entries[i], false);
+    for (size_t i = 0; i != match->path_regex.size; ++i) {
+        char why[256];
+        h2o_iovec_t regex = match->path_regex.entries[i];
+        if (!routing_pattern_init_regex(self->patterns + self->num_patterns++, &self->pool, regex, why, sizeof(why)))
+            is_ok = gw_error_at(errors, match->path_regex.at[i], "bad regular expression \"%.*s\": %s", (int)regex.len,
+                                regex.base, why);
+    }
+    if (self->patterns + self->num_patterns == rule->paths)
+        routing_pattern_init_any(self->patterns + self->num_patterns++, true);
+    rule->num_paths = (uint32_t)(self->patterns + self->num_patterns - rule->paths);
+    return is_ok;
+}
+
+static bool compile_rules(struct routing_table *self, const struct gw_list *routes, const h2o_iovec_t *listeners,
+                          size_t num_listeners, struct gw_errors *errors)
+{
+    struct ordered *ordered = h2o_mem_alloc((routes->size + 1) * sizeof(*ordered));
+    size_t num_patterns = 0;
+    bool is_ok = true;
+
+    for (size_t i = 0; i != routes->size; ++i) {
+        ordered[i] = (struct ordered){routes->entries[i], i};
+        give_name(self, ordered[i].conf, i);
+        num_patterns += count_patterns(&ordered[i].conf->match);
+    }
+    qsort(ordered, routes->size, sizeof(*ordered), compare_routes);
+    self->rules = h2o_mem_alloc_pool(&self->pool, (routes->size + 1) * sizeof(*self->rules));
+    self->patterns = h2o_mem_alloc_pool(&self->pool, (num_patterns + 1) * sizeof(*self->patterns));
+    for (; self->size != routes->size; ++self->size) {
+        struct routing_rule *rule = self->rules + self->size;
+        rule->route = (struct routing_route){(uint32_t)self->size, ordered[self->size].conf};
+        compile_hosts(self, rule);
+        is_ok = compile_paths(self, rule, errors) && is_ok;
+        is_ok = routing_conditions_create(&self->pool, &rule->route.conf->match, listeners, num_listeners, errors,
+                                          &rule->conditions) &&
+                is_ok;
+    }
+    free(ordered);
+    return is_ok;
+}
+
+/* ---- names ---- */
+
+static int compare_texts(h2o_iovec_t a, h2o_iovec_t b)
+{
+    int order = memcmp(a.base, b.base, a.len < b.len ? a.len : b.len);
+    return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
+}
+
+static int compare_names(const void *a_, const void *b_)
+{
+    const struct ordered *a = a_, *b = b_;
+    int order = compare_texts(a->conf->name, b->conf->name);
+    return order != 0 ? order : a->position < b->position ? -1 : a->position > b->position;
+}
+
+/* Logs, metrics and statistics know a route by its name. */
+static bool check_names(const struct gw_list *routes, struct gw_errors *errors)
+{
+    struct ordered *sorted = h2o_mem_alloc((routes->size + 1) * sizeof(*sorted));
+    bool is_ok = true;
+
+    for (size_t i = 0; i != routes->size; ++i)
+        sorted[i] = (struct ordered){routes->entries[i], i};
+    qsort(sorted, routes->size, sizeof(*sorted), compare_names);
+    for (size_t i = 1; i < routes->size; ++i) {
+        const struct routing_route_conf *first = sorted[i - 1].conf, *again = sorted[i].conf;
+        if (compare_texts(first->name, again->name) == 0)
+            is_ok = gw_error_at(errors, gw_setting_at(again->at, "name"),
+                                "route \"%.*s\" is defined twice (first at %s:%u:%u)", (int)again->name.len,
+                                again->name.base, first->at->file, first->at->line, first->at->column);
+    }
+    free(sorted);
+    return is_ok;
+}
+
+/* ---- filing them under hosts and paths ---- */
+
+struct filed { /* one host pattern of one rule */
+    const struct routing_pattern *host;
+    uint32_t rule;
+    uint32_t check;
+};
+
+static int compare_host_patterns(const struct routing_pattern *a, const struct routing_pattern *b)
+{
+    if (a->kind != b->kind)
+        return a->kind < b->kind ? -1 : 1;
+    return a->kind == ROUTING_PATTERN_ANY ? 0 : compare_texts(a->text, b->text);
+}
+
+static int compare_filed(const void *a_, const void *b_)
+{
+    const struct filed *a = a_, *b = b_;
+    int order = compare_host_patterns(a->host, b->host);
+    return order != 0 ? order : a->rule < b->rule ? -1 : a->rule > b->rule;
+}
+
+static struct filed *file_rules(const struct routing_table *self, const struct routing_pattern *any_host, size_t *size)
+{
+    struct filed *filed = h2o_mem_alloc((self->num_patterns + self->size + 1) * sizeof(*filed));
+    *size = 0;
+    for (size_t i = 0; i != self->size; ++i) {
+        const struct routing_rule *rule = self->rules + i;
+        bool is_wide = (uint64_t)rule->num_hosts * rule->num_paths > MAX_BOXES;
+        if (is_wide && rule->num_paths > rule->num_hosts) {
+            filed[(*size)++] = (struct filed){any_host, (uint32_t)i, CHECK_HOSTS};
+            continue;
+        }
+        for (uint32_t j = 0; j != rule->num_hosts; ++j)
+            filed[(*size)++] = (struct filed){rule->hosts + j, (uint32_t)i, is_wide ? CHECK_PATHS : 0};
+    }
+    qsort(filed, *size, sizeof(*filed), compare_filed);
+    return filed;
+}
+
+static void build_set(struct routing_table *self, struct routing_index *set, const struct filed *filed, size_t n,
+                      const struct routing_pattern *any_path)
+{
+    size_t num_items = 0;
+    for (size_t i = 0; i != n; ++i)
+        num_items += filed[i].check == CHECK_PATHS ? 1 : self->rules[filed[i].rule].num_paths;
+    struct routing_index_item *items = h2o_mem_alloc((num_items + 1) * sizeof(*items)), *item = items;
+    for (size_t i = 0; i != n; ++i) {
+        const struct routing_rule *rule = self->rules + filed[i].rule;
+        if (filed[i].check == CHECK_PATHS) {
+            *item++ = (struct routing_index_item){any_path, filed[i].rule, CHECK_PATHS};
+            continue;
+        }
+        for (uint32_t j = 0; j != rule->num_paths; ++j)
+            *item++ = (struct routing_index_item){rule->paths + j, filed[i].rule, filed[i].check};
+    }
+    routing_index_build(set, &self->pool, items, num_items);
+    free(items);
+}
+
+static void build_indexes(struct routing_table *self)
+{
+    struct routing_pattern *any = h2o_mem_alloc_pool(&self->pool, 2 * sizeof(*any));
+    size_t num_filed;
+
+    routing_pattern_init_any(any, false);
+    routing_pattern_init_any(any + 1, true);
+    struct filed *filed = file_rules(self, any, &num_filed);
+    struct routing_index_item *hosts = h2o_mem_alloc((num_filed + 1) * sizeof(*hosts));
+    self->sets = h2o_mem_alloc_pool(&self->pool, (num_filed + 1) * sizeof(*self->sets));
+    for (size_t i = 0, start; i != num_filed;) {
+        for (start = i; i != num_filed && compare_host_patterns(filed[i].host, filed[start].host) == 0;)
+            ++i;
+        struct routing_index *set = self->sets + self->num_sets;
+        build_set(self, set, filed + start, i - start, any + 1);
+        hosts[self->num_sets] =
+            (struct routing_index_item){filed[start].host, set->min_order, (uint32_t)self->num_sets};
+        ++self->num_sets;
+    }
+    routing_index_build(&self->hosts, &self->pool, hosts, self->num_sets);
+    free(hosts);
+    free(filed);
+}
+
+struct routing_table *routing_table_create(const struct gw_list *routes, const h2o_iovec_t *listeners,
+                                           size_t num_listeners, struct gw_errors *errors)
+{
+    struct routing_table *self = h2o_mem_alloc(sizeof(*self));
+    bool is_ok;
+
+    memset(self, 0, sizeof(*self));
+    h2o_mem_init_pool(&self->pool);
+    is_ok = compile_rules(self, routes, listeners, num_listeners, errors);
+    is_ok = check_names(routes, errors) && is_ok;
+    if (!is_ok) {
+        routing_table_destroy(self);
+        return NULL;
+    }
+    build_indexes(self);
+    routing_warn_unreachable(self, errors);
+    return self;
+}
+
+void routing_table_destroy(struct routing_table *self)
+{
+    if (self == NULL)
+        return;
+    for (size_t i = 0; i != self->num_patterns; ++i)
+        routing_pattern_dispose(self->patterns + i);
+    h2o_mem_clear_pool(&self->pool);
+    free(self);
+}
+
+size_t routing_table_size(const struct routing_table *self) { return self->size; }
+
+const struct routing_route *routing_table_at(const struct routing_table *self, size_t index)
+{
+    return &self->rules[index].route;
+}
+
+/* ---- matching ---- */
+
+struct match {
+    const struct routing_table *table;
+    const struct routing_facts *facts;
+};
+
+static bool any_takes(const struct routing_pattern *patterns, uint32_t n, h2o_iovec_t text)
+{
+    for (uint32_t i = 0; i != n; ++i)
+        if (routing_pattern_takes(patterns + i, text))
+            return true;
+    return false;
+}
+
+static void take_rule(void *context, const struct routing_index_item *item, uint32_t *best)
+{
+    const struct match *match = context;
+    const struct routing_rule *rule = match->table->rules + item->order;
+    if (item->value == CHECK_HOSTS && !any_takes(rule->hosts, rule->num_hosts, match->facts->host))
+        return;
+    if (item->value == CHECK_PATHS && !any_takes(rule->paths, rule->num_paths, match->facts->path))
+        return;
+    if (rule->conditions == NULL || routing_conditions_hold(rule->conditions, match->facts))
+        *best = item->order;
+}
+
+static void take_set(void *context, const struct routing_index_item *item, uint32_t *best)
+{
+    const struct match *match = context;
+    routing_index_match(match->table->sets + item->value, match->facts->path, best, take_rule, context);
+}
+
+/* ---- explaining: a walk over all the routes before the winner, which the indexes save live traffic ---- */
+
+enum { MAX_TRACED = 50 };
+
+static const struct gw_node *path_setting(const struct routing_match_conf *match)
+{
+    return gw_setting_at(match->at, match->path.size != 0          ? "path"
+                                    : match->path_prefix.size != 0 ? "path_prefix"
+                                    : match->path_exact.size != 0  ? "path_exact"
+                                                                   : "path_regex");
+}
+
+static void list_patterns(const struct routing_pattern *patterns, uint32_t n, char *buf, size_t len)
+{
+    struct gw_texts texts = {h2o_mem_alloc((n + 1) * sizeof(h2o_iovec_t)), n};
+    for (uint32_t i = 0; i != n; ++i)
+        texts.entries[i] = patterns[i].shown;
+    routing_list_texts(&texts, buf, len);
+    free(texts.entries);
+}
+
+static void trace_loss(const struct routing_rule *rule, const struct routing_facts *facts, struct gw_trace *trace)
+{
+    const struct routing_route_conf *conf = rule->route.conf;
+    const struct gw_node *at = conf->at;
+    char list[512], why[1024];
+
+    if (!any_takes(rule->hosts, rule->num_hosts, facts->host)) {
+        at = gw_setting_at(conf->match.at, "host");
+        list_patterns(rule->hosts, rule->num_hosts, list, sizeof(list));
+        snprintf(why, sizeof(why), "host \"%.*s\" does not match %s", (int)facts->host.len, facts->host.base, list);
+    } else if (!any_takes(rule->paths, rule->num_paths, facts->path)) {
+        at = path_setting(&conf->match);
+        list_patterns(rule->paths, rule->num_paths, list, sizeof(list));
+        snprintf(why, sizeof(why), "path \"%.*s\" does not match %s", (int)facts->path.len, facts->path.base, list);
+    } else {
+        routing_conditions_explain(rule->conditions, facts, why, sizeof(why), &at);
+    }
+    gw_trace_write(trace, "route", at, "route \"%.*s\" lost: %s", (int)conf->name.len, conf->name.base, why);
+}
+
+/* Of too many losers, those that had the right host say more than the others. */
+static void trace_losers(const struct routing_table *self, size_t n, const struct routing_facts *facts,
+                         struct gw_trace *trace)
+{
+    size_t same_host = 0, left, others_left, left_out = 0;
+    for (size_t i = 0; i != n; ++i)
+        same_host += any_takes(self->rules[i].hosts, self->rules[i].num_hosts, facts->host);
+    left = same_host < MAX_TRACED ? same_host : MAX_TRACED;
+    others_left = MAX_TRACED - left;
+    for (size_t i = 0; i != n; ++i) {
+        bool has_host = any_takes(self->rules[i].hosts, self->rules[i].num_hosts, facts->host);
+        size_t *quota = has_host ? &left : &others_left;
+        if (*quota == 0) {
+            ++left_out;
+            continue;
+        }
+        --*quota;
+        trace_loss(self->rules + i, facts, trace);
+    }
+    if (left_out != 0)
+        gw_trace_write(trace, "route", NULL, "%zu more routes lost", left_out);
+}
+
+static void trace_match(const struct routing_table *self, uint32_t best, const struct routing_facts *facts,
+                        struct gw_trace *trace)
+{
+    bool has_winner = best != UINT32_MAX;
+    trace_losers(self, has_winner ? best : self->size, facts, trace);
+    if (has_winner) {
+        const struct routing_route_conf *conf = self->rules[best].route.conf;
+        gw_trace_write(trace, "route", conf->at, "route \"%.*s\" takes the request", (int)conf->name.len,
+                       conf->name.base);
+    } else {
+        gw_trace_write(trace, "route", NULL, "no route takes the request");
+    }
+}
+
+const struct routing_route *routing_table_match(const struct routing_table *self, const struct routing_facts *facts,
+                                                struct gw_trace *trace)
+{
+    struct match match = {self, facts};
+    uint32_t best = UINT32_MAX;
+
+    routing_index_match(&self->hosts, facts->host, &best, take_set, &match);
+    if (__builtin_expect(trace != NULL, 0))
+        trace_match(self, best, facts, trace);
+    return best == UINT32_MAX ? NULL : &self->rules[best].route;
+}

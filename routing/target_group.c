@@ -1,0 +1,194 @@
+/* The settings tables of target groups. */
+#include <string.h>
+#include "routing/config.h"
+#include "routing/header_rules.h"
+#include "routing/health.h"
+
+static bool check_probe_path(struct gw_loader *load, const struct gw_node *at, h2o_iovec_t path)
+{
+    bool is_ok = path.len != 0 && path.base[0] == '/';
+    for (size_t i = 0; i != path.len; ++i)
+        is_ok = is_ok && path.base[i] > 0x20 && path.base[i] < 0x7f && path.base[i] != '#';
+    if (!is_ok)
+        return gw_error_at(load->errors, at,
+                           "\"%s\" is not a path to check (expected \"/\" and what follows, percent-encoded)",
+                           path.len == 0 ? "" : path.base);
+    return true;
+}
+
+static bool check_matcher(struct gw_loader *load, const struct gw_node *at, h2o_iovec_t text)
+{
+    struct routing_matcher matcher;
+    if (!routing_matcher_parse(text, &matcher))
+        return gw_error_at(load->errors, at,
+                           "\"%s\" is not a list of status codes (expected 200 to 599, like \"200-299,301\")",
+                           text.len == 0 ? "" : text.base);
+    return true;
+}
+
+static bool check_host_value(struct gw_loader *load, const struct gw_node *at, h2o_iovec_t host)
+{
+    if (host.len == 0 || !routing_is_field_value(host) || memchr(host.base, ' ', host.len) != NULL)
+        return gw_error_at(load->errors, at, "\"%s\" is not a host", host.len == 0 ? "" : host.base);
+    return true;
+}
+
+static bool check_health_check(struct gw_loader *load, void *conf)
+{
+    struct routing_health_check_conf *check = conf;
+    const struct gw_node *written = check->at != NULL ? gw_setting_at(check->at, "timeout") : NULL;
+    if (check->timeout_ms <= check->interval_ms)
+        return true;
+    if (written != NULL && written != check->at)
+        return gw_error_at(load->errors, written, "\"timeout\" must not be longer than \"interval\" (%llums)",
+                           (unsigned long long)check->interval_ms);
+    check->timeout_ms = check->interval_ms; /* a short interval should not need a second setting */
+    return true;
+}
+
+static const char *const health_protocols[] = {"http", "tcp", NULL};
+#define AT(field) offsetof(struct routing_health_check_conf, field)
+static const struct gw_setting health_check_settings[] = {
+    {"enabled", GW_BOOL, AT(is_enabled), "Whether targets are checked; unchecked targets always take traffic.",
+     .initial = 1},
+    {"protocol", GW_CHOICE, AT(protocol), "`http` asks for a path and looks at the status, `tcp` only connects.",
+     .choices = health_protocols},
+    {"path", GW_TEXT, AT(path), "Path that a check asks for; may have a query.", .initial_text = "/", .max = 1024,
+     .valid = check_probe_path},
+    {"port", GW_NUMBER, AT(port), "Port that is checked; 0 is the port that takes the traffic.", .max = 65535},
+    {"interval", GW_DURATION, AT(interval_ms), "Time between two checks of a target.", .initial = 30000, .min = 100,
+     .max = 3600000},
+    {"timeout", GW_DURATION, AT(timeout_ms), "How long a check may take; at most the interval.", .initial = 5000,
+     .min = 100, .max = 120000},
+    {"healthy_threshold", GW_NUMBER, AT(healthy_threshold),
+     "Checks in a row that an unhealthy target must pass; a new target needs one.", .initial = 5, .min = 1, .max = 10},
+    {"unhealthy_threshold", GW_NUMBER, AT(unhealthy_threshold), "Checks in a row that a target must fail.",
+     .initial = 2, .min = 1, .max = 10},
+    {"matcher", GW_TEXT, AT(matcher), "Status codes that pass: codes and ranges, separated by commas.",
+     .initial_text = "200", .valid = check_matcher},
+    {"host", GW_TEXT, AT(host), "Host header of the checks; left out, the address of the target.",
+     .valid = check_host_value},
+    {0},
+};
+#undef AT
+static const struct gw_section health_check_section = {
+    .name = "health check",
+    .help = "How weir finds out which targets can take traffic.",
+    .size = sizeof(struct routing_health_check_conf),
+    .settings = health_check_settings,
+    .scalar_is = "enabled",
+    .check = check_health_check,
+};
+
+#define AT(field) offsetof(struct routing_target_conf, field)
+static const struct gw_setting target_settings[] = {
+    {"address", GW_ADDRESS, AT(address), "host:port, [v6]:port or unix:/path; names are resolved at start.",
+     .is_required = true, .min = 1},
+    {"weight", GW_NUMBER, AT(weight), "Share of the requests, relative to the other targets; 0 takes none.",
+     .initial = 1, .max = 999},
+    {"zone", GW_TEXT, AT(zone), "Where the target stands; shown in logs."},
+    {0},
+};
+#undef AT
+static const struct gw_section target_section = {
+    .name = "target",
+    .help = "One server of a target group.",
+    .size = sizeof(struct routing_target_conf),
+    .settings = target_settings,
+    .scalar_is = "address",
+};
+
+#define AT(field) offsetof(struct routing_timeouts_conf, field)
+static const struct gw_setting timeouts_settings[] = {
+    {"connect", GW_DURATION, AT(connect_ms), "How long connecting to a target may take.", .initial = 1000, .min = 1,
+     .max = 600000},
+    {"first_byte", GW_DURATION, AT(first_byte_ms), "How long a target may take to start its response.",
+     .initial = 30000, .min = 1, .max = 86400000},
+    {"idle", GW_DURATION, AT(idle_ms), "Longest pause between two bytes to or from a target.", .initial = 60000,
+     .min = 1, .max = 86400000},
+    {0},
+};
+#undef AT
+static const struct gw_section timeouts_section = {
+    .name = "timeouts",
+    .help = "How long weir waits for a target.",
+    .size = sizeof(struct routing_timeouts_conf),
+    .settings = timeouts_settings,
+};
+
+#define AT(field) offsetof(struct routing_pool_conf, field)
+static const struct gw_setting pool_settings[] = {
+    {"max_idle", GW_NUMBER, AT(max_idle), "Idle connections kept to each target, per thread; 0 keeps none.",
+     .initial = 256, .max = 65535},
+    {"idle", GW_DURATION, AT(idle_ms), "How long an idle connection is kept; keep it below the target's own limit.",
+     .initial = 56000, .min = 1, .max = 86400000},
+    {"max_requests", GW_NUMBER, AT(max_requests), "Requests sent over one connection; 0 is unlimited.",
+     .max = 4294967295},
+    {0},
+};
+#undef AT
+static const struct gw_section pool_section = {
+    .name = "pool",
+    .help = "Connections to targets that are kept for later requests.",
+    .size = sizeof(struct routing_pool_conf),
+    .settings = pool_settings,
+};
+
+struct written_target {
+    h2o_iovec_t text;
+    size_t index;
+};
+
+static int compare_targets(const void *a_, const void *b_)
+{
+    const struct written_target *a = a_, *b = b_;
+    size_t n = a->text.len < b->text.len ? a->text.len : b->text.len;
+    int order = memcmp(a->text.base, b->text.base, n);
+    if (order == 0)
+        order = (a->text.len > b->text.len) - (a->text.len < b->text.len);
+    return order != 0 ? order : (a->index > b->index) - (a->index < b->index);
+}
+
+/* A target written twice would get twice the traffic and be checked twice; a weight says that better. */
+static bool check_target_group(struct gw_loader *load, void *conf)
+{
+    const struct routing_target_group_conf *group = conf;
+    bool is_ok = true;
+
+    if (group->targets.size == 0)
+        gw_warn_at(load->errors, gw_setting_at(group->at, "targets"),
+                   "the target group has no targets: each request to it will be answered 503");
+    struct written_target *sorted = h2o_mem_alloc_pool(load->pool, (group->targets.size + 1) * sizeof(*sorted));
+    for (size_t i = 0; i != group->targets.size; ++i)
+        sorted[i] = (struct written_target){((struct routing_target_conf *)group->targets.entries[i])->address.text, i};
+    qsort(sorted, group->targets.size, sizeof(*sorted), compare_targets);
+    for (size_t i = 1; i < group->targets.size; ++i) {
+        const struct routing_target_conf *target = group->targets.entries[sorted[i].index];
+        if (h2o_memis(sorted[i].text.base, sorted[i].text.len, sorted[i - 1].text.base, sorted[i - 1].text.len))
+            is_ok = gw_error_at(load->errors, target->at, "target \"%s\" is listed twice (give it a weight instead)",
+                                target->address.text.base);
+    }
+    return is_ok;
+}
+
+static const char *const protocols[] = {"http", NULL};
+static const char *const algorithms[] = {"round_robin", NULL};
+#define AT(field) offsetof(struct routing_target_group_conf, field)
+static const struct gw_setting target_group_settings[] = {
+    {"protocol", GW_CHOICE, AT(protocol), "What the targets speak.", .choices = protocols},
+    {"targets", GW_LIST, AT(targets), "The servers; an address alone is a target of weight 1.",
+     .section = &target_section, .is_required = true},
+    {"algorithm", GW_CHOICE, AT(algorithm), "How the target of a request is chosen.", .choices = algorithms},
+    {"health_check", GW_SECTION, AT(health_check), "How targets are checked.", .section = &health_check_section},
+    {"timeouts", GW_SECTION, AT(timeouts), "How long weir waits for a target.", .section = &timeouts_section},
+    {"pool", GW_SECTION, AT(pool), "Connections kept for later requests.", .section = &pool_section},
+    {0},
+};
+#undef AT
+const struct gw_section routing_target_group_section = {
+    .name = "target group",
+    .help = "Servers that share the requests of the routes that forward to them.",
+    .size = sizeof(struct routing_target_group_conf),
+    .settings = target_group_settings,
+    .check = check_target_group,
+};
