@@ -76,9 +76,13 @@ void gw_timer_arm(struct gw_wheel *wheel, struct gw_timer *timer, uint64_t due_m
     uint64_t tick = tick_of(due_ms);
     if (gw_timer_is_armed(timer))
         h2o_linklist_unlink(&timer->link);
-    timer->due_ms = due_ms;
     /* Not before the end of a run that is under way: a callback that arms for the past would keep it going for ever. */
-    put(wheel, timer, tick > wheel->target ? tick : wheel->target + 1);
+    if (tick <= wheel->target) {
+        tick = wheel->target + 1;
+        due_ms = tick * TICK_MS;
+    }
+    timer->due_ms = due_ms;
+    put(wheel, timer, tick);
 }
 
 void gw_timer_disarm(struct gw_timer *timer)
@@ -125,7 +129,7 @@ static void open_slot(struct gw_wheel *wheel, unsigned level, unsigned slot)
             h2o_linklist_unlink(&timer->link);
             if (tick > wheel->tick)
                 put(wheel, timer, tick);
-            else /* due now, or armed for the past */
+            else
                 h2o_linklist_insert(&due, &timer->link);
         }
     }

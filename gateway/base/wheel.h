@@ -7,7 +7,7 @@
 
 struct gw_timer {
     h2o_linklist_t link; /* unlinked when not armed */
-    uint64_t due_ms;
+    uint64_t due_ms; /* as armed; the next tick when that was in the past */
     void (*on_due)(struct gw_timer *); /* the timer is disarmed before the call; it may be armed again or freed in it */
 };
 

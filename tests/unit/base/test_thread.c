@@ -1,0 +1,321 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+#include "gateway/base/thread.h"
+
+/* Time is simulated: these stand before libc's. A wait without events moves both clocks on by its length. */
+static int64_t monotonic_us, wall_us;
+
+static void pass_time(int64_t us)
+{
+    monotonic_us += us;
+    wall_us += us;
+}
+
+int clock_gettime(clockid_t id, struct timespec *at)
+{
+    int64_t us = id == CLOCK_MONOTONIC ? monotonic_us : wall_us;
+    *at = (struct timespec){us / 1000000, us % 1000000 * 1000};
+    return 0;
+}
+
+int gettimeofday(struct timeval *at, void *zone)
+{
+    *at = (struct timeval){wall_us / 1000000, wall_us % 1000000};
+    return 0;
+}
+
+static int last_wait_ms;
+
+int epoll_wait(int fd, struct epoll_event *events, int num_events, int wait_ms)
+{
+    int rc = (int)syscall(SYS_epoll_pwait, fd, events, num_events, 0, NULL, 8);
+    last_wait_ms = wait_ms;
+    if (rc == 0)
+        pass_time(wait_ms * INT64_C(1000));
+    return rc;
+}
+
+static h2o_context_t ctx;
+static struct gw_thread thread;
+
+static int set_up(void **state)
+{
+    monotonic_us = 5000000;
+    wall_us = INT64_C(1700000000000000);
+    ctx.loop = h2o_evloop_create();
+    gw_thread_init(&thread, 3, &ctx);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    gw_thread_turn(&thread, 0); /* the loop frees closed sockets here */
+    gw_thread_dispose(&thread);
+    h2o_evloop_destroy(ctx.loop);
+    return 0;
+}
+
+struct work {
+    struct gw_deferred deferred;
+    char name;
+    struct work *defers, *undefers;
+};
+static char trail[64];
+
+static void note(char name)
+{
+    size_t len = strlen(trail);
+    assert_true(len < sizeof(trail) - 1);
+    trail[len] = name;
+    trail[len + 1] = '\0';
+}
+
+static void run_work(struct gw_deferred *deferred)
+{
+    struct work *work = H2O_STRUCT_FROM_MEMBER(struct work, deferred, deferred);
+    note(work->name);
+    if (work->defers != NULL)
+        gw_thread_defer(&thread, &work->defers->deferred);
+    if (work->undefers != NULL)
+        gw_thread_undefer(&work->undefers->deferred);
+}
+
+static void deferred_work_runs_once_in_the_order_it_was_put_off(void **state)
+{
+    struct work a = {{.run = run_work}, 'a'}, b = {{.run = run_work}, 'b'}, c = {{.run = run_work}, 'c'};
+    trail[0] = '\0';
+    gw_thread_defer(&thread, &b.deferred);
+    gw_thread_defer(&thread, &a.deferred);
+    gw_thread_defer(&thread, &c.deferred);
+    gw_thread_defer(&thread, &b.deferred);
+    gw_thread_undefer(&c.deferred);
+    gw_thread_undefer(&c.deferred);
+    assert_string_equal(trail, "");
+    assert_int_equal(gw_thread_turn(&thread, 1000), 0);
+    assert_string_equal(trail, "ba");
+    assert_int_equal(last_wait_ms, 0);
+    assert_int_equal(gw_thread_turn(&thread, 1000), 0);
+    assert_string_equal(trail, "ba");
+    assert_int_equal(last_wait_ms, 1000);
+}
+
+static void work_put_off_by_deferred_work_runs_in_the_same_turn(void **state)
+{
+    struct work c = {{.run = run_work}, 'c'}, b = {{.run = run_work}, 'b', .defers = &c};
+    struct work a = {{.run = run_work}, 'a', .defers = &b};
+    trail[0] = '\0';
+    gw_thread_defer(&thread, &a.deferred);
+    gw_thread_turn(&thread, 1000);
+    assert_string_equal(trail, "abc");
+}
+
+static void deferred_work_may_undo_work_that_has_not_run(void **state)
+{
+    struct work b = {{.run = run_work}, 'b'}, a = {{.run = run_work}, 'a', .undefers = &b};
+    trail[0] = '\0';
+    gw_thread_defer(&thread, &a.deferred);
+    gw_thread_defer(&thread, &b.deferred);
+    gw_thread_turn(&thread, 1000);
+    gw_thread_turn(&thread, 0);
+    assert_string_equal(trail, "a");
+}
+
+static void work_that_puts_itself_off_for_ever_does_not_hold_the_turn(void **state)
+{
+    struct work a = {{.run = run_work}, 'a'};
+    a.defers = &a;
+    trail[0] = '\0';
+    gw_thread_defer(&thread, &a.deferred);
+    gw_thread_turn(&thread, 1000);
+    size_t first = strlen(trail);
+    assert_in_range(first, 1, 20);
+    gw_thread_turn(&thread, 1000);
+    assert_int_equal(last_wait_ms, 0);
+    assert_true(strlen(trail) > first);
+    gw_thread_undefer(&a.deferred);
+}
+
+static void deferred_work_runs_although_the_wall_clock_was_set_back(void **state)
+{
+    struct work a = {{.run = run_work}, 'a'};
+    trail[0] = '\0';
+    gw_thread_turn(&thread, 1);
+    gw_thread_defer(&thread, &a.deferred);
+    wall_us -= INT64_C(3600000000);
+    gw_thread_turn(&thread, 1000);
+    assert_string_equal(trail, "a");
+}
+
+static void on_timer(struct gw_timer *timer) { note('t'); }
+
+static void turn_sleeps_until_the_next_timer_and_runs_it(void **state)
+{
+    struct gw_timer timer;
+    uint64_t due = gw_thread_now(&thread) + 250;
+    trail[0] = '\0';
+    gw_timer_init(&timer, on_timer);
+    gw_timer_arm(thread.wheel, &timer, due);
+    for (int i = 0; i != 4 && trail[0] == '\0'; ++i) {
+        assert_true(gw_thread_now(&thread) < due + 8);
+        gw_thread_turn(&thread, 10000);
+    }
+    assert_string_equal(trail, "t");
+    assert_in_range(gw_thread_now(&thread), due, due + 8);
+}
+
+static void timer_runs_although_the_wall_clock_was_set_back(void **state)
+{
+    struct gw_timer timer;
+    uint64_t due = gw_thread_now(&thread) + 100;
+    trail[0] = '\0';
+    gw_timer_init(&timer, on_timer);
+    gw_timer_arm(thread.wheel, &timer, due);
+    gw_thread_turn(&thread, 50);
+    wall_us -= INT64_C(86400000000);
+    for (int i = 0; i != 4 && trail[0] == '\0'; ++i)
+        gw_thread_turn(&thread, 10000);
+    assert_string_equal(trail, "t");
+    assert_in_range(gw_thread_now(&thread), due, due + 16);
+}
+
+static void timers_run_while_events_keep_the_loop_busy(void **state)
+{
+    struct gw_timer timer;
+    uint64_t due = gw_thread_now(&thread) + 100;
+    trail[0] = '\0';
+    gw_timer_init(&timer, on_timer);
+    gw_timer_arm(thread.wheel, &timer, due);
+    for (int i = 0; i != 110; ++i) {
+        assert_true(trail[0] == '\0' || gw_thread_now(&thread) >= due);
+        gw_thread_turn(&thread, 0); /* never sleeps, as a loop with events would */
+        pass_time(1000);
+    }
+    assert_string_equal(trail, "t");
+}
+
+/* libh2o frees a closed socket at the start of the next turn, even if it still waits for the callback of a write.
+ * Timers that write and close between two turns would leave it a dangling pointer. */
+static h2o_socket_t *near_end;
+
+static void on_written(h2o_socket_t *sock, const char *err) { note('w'); }
+
+static void on_write_then_close(struct gw_timer *timer)
+{
+    h2o_iovec_t hello = h2o_iovec_init(H2O_STRLIT("hello"));
+    note('t');
+    h2o_socket_write(near_end, &hello, 1, on_written);
+    h2o_socket_close(near_end);
+}
+
+static void timer_may_write_to_a_socket_and_close_it(void **state)
+{
+    struct gw_timer timer;
+    int fds[2];
+    char got[8] = "";
+    trail[0] = '\0';
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+    near_end = h2o_evloop_socket_create(thread.loop, fds[0], 0);
+    gw_timer_init(&timer, on_write_then_close);
+    gw_timer_arm(thread.wheel, &timer, gw_thread_now(&thread) + 1);
+    for (int i = 0; i != 4; ++i)
+        gw_thread_turn(&thread, 100);
+    assert_string_equal(trail, "t");
+    assert_int_equal(read(fds[1], got, sizeof(got)), 5);
+    assert_memory_equal(got, "hello", 5);
+    close(fds[1]);
+}
+
+static void on_write(struct gw_timer *timer)
+{
+    h2o_iovec_t hello = h2o_iovec_init(H2O_STRLIT("hello"));
+    h2o_socket_write(near_end, &hello, 1, on_written);
+}
+
+static void completion_of_a_timers_write_does_not_wait_for_another_event(void **state)
+{
+    struct gw_timer timer;
+    int fds[2];
+    trail[0] = '\0';
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+    near_end = h2o_evloop_socket_create(thread.loop, fds[0], 0);
+    gw_timer_init(&timer, on_write);
+    gw_timer_arm(thread.wheel, &timer, gw_thread_now(&thread) + 1);
+    uint64_t before = gw_thread_now(&thread);
+    for (int i = 0; i != 3 && trail[0] == '\0'; ++i)
+        gw_thread_turn(&thread, 60000);
+    assert_string_equal(trail, "w");
+    assert_true(gw_thread_now(&thread) < before + 100);
+    h2o_socket_close(near_end);
+    close(fds[1]);
+}
+
+static uint64_t now_seen_in_callback;
+
+static void on_readable(h2o_socket_t *sock, const char *err)
+{
+    now_seen_in_callback = gw_thread_now(&thread);
+    h2o_buffer_consume(&sock->input, sock->input->size);
+}
+
+static void callbacks_see_the_time_after_the_wait_and_not_before_it(void **state)
+{
+    int fds[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+    near_end = h2o_evloop_socket_create(thread.loop, fds[0], 0);
+    h2o_socket_read_start(near_end, on_readable);
+    gw_thread_turn(&thread, 500); /* nothing happens for half a second */
+    assert_int_equal(write(fds[1], "x", 1), 1);
+    pass_time(7000);
+    gw_thread_turn(&thread, 500);
+    assert_int_equal(now_seen_in_callback, monotonic_us / 1000);
+    h2o_socket_close(near_end);
+    close(fds[1]);
+}
+
+static void clock_does_not_go_back_with_the_wall_clock(void **state)
+{
+    uint64_t before = gw_thread_now(&thread);
+    wall_us -= INT64_C(86400000000);
+    gw_thread_turn(&thread, 3);
+    assert_int_equal(gw_thread_now(&thread), before + 3);
+}
+
+static void random_numbers_differ_between_threads(void **state)
+{
+    struct gw_thread other;
+    gw_thread_init(&other, 4, &ctx);
+    unsigned equal = 0;
+    for (int i = 0; i != 1000; ++i)
+        equal += gw_thread_random(&thread) == gw_thread_random(&other);
+    assert_int_equal(equal, 0);
+    gw_thread_dispose(&other);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(deferred_work_runs_once_in_the_order_it_was_put_off),
+        TEST(work_put_off_by_deferred_work_runs_in_the_same_turn),
+        TEST(deferred_work_may_undo_work_that_has_not_run),
+        TEST(work_that_puts_itself_off_for_ever_does_not_hold_the_turn),
+        TEST(deferred_work_runs_although_the_wall_clock_was_set_back),
+        TEST(turn_sleeps_until_the_next_timer_and_runs_it),
+        TEST(timer_runs_although_the_wall_clock_was_set_back),
+        TEST(timers_run_while_events_keep_the_loop_busy),
+        TEST(timer_may_write_to_a_socket_and_close_it),
+        TEST(completion_of_a_timers_write_does_not_wait_for_another_event),
+        TEST(callbacks_see_the_time_after_the_wait_and_not_before_it),
+        TEST(clock_does_not_go_back_with_the_wall_clock),
+        TEST(random_numbers_differ_between_threads),
+    };
+    return cmocka_run_group_tests_name("base/thread", tests, NULL, NULL);
+}
