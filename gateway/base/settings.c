@@ -185,18 +185,35 @@ static bool load_choices(struct gw_loader *loader, const struct gw_setting *row,
     return is_good;
 }
 
-static bool load_address(struct gw_loader *loader, const struct gw_setting *row, const struct gw_node *node,
+static bool read_address(struct gw_loader *loader, const struct gw_setting *row, const struct gw_node *node,
                          struct gw_address *address)
 {
-    const char *why = "bad address";
+    const char *why = "not an address";
     if (!need_scalar(loader, row, node))
         return false;
     if (gw_address_parse(loader->pool, node->text, row->min == 1, address, &why))
         return true;
     memset(address, 0, sizeof(*address));
-    return gw_error_at(loader->errors, node, "%s is %s: %s (expected an address like 127.0.0.1:8080, [::1]:8080%s)",
-                       row->name, show(node).text, why,
-                       row->min == 1 ? ", name:8080 or unix:/path" : ", :8080 or unix:/path");
+    return gw_error_at(loader->errors, node, "%s is %s: %s", row->name, show(node).text, why);
+}
+
+static bool load_addresses(struct gw_loader *loader, const struct gw_setting *row, const struct gw_node *node,
+                           struct gw_addresses *addresses)
+{
+    size_t n;
+    const struct gw_node *const *entries = entries_of(&node, &n);
+    bool is_good = true;
+    addresses->entries = h2o_mem_alloc_pool(loader->pool, n * sizeof(addresses->entries[0]));
+    addresses->at = h2o_mem_alloc_pool(loader->pool, n * sizeof(addresses->at[0]));
+    for (size_t i = 0; i != n; ++i) {
+        if (read_address(loader, row, entries[i], addresses->entries + addresses->size))
+            addresses->at[addresses->size++] = entries[i];
+        else
+            is_good = false;
+    }
+    if (n == 0)
+        return gw_error_at(loader->errors, node, "%s is an empty list (expected at least one address)", row->name);
+    return is_good;
 }
 
 static bool load_cidrs(struct gw_loader *loader, const struct gw_setting *row, const struct gw_node *node,
@@ -325,7 +342,9 @@ static bool load_row(struct gw_loader *loader, const struct gw_setting *row, con
     case GW_TEXTS:
         return load_texts(loader, row, node, field);
     case GW_ADDRESS:
-        return load_address(loader, row, node, field);
+        return read_address(loader, row, node, field);
+    case GW_ADDRESSES:
+        return load_addresses(loader, row, node, field);
     case GW_CIDRS:
         return load_cidrs(loader, row, node, field);
     case GW_PAIRS:
@@ -384,54 +403,80 @@ static bool load_default(struct gw_loader *loader, const struct gw_setting *row,
     }
 }
 
-static bool unknown_key(struct gw_loader *loader, const struct gw_section *section, const struct gw_node *key)
+static const char *article(const char *noun) { return strchr("aeiou", noun[0]) != NULL ? "an" : "a"; }
+
+/* Which node fills which row. A row whose name is likely meant by an unknown key is misspelt, not missing. */
+struct assignment {
+    const struct gw_node *values[MAX_ROWS];
+    bool is_misspelt[MAX_ROWS];
+};
+
+static bool unknown_key(struct gw_loader *loader, const struct gw_section *section, const struct gw_node *key,
+                        struct assignment *assignment)
 {
     const char *names[MAX_ROWS], *nearest;
     char list[512] = "";
     size_t n = 0, len = 0;
     for (; section->settings[n].name != NULL; ++n)
         names[n] = section->settings[n].name;
-    if ((nearest = gw_nearest(key->text.base, names, n)) != NULL)
+    if ((nearest = gw_nearest(key->text.base, names, n)) != NULL) {
+        assignment->is_misspelt[gw_setting_find(section, nearest, strlen(nearest)) - section->settings] = true;
         return gw_error_at(loader->errors, key, "unknown key \"%.60s\" (did you mean \"%s\"?)", key->text.base,
                            nearest);
+    }
     if (n > MAX_KEYS_NAMED)
-        return gw_error_at(loader->errors, key, "unknown key \"%.60s\" (`weir help` lists the settings of a %s)",
-                           key->text.base, section->name);
+        return gw_error_at(loader->errors, key, "unknown key \"%.60s\" (`weir help` lists the settings of %s %s)",
+                           key->text.base, article(section->name), section->name);
     for (size_t i = 0; i != n && len < sizeof(list); ++i)
         len += snprintf(list + len, sizeof(list) - len, "%s%s", i == 0 ? "" : i + 1 == n ? " or " : ", ", names[i]);
     return gw_error_at(loader->errors, key, "unknown key \"%.60s\" (expected %s)", key->text.base, list);
 }
 
-static const char *article(const char *noun) { return strchr("aeiou", noun[0]) != NULL ? "an" : "a"; }
-
-/* Which node fills which row. */
 static bool assign(struct gw_loader *loader, const struct gw_section *section, const struct gw_node *node,
-                   const struct gw_node **values)
+                   struct assignment *assignment)
 {
     bool is_good = true;
-    const char *only = NULL;
-    if (node == NULL || gw_node_is_null(node))
+    const char *only = node->kind == GW_NODE_SCALAR ? section->scalar_is
+                       : node->kind == GW_NODE_LIST ? section->list_is
+                                                    : NULL;
+    if (gw_node_is_null(node))
         return true;
-    if (node->kind == GW_NODE_SCALAR)
-        only = section->scalar_is;
-    else if (node->kind == GW_NODE_LIST)
-        only = section->list_is;
     if (only != NULL) {
-        values[gw_setting_find(section, only, strlen(only)) - section->settings] = node;
+        assignment->values[gw_setting_find(section, only, strlen(only)) - section->settings] = node;
         return true;
     }
-    if (node->kind != GW_NODE_MAP)
-        return gw_error_at(loader->errors, node, "%s is no %s (expected a map of its settings)", show(node).text,
-                           section->name);
     for (size_t i = 0; i != node->size; ++i) {
         const struct gw_node *key = node->keys[i];
         const struct gw_setting *row = gw_setting_find(section, key->text.base, key->text.len);
         if (key->is_broken)
             is_good = false;
         else if (row == NULL)
-            is_good = unknown_key(loader, section, key);
+            is_good = unknown_key(loader, section, key, assignment);
         else
-            values[row - section->settings] = node->entries[i];
+            assignment->values[row - section->settings] = node->entries[i];
+    }
+    return is_good;
+}
+
+static bool takes(const struct gw_section *section, const struct gw_node *node)
+{
+    return node->kind == GW_NODE_MAP || gw_node_is_null(node) ||
+           (node->kind == GW_NODE_SCALAR ? section->scalar_is : section->list_is) != NULL;
+}
+
+static bool load_rows(struct gw_loader *loader, const struct gw_section *section, const struct gw_node *node,
+                      const struct assignment *assignment, void *conf)
+{
+    bool is_good = true;
+    for (const struct gw_setting *row = section->settings; row->name != NULL; ++row) {
+        size_t i = row - section->settings;
+        if (assignment->values[i] != NULL)
+            is_good &= load_row(loader, row, assignment->values[i], gw_setting_field(row, conf));
+        else if (row->is_required && node != NULL && !assignment->is_misspelt[i])
+            is_good = gw_error_at(loader->errors, node, "%s is missing (%s %s needs it)", row->name,
+                                  article(section->name), section->name);
+        else
+            is_good &= load_default(loader, row, gw_setting_field(row, conf));
     }
     return is_good;
 }
@@ -439,22 +484,19 @@ static bool assign(struct gw_loader *loader, const struct gw_section *section, c
 bool gw_settings_load(struct gw_loader *loader, const struct gw_section *section, const struct gw_node *node,
                       void *conf)
 {
-    const struct gw_node *values[MAX_ROWS] = {NULL};
+    struct assignment assignment = {{NULL}, {false}};
+    bool is_good = true;
     memset(conf, 0, section->size);
     *(const struct gw_node **)conf = node;
-    if (node != NULL && node->is_broken && node->kind == GW_NODE_SCALAR)
-        return false;
-    bool is_shaped = assign(loader, section, node, values), is_good = is_shaped;
-    for (const struct gw_setting *row = section->settings; row->name != NULL; ++row) {
-        const struct gw_node *value = values[row - section->settings];
-        if (value != NULL)
-            is_good &= load_row(loader, row, value, gw_setting_field(row, conf));
-        else if (row->is_required && node != NULL && is_shaped)
-            is_good = gw_error_at(loader->errors, node, "%s is missing (%s %s needs it)", row->name,
-                                  article(section->name), section->name);
-        else
-            is_good &= load_default(loader, row, gw_setting_field(row, conf));
+    if (node != NULL && !takes(section, node)) {
+        gw_error_at(loader->errors, node, "%s is no %s (expected a map of its settings)", show(node).text,
+                    section->name);
+        is_good = false;
+        node = NULL; /* all default: safe to read */
+    } else if (node != NULL) {
+        is_good = assign(loader, section, node, &assignment);
     }
+    is_good &= load_rows(loader, section, node, &assignment, conf);
     return is_good && (section->check == NULL || section->check(loader, conf));
 }
 

@@ -11,27 +11,34 @@
 #include "gateway/base/yaml.h"
 
 enum gw_setting_type {
-    GW_BOOL,     /* bool                  true | false only */
-    GW_NUMBER,   /* uint64_t              decimal */
-    GW_DURATION, /* uint64_t, ms          500ms 30s 5m 1h 7d; "0" allowed when min is 0 */
-    GW_SIZE,     /* uint64_t, bytes       512 64KiB 10MB (KB MB GB = 1000^n, KiB MiB GiB = 1024^n) */
-    GW_PERCENT,  /* double 0..100         20% 0.5% */
-    GW_TEXT,     /* h2o_iovec_t           any scalar, NUL-terminated; base NULL when absent and without default */
-    GW_TEXTS,    /* struct gw_texts       list of scalars; one value may stand alone */
-    GW_CHOICE,   /* int                   index into choices */
-    GW_CHOICES,  /* uint32_t              list of choices as a bit set; one value may stand alone */
-    GW_ADDRESS, /* struct gw_address     host:port, [v6]:port, unix:/path; see base/ip.h. min = 1: host names allowed */
-    GW_CIDRS,   /* struct gw_cidrs       list of addresses or address/bits; see base/ip.h */
-    GW_PAIRS,   /* struct gw_pairs       map of name: value */
-    GW_SECTION, /* embedded struct       a map with its own table; absent = all defaults */
-    GW_OPTION,  /* struct *              the same, but NULL when absent */
-    GW_LIST,    /* struct gw_list        list of sections; one may stand alone */
-    GW_MAP,     /* struct gw_map         map of name: section */
-    GW_CUSTOM,  /* anything              read() does it; schema_json and print() describe it */
+    GW_BOOL,      /* bool                  true | false only */
+    GW_NUMBER,    /* uint64_t              decimal */
+    GW_DURATION,  /* uint64_t, ms          500ms 30s 5m 1h 7d; "0" allowed when min is 0 */
+    GW_SIZE,      /* uint64_t, bytes       512 64KiB 10MB (KB MB GB = 1000^n, KiB MiB GiB = 1024^n) */
+    GW_PERCENT,   /* double 0..100         20% 0.5% */
+    GW_TEXT,      /* h2o_iovec_t           any scalar, NUL-terminated; base NULL when absent and without default */
+    GW_TEXTS,     /* struct gw_texts       list of scalars; one value may stand alone */
+    GW_CHOICE,    /* int                   index into choices */
+    GW_CHOICES,   /* uint32_t              list of choices as a bit set; one value may stand alone */
+    GW_ADDRESS,   /* struct gw_address     host:port, [v6]:port, unix:/path (base/ip.h). min = 1: host names allowed */
+    GW_ADDRESSES, /* struct gw_addresses   list of addresses; one may stand alone */
+    GW_CIDRS,     /* struct gw_cidrs       list of addresses or address/bits; see base/ip.h */
+    GW_PAIRS,     /* struct gw_pairs       map of name: value */
+    GW_SECTION,   /* embedded struct       a map with its own table; absent = all defaults */
+    GW_OPTION,    /* struct *              the same, but NULL when absent */
+    GW_LIST,      /* struct gw_list        list of sections; one may stand alone */
+    GW_MAP,       /* struct gw_map         map of name: section */
+    GW_CUSTOM,    /* anything              read() does it; schema_json and print() describe it */
 };
 
 struct gw_texts {
     h2o_iovec_t *entries;
+    size_t size;
+    const struct gw_node **at; /* position of each entry */
+};
+struct gw_address; /* base/ip.h */
+struct gw_addresses {
+    struct gw_address *entries;
     size_t size;
     const struct gw_node **at; /* position of each entry */
 };

@@ -201,6 +201,7 @@ const char *gw_value_expected(const struct gw_setting *row, char *buf, size_t bu
     case GW_CHOICES:
         return expected_choice(row, buf, buf_len);
     case GW_ADDRESS:
+    case GW_ADDRESSES:
         return "an address like 127.0.0.1:8080, [::1]:8080 or unix:/path";
     case GW_TEXT:
         return "a text";

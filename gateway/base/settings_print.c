@@ -1,0 +1,328 @@
+/* The effective configuration as YAML that loads to the same settings, but for secrets. */
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+#include <h2o.h>
+#include "gateway/base/ip.h"
+#include "gateway/base/json.h"
+#include "gateway/base/settings_internal.h"
+
+static const char masked[] = "\"***\"";
+
+struct printer {
+    FILE *out;
+    int indent;
+    bool after_dash; /* the line has begun with the dash of a list entry */
+};
+
+static void print_section(struct printer *, const struct gw_section *, const void *conf);
+
+static void begin_line(struct printer *p)
+{
+    if (p->after_dash)
+        p->after_dash = false;
+    else
+        fprintf(p->out, "%*s", p->indent, "");
+}
+
+/* Plain where no reader of YAML could take it for anything but a text. */
+static bool is_plain(h2o_iovec_t text)
+{
+    static const char *const special[] = {"true", "false", "null", "yes", "no", "on", "off", "y", "n", "inf", "nan"};
+    if (text.len == 0 || !(text.base[0] == '/' || isalpha((unsigned char)text.base[0])))
+        return false;
+    for (size_t i = 0; i != text.len; ++i)
+        if (!isalnum((unsigned char)text.base[i]) && strchr("_-./", text.base[i]) == NULL)
+            return false;
+    for (size_t i = 0; i != sizeof(special) / sizeof(special[0]); ++i)
+        if (text.len == strlen(special[i]) && strncasecmp(text.base, special[i], text.len) == 0)
+            return false;
+    return true;
+}
+
+/* Double quotes with JSON's escapes, which YAML takes too. A literal ${ must not be substituted when read again. */
+static void print_quoted(FILE *out, h2o_iovec_t json)
+{
+    for (size_t i = 0; i != json.len; ++i) {
+        if (json.base[i] == '$' && i + 1 != json.len && json.base[i + 1] == '{')
+            fputc('$', out);
+        fputc(json.base[i], out);
+    }
+}
+
+static void print_text(FILE *out, h2o_iovec_t text, bool is_secret)
+{
+    struct gw_json json;
+    if (is_secret) {
+        fputs(masked, out);
+    } else if (is_plain(text)) {
+        fwrite(text.base, 1, text.len, out);
+    } else {
+        gw_json_init(&json);
+        gw_json_text(&json, text);
+        print_quoted(out, h2o_iovec_init(json.base, json.size));
+        gw_json_dispose(&json);
+    }
+}
+
+static bool is_secret_at(const struct gw_node *at) { return at != NULL && gw_node_holds_secret(at); }
+
+static void print_texts(FILE *out, const struct gw_setting *row, const struct gw_texts *texts)
+{
+    fputc('[', out);
+    for (size_t i = 0; i != texts->size; ++i) {
+        fputs(i == 0 ? "" : ", ", out);
+        print_text(out, texts->entries[i], row->is_secret || is_secret_at(texts->at[i]));
+    }
+    fputc(']', out);
+}
+
+static void print_addresses(FILE *out, const struct gw_addresses *addresses)
+{
+    fputs(addresses->size == 1 ? "" : "[", out);
+    for (size_t i = 0; i != addresses->size; ++i) {
+        fputs(i == 0 ? "" : ", ", out);
+        print_text(out, addresses->entries[i].text, is_secret_at(addresses->at[i]));
+    }
+    fputs(addresses->size == 1 ? "" : "]", out);
+}
+
+static void print_choices(FILE *out, const struct gw_setting *row, uint32_t set)
+{
+    const char *separator = "";
+    fputc('[', out);
+    for (size_t i = 0; row->choices[i] != NULL; ++i) {
+        if ((set & 1u << i) == 0)
+            continue;
+        fputs(separator, out);
+        print_text(out, h2o_iovec_init(row->choices[i], strlen(row->choices[i])), false);
+        separator = ", ";
+    }
+    fputc(']', out);
+}
+
+static void print_cidrs(FILE *out, const struct gw_cidrs *cidrs)
+{
+    char buf[64];
+    fputc('[', out);
+    for (size_t i = 0; i != cidrs->size; ++i) {
+        const struct gw_cidr *cidr = cidrs->entries + i;
+        gw_ip_format(&cidr->ip, buf);
+        fprintf(out, "%s\"%s", i == 0 ? "" : ", ", buf);
+        if (cidr->bits != 128)
+            fprintf(out, "/%d", gw_ip_is_v4(&cidr->ip) && cidr->bits >= 96 ? cidr->bits - 96 : cidr->bits);
+        fputc('"', out);
+    }
+    fputc(']', out);
+}
+
+static void print_pairs(struct printer *p, const struct gw_setting *row, const struct gw_pairs *pairs)
+{
+    fputc('\n', p->out);
+    for (size_t i = 0; i != pairs->size; ++i) {
+        fprintf(p->out, "%*s", p->indent + 2, "");
+        print_text(p->out, pairs->entries[i].name, false);
+        fputs(": ", p->out);
+        print_text(p->out, pairs->entries[i].value, row->is_secret || is_secret_at(pairs->entries[i].at));
+        fputc('\n', p->out);
+    }
+}
+
+static void print_list(struct printer *p, const struct gw_setting *row, const struct gw_list *list)
+{
+    fputc('\n', p->out);
+    for (size_t i = 0; i != list->size; ++i) {
+        struct printer entry = {p->out, p->indent + 4, true};
+        fprintf(p->out, "%*s- ", p->indent + 2, "");
+        print_section(&entry, row->section, list->entries[i]);
+        if (entry.after_dash)
+            fputs("{}\n", p->out);
+    }
+}
+
+/* What the section prints, as one piece; free it. Empty when there is nothing but what is unset. */
+static char *section_text(int indent, const struct gw_section *section, const void *conf)
+{
+    char *text;
+    size_t len;
+    struct printer p = {open_memstream(&text, &len), indent, false};
+    if (p.out == NULL)
+        h2o_fatal("no memory");
+    print_section(&p, section, conf);
+    fclose(p.out);
+    return text;
+}
+
+static void print_map(struct printer *p, const struct gw_setting *row, const struct gw_map *map)
+{
+    fputc('\n', p->out);
+    for (size_t i = 0; i != map->size; ++i) {
+        char *text = section_text(p->indent + 4, row->section, map->entries[i].conf);
+        fprintf(p->out, "%*s", p->indent + 2, "");
+        print_text(p->out, map->entries[i].name, false);
+        fprintf(p->out, ":%s%s", text[0] != '\0' ? "\n" : " {}\n", text);
+        free(text);
+    }
+}
+
+static void print_subsection(struct printer *p, const struct gw_setting *row, const void *conf, bool is_option)
+{
+    char *text = section_text(p->indent + 2, row->section, conf);
+    if (text[0] != '\0' || is_option) {
+        begin_line(p);
+        fprintf(p->out, "%s:%s%s", row->name, text[0] != '\0' ? "\n" : " {}\n", text);
+    }
+    free(text);
+}
+
+static void print_custom(struct printer *p, const struct gw_setting *row, const void *field, bool is_secret)
+{
+    struct gw_json json;
+    gw_json_init(&json);
+    row->print(&json, row, field);
+    h2o_iovec_t text = h2o_iovec_init(json.base, json.size);
+    bool is_unset = text.len == 0 || h2o_memis(text.base, text.len, H2O_STRLIT("null")) ||
+                    h2o_memis(text.base, text.len, H2O_STRLIT("{}")) ||
+                    h2o_memis(text.base, text.len, H2O_STRLIT("[]"));
+    if (!is_unset) {
+        begin_line(p);
+        fprintf(p->out, "%s: ", row->name);
+        if (is_secret)
+            fputs(masked, p->out);
+        else
+            print_quoted(p->out, text);
+        fputc('\n', p->out);
+    }
+    gw_json_dispose(&json);
+}
+
+static void print_scalar(struct printer *p, const struct gw_setting *row, const void *field, bool is_secret)
+{
+    char buf[32];
+    uint64_t number = row->type == GW_BOOL      ? *(const bool *)field
+                      : row->type == GW_CHOICE  ? (uint64_t) * (const int *)field
+                      : row->type == GW_PERCENT ? 0
+                                                : *(const uint64_t *)field;
+    double fraction = row->type == GW_PERCENT ? *(const double *)field : 0;
+    if (gw_setting_is_unset_number(number))
+        return;
+    begin_line(p);
+    fprintf(p->out, "%s: ", row->name);
+    if (is_secret)
+        fputs(masked, p->out);
+    else if (row->type == GW_CHOICE)
+        print_text(p->out, h2o_iovec_init(row->choices[number], strlen(row->choices[number])), false);
+    else
+        fputs(gw_value_format(row->type, number, fraction, buf), p->out);
+    fputc('\n', p->out);
+}
+
+static void begin_setting(struct printer *p, const struct gw_setting *row, const char *separator)
+{
+    begin_line(p);
+    fprintf(p->out, "%s:%s", row->name, separator);
+}
+
+static void print_value(struct printer *p, const struct gw_setting *row, const void *field, bool is_secret)
+{
+    begin_setting(p, row, " ");
+    switch (row->type) {
+    case GW_TEXTS:
+        print_texts(p->out, row, field);
+        break;
+    case GW_CHOICES:
+        print_choices(p->out, row, *(const uint32_t *)field);
+        break;
+    case GW_ADDRESSES:
+        print_addresses(p->out, field);
+        break;
+    case GW_CIDRS:
+        if (is_secret)
+            fputs(masked, p->out);
+        else
+            print_cidrs(p->out, field);
+        break;
+    case GW_ADDRESS:
+        print_text(p->out, ((const struct gw_address *)field)->text, is_secret);
+        break;
+    default:
+        print_text(p->out, *(const h2o_iovec_t *)field, is_secret);
+        break;
+    }
+    fputc('\n', p->out);
+}
+
+static bool is_unset(const struct gw_setting *row, const void *field)
+{
+    switch (row->type) {
+    case GW_TEXT:
+        return ((const h2o_iovec_t *)field)->base == NULL;
+    case GW_ADDRESS:
+        return ((const struct gw_address *)field)->text.len == 0;
+    case GW_TEXTS:
+        return ((const struct gw_texts *)field)->size == 0;
+    case GW_ADDRESSES:
+        return ((const struct gw_addresses *)field)->size == 0;
+    case GW_CIDRS:
+        return ((const struct gw_cidrs *)field)->size == 0;
+    case GW_PAIRS:
+        return ((const struct gw_pairs *)field)->size == 0;
+    case GW_LIST:
+        return ((const struct gw_list *)field)->size == 0;
+    case GW_MAP:
+        return ((const struct gw_map *)field)->size == 0;
+    case GW_CHOICES:
+        return *(const uint32_t *)field == 0;
+    case GW_OPTION:
+        return *(void *const *)field == NULL;
+    default:
+        return false;
+    }
+}
+
+/* The node that gave a row its value; NULL when it is the default. */
+static const struct gw_node *value_node(const struct gw_section *section, const struct gw_node *at, const char *name)
+{
+    if (at == NULL)
+        return NULL;
+    const char *only = at->kind == GW_NODE_SCALAR ? section->scalar_is
+                       : at->kind == GW_NODE_LIST ? section->list_is
+                                                  : NULL;
+    return only != NULL && strcmp(only, name) == 0 ? at : gw_node_get(at, name);
+}
+
+static void print_section(struct printer *p, const struct gw_section *section, const void *conf)
+{
+    const struct gw_node *at = *(const struct gw_node *const *)conf;
+    for (const struct gw_setting *row = section->settings; row->name != NULL; ++row) {
+        const void *field = gw_setting_field(row, conf);
+        if (is_unset(row, field))
+            continue;
+        if (row->type == GW_SECTION || row->type == GW_OPTION) {
+            bool is_option = row->type == GW_OPTION;
+            print_subsection(p, row, is_option ? *(void *const *)field : field, is_option);
+        } else if (row->type == GW_LIST || row->type == GW_MAP || row->type == GW_PAIRS) {
+            begin_setting(p, row, "");
+            if (row->type == GW_LIST)
+                print_list(p, row, field);
+            else if (row->type == GW_MAP)
+                print_map(p, row, field);
+            else
+                print_pairs(p, row, field);
+        } else {
+            bool is_secret = row->is_secret || is_secret_at(value_node(section, at, row->name));
+            if (row->type == GW_CUSTOM)
+                print_custom(p, row, field, is_secret);
+            else if (row->type <= GW_PERCENT || row->type == GW_CHOICE)
+                print_scalar(p, row, field, is_secret);
+            else
+                print_value(p, row, field, is_secret);
+        }
+    }
+}
+
+void gw_settings_print(FILE *out, const struct gw_section *section, const void *conf)
+{
+    struct printer p = {out, 0, false};
+    print_section(&p, section, conf);
+}

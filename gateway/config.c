@@ -1,0 +1,304 @@
+#include "gateway/config.h"
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <h2o.h>
+
+enum { MAX_WORKER_THREADS = 256, MAX_NAME_LEN = 64 };
+
+static const char *const log_formats[] = {"json", NULL};
+static const char *const protocols[] = {[GW_PROTOCOL_H2] = "h2", [GW_PROTOCOL_HTTP1] = "http/1.1", NULL};
+static const char *const x_forwarded[] = {[GW_X_FORWARDED_APPEND] = "append",
+                                          [GW_X_FORWARDED_PRESERVE] = "preserve",
+                                          [GW_X_FORWARDED_REMOVE] = "remove",
+                                          NULL};
+
+static const struct gw_setting access_log_settings[] = {
+    {"enabled", GW_BOOL, offsetof(struct gw_access_log_conf, is_enabled), "Whether requests are logged.", .initial = 1},
+    {"format", GW_CHOICE, offsetof(struct gw_access_log_conf, format), "What a line looks like.",
+     .choices = log_formats},
+    {"path", GW_TEXT, offsetof(struct gw_access_log_conf, path),
+     "Where lines go: stdout or a file, relative to the file that names it.", .initial_text = "stdout", .min = 1},
+    {0},
+};
+
+static bool check_access_log(struct gw_loader *loader, void *_conf)
+{
+    struct gw_access_log_conf *conf = _conf;
+    if (!h2o_memis(conf->path.base, conf->path.len, H2O_STRLIT("stdout")))
+        conf->file = gw_node_path(loader->pool, conf->at, conf->path);
+    return true;
+}
+
+static const struct gw_section access_log_section = {
+    .name = "access log",
+    .help = "One line for every request.",
+    .size = sizeof(struct gw_access_log_conf),
+    .settings = access_log_settings,
+    .check = check_access_log,
+};
+
+static const struct gw_setting admin_settings[] = {
+    {"enabled", GW_BOOL, offsetof(struct gw_admin_conf, is_enabled), "Whether there is an admin listener.",
+     .initial = 1},
+    {"address", GW_ADDRESS, offsetof(struct gw_admin_conf, address),
+     "The Unix socket of status, reload, health and metrics.", .initial_text = "unix:/run/weir/admin.sock"},
+    {"tcp", GW_ADDRESS, offsetof(struct gw_admin_conf, tcp),
+     "A loopback address that serves the same, for scrapers and probes on this machine."},
+    {0},
+};
+
+static bool is_loopback(const struct gw_address *address)
+{
+    struct gw_ip ip;
+    return gw_ip_from_sockaddr((const struct sockaddr *)&address->sa, &ip) &&
+           (gw_ip_is_v4(&ip) ? ip.bytes[12] == 127 : IN6_IS_ADDR_LOOPBACK((const struct in6_addr *)ip.bytes));
+}
+
+static bool check_admin(struct gw_loader *loader, void *_conf)
+{
+    struct gw_admin_conf *conf = _conf;
+    bool is_good = true;
+    conf->is_default = gw_node_get(conf->at, "address") == NULL;
+    if (!conf->address.is_unix)
+        is_good = gw_error_at(loader->errors, gw_setting_at(conf->at, "address"),
+                              "the admin address must be a Unix socket like unix:/run/weir/admin.sock (tcp takes a "
+                              "loopback address beside it)");
+    if (conf->tcp.text.len != 0 && (conf->tcp.is_unix || !is_loopback(&conf->tcp)))
+        is_good = gw_error_at(loader->errors, gw_setting_at(conf->at, "tcp"),
+                              "the admin listener must stay on this machine (expected a loopback address like "
+                              "127.0.0.1:9900)");
+    return is_good;
+}
+
+static const struct gw_section admin_section = {
+    .name = "admin listener",
+    .help = "Where status, reload, health and metrics are served.",
+    .size = sizeof(struct gw_admin_conf),
+    .settings = admin_settings,
+    .check = check_admin,
+};
+
+#define LIMIT(field) offsetof(struct gw_limits_conf, field)
+static const struct gw_setting limits_settings[] = {
+    {"header_block", GW_SIZE, LIMIT(header_block), "Largest request head; above it the answer is 431.",
+     .initial = 32 << 10, .min = 1 << 10, .max = 1 << 20},
+    {"url", GW_SIZE, LIMIT(url), "Longest request target; above it the answer is 414.", .initial = 8 << 10, .min = 64,
+     .max = 1 << 20},
+    {"headers", GW_NUMBER, LIMIT(headers), "Most header fields of a request; above it the answer is 431.",
+     .initial = 100, .min = 1, .max = 100},
+    {"max_body", GW_SIZE, LIMIT(max_body),
+     "Largest request body, where a route does not say otherwise; above it the answer is 413. 0 is unlimited."},
+    {"header_timeout", GW_DURATION, LIMIT(header_timeout_ms), "How long a whole request head may take.",
+     .initial = 10000, .min = 10, .max = 3600000},
+    {"body_timeout", GW_DURATION, LIMIT(body_timeout_ms), "How long a request body may make no progress.",
+     .initial = 30000, .min = 10, .max = 86400000},
+    {"idle_timeout", GW_DURATION, LIMIT(idle_timeout_ms), "How long a client connection may wait for its next request.",
+     .initial = 60000, .min = 10, .max = 86400000},
+    {"send_timeout", GW_DURATION, LIMIT(send_timeout_ms), "How long a client may take nothing of its response.",
+     .initial = 30000, .min = 10, .max = 86400000},
+    {"max_connections", GW_NUMBER, LIMIT(max_connections), "Most client connections at a time. 0 is unlimited.",
+     .max = 100000000},
+    {"keepalive_requests", GW_NUMBER, LIMIT(keepalive_requests),
+     "Most requests on one client connection. 0 is unlimited.", .max = 1000000000},
+    {0},
+};
+
+static bool check_limits(struct gw_loader *loader, void *_conf)
+{
+    const struct gw_limits_conf *conf = _conf;
+    if (conf->url >= conf->header_block)
+        return gw_error_at(loader->errors,
+                           gw_setting_at(conf->at, gw_node_get(conf->at, "url") != NULL ? "url" : "header_block"),
+                           "url (%llu bytes) must be smaller than header_block (%llu bytes), which holds it",
+                           (unsigned long long)conf->url, (unsigned long long)conf->header_block);
+    return true;
+}
+
+static const struct gw_section limits_section = {
+    .name = "limits section",
+    .help = "What a client may ask of weir.",
+    .size = sizeof(struct gw_limits_conf),
+    .settings = limits_settings,
+    .check = check_limits,
+};
+
+static const struct gw_setting listener_settings[] = {
+    {"address", GW_ADDRESSES, offsetof(struct gw_listener_conf, address), "IP address and port to listen on.",
+     .is_required = true},
+    {"protocols", GW_CHOICES, offsetof(struct gw_listener_conf, protocols), "What clients may speak.",
+     .initial = 1 << GW_PROTOCOL_HTTP1, .choices = protocols},
+    {"tls", GW_OPTION, offsetof(struct gw_listener_conf, tls), "Makes this a TLS listener.",
+     .section = &tls_listener_section},
+    {0},
+};
+
+static bool check_listener(struct gw_loader *loader, void *_conf)
+{
+    const struct gw_listener_conf *conf = _conf;
+    bool is_good = true;
+    for (size_t i = 0; i != conf->address.size; ++i)
+        if (conf->address.entries[i].is_unix)
+            is_good = gw_error_at(loader->errors, conf->address.at[i], "a listener needs an IP address and a port");
+    if ((conf->protocols & 1 << GW_PROTOCOL_H2) == 0)
+        return is_good;
+    const struct gw_node *at = gw_setting_at(conf->at, "protocols");
+    if ((conf->protocols & 1 << GW_PROTOCOL_HTTP1) == 0)
+        return gw_error_at(loader->errors, at, "h2 is not served yet (add http/1.1)");
+    gw_warn_at(loader->errors, at, "h2 is not served yet: clients get http/1.1");
+    return is_good;
+}
+
+static const struct gw_section listener_section = {
+    .name = "listener",
+    .help = "Where connections are accepted.",
+    .size = sizeof(struct gw_listener_conf),
+    .settings = listener_settings,
+    .scalar_is = "address",
+    .check = check_listener,
+};
+
+static const struct gw_setting forwarding_settings[] = {
+    {"x_forwarded", GW_CHOICE, offsetof(struct gw_forwarding_conf, x_forwarded),
+     "What happens to X-Forwarded-For, -Proto, -Port and -Host: written by weir, passed as they came, or removed.",
+     .choices = x_forwarded},
+    {"client_port", GW_BOOL, offsetof(struct gw_forwarding_conf, client_port),
+     "Whether X-Forwarded-For carries the client's port too."},
+    {"via", GW_BOOL, offsetof(struct gw_forwarding_conf, via), "Whether Via names weir.", .initial = 1},
+    {"request_id", GW_BOOL, offsetof(struct gw_forwarding_conf, request_id),
+     "Whether X-Request-Id is sent, the one from the access log.", .initial = 1},
+    {"traceparent", GW_BOOL, offsetof(struct gw_forwarding_conf, traceparent),
+     "Whether a W3C traceparent is continued or begun.", .initial = 1},
+    {"amzn_trace_id", GW_BOOL, offsetof(struct gw_forwarding_conf, amzn_trace_id),
+     "Whether X-Amzn-Trace-Id is written as an ALB does.", .initial = 1},
+    {0},
+};
+
+static const struct gw_section forwarding_section = {
+    .name = "forwarding section",
+    .help = "What weir adds to requests on their way to a target.",
+    .size = sizeof(struct gw_forwarding_conf),
+    .settings = forwarding_settings,
+};
+
+/* Names go into metrics, logs and --print as they are. */
+static bool is_name(struct gw_loader *loader, const struct gw_node *at, h2o_iovec_t name)
+{
+    bool is_good = name.len != 0 && name.len <= MAX_NAME_LEN;
+    for (size_t i = 0; i != name.len; ++i) {
+        unsigned char c = name.base[i];
+        is_good &=
+            (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') || c == '_' || c == '-' || c == '.';
+    }
+    return is_good ||
+           gw_error_at(loader->errors, at, "\"%.60s\" is no name (expected 1 to %d letters, digits, '_', '-' or '.')",
+                       name.base, MAX_NAME_LEN);
+}
+
+#define TOP(field) offsetof(struct gw_config, field)
+static const struct gw_setting config_settings[] = {
+    {"worker_threads", GW_NUMBER, TOP(worker_threads), "Threads that serve requests.", .initial_text = "one per core",
+     .min = 1, .max = MAX_WORKER_THREADS, .needs_restart = true},
+    {"access_log", GW_SECTION, TOP(access_log), "One line for every request.", .section = &access_log_section},
+    {"admin", GW_SECTION, TOP(admin), "Where status, reload, health and metrics are served.",
+     .section = &admin_section},
+    {"state_dir", GW_TEXT, TOP(state_dir), "Folder for what must live through a restart.", .min = 1,
+     .needs_restart = true},
+    {"shutdown_timeout", GW_DURATION, TOP(shutdown_timeout_ms),
+     "How long requests may go on after SIGTERM before they are cut off.", .initial = 30000, .max = 86400000},
+    {"limits", GW_SECTION, TOP(limits), "What a client may ask of weir.", .section = &limits_section},
+    {"listeners", GW_MAP, TOP(listeners), "Where connections are accepted.", .section = &listener_section,
+     .is_required = true, .valid = is_name},
+    {"certificates", GW_MAP, TOP(certificates), "Certificates that TLS listeners name.",
+     .section = &tls_certificate_section, .valid = is_name},
+    {"trusted_proxies", GW_CIDRS, TOP(trusted_proxies),
+     "Networks whose X-Forwarded-For is believed; without it nobody's."},
+    {"forwarding", GW_SECTION, TOP(forwarding), "What weir adds to requests on their way to a target.",
+     .section = &forwarding_section},
+    {"target_groups", GW_MAP, TOP(target_groups), "Servers that routes forward to.",
+     .section = &routing_target_group_section, .valid = is_name},
+    {"routes", GW_LIST, TOP(routes), "What happens to a request; the first route that matches takes it.",
+     .section = &routing_route_section},
+    {0},
+};
+
+const struct gw_section gw_config_section = {
+    .name = "configuration",
+    .help =
+        "The configuration of weir. `include` names further files (a path, a glob or a list of them) whose sections "
+        "join these.",
+    .size = sizeof(struct gw_config),
+    .settings = config_settings,
+};
+
+static uint64_t count_cores(void)
+{
+    cpu_set_t set;
+    int n = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+    return n < 1 ? 1 : n > MAX_WORKER_THREADS ? MAX_WORKER_THREADS : n;
+}
+
+static void name_routes(struct gw_config *config)
+{
+    for (size_t i = 0; i != config->routes.size; ++i) {
+        struct routing_route_conf *route = config->routes.entries[i];
+        if (route->name.base != NULL)
+            continue;
+        route->name.base = h2o_mem_alloc_pool(config->pool, sizeof("route-18446744073709551615"));
+        route->name.len = sprintf(route->name.base, "route-%zu", i + 1);
+    }
+}
+
+static h2o_mem_pool_t *create_pool(void)
+{
+    h2o_mem_pool_t *pool = h2o_mem_alloc(sizeof(*pool));
+    h2o_mem_init_pool(pool);
+    return pool;
+}
+
+static void destroy_pool(h2o_mem_pool_t *pool)
+{
+    h2o_mem_clear_pool(pool);
+    free(pool);
+}
+
+/* Takes the pool. */
+static struct gw_config *load_tree(h2o_mem_pool_t *pool, const struct gw_node *root, bool allow_files,
+                                   struct gw_errors *errors)
+{
+    struct gw_loader loader = {.pool = pool, .errors = errors};
+    if (root == NULL) {
+        destroy_pool(pool);
+        return NULL;
+    }
+    struct gw_config *config = h2o_mem_alloc_pool(pool, sizeof(*config));
+    gw_settings_load(&loader, &gw_config_section, root, config);
+    config->pool = pool;
+    if (config->worker_threads == 0)
+        config->worker_threads = count_cores();
+    name_routes(config);
+    gw_config_check(config, errors);
+    if (errors->num_errors == 0)
+        return config;
+    gw_config_check_parts(config, allow_files, errors);
+    gw_config_destroy(config);
+    return NULL;
+}
+
+struct gw_config *gw_config_load(const char *path, struct gw_errors *errors)
+{
+    h2o_mem_pool_t *pool = create_pool();
+    return load_tree(pool, gw_yaml_load_file(pool, path, NULL, errors), true, errors);
+}
+
+struct gw_config *gw_config_load_text(const char *name, h2o_iovec_t text, bool allow_files, struct gw_errors *errors)
+{
+    h2o_mem_pool_t *pool = create_pool();
+    return load_tree(pool, gw_yaml_load_text(pool, name, text, allow_files, NULL, errors), allow_files, errors);
+}
+
+void gw_config_destroy(struct gw_config *config)
+{
+    if (config != NULL)
+        destroy_pool(config->pool);
+}

@@ -1,0 +1,93 @@
+/* The configuration as written (design section 2): plain structs that the settings tables fill, defaults included.
+ * Built whole by one load, read-only afterwards, freed whole. gateway/snapshot.h compiles it for serving. */
+#pragma once
+#include "gateway/base/ip.h"
+#include "gateway/base/settings.h"
+#include "routing/config.h"
+#include "tls/certificate.h"
+#include "tls/context.h"
+
+struct gw_access_log_conf {
+    const struct gw_node *at;
+    bool is_enabled;  /* default true */
+    int format;       /* 0 json */
+    h2o_iovec_t path; /* "stdout" or a file */
+    h2o_iovec_t file; /* the file relative to the working directory, NUL-terminated; base NULL = standard output */
+};
+
+struct gw_admin_conf {
+    const struct gw_node *at;
+    bool is_enabled;           /* default true */
+    struct gw_address address; /* a Unix socket; default unix:/run/weir/admin.sock */
+    bool is_default;           /* the address was not written: that it cannot be opened is only a warning */
+    struct gw_address tcp;     /* loopback; text.len 0 = none */
+};
+
+struct gw_limits_conf {
+    const struct gw_node *at;
+    uint64_t header_block;                       /* bytes of a request head; 431 */
+    uint64_t url;                                /* bytes of a request target; 414 */
+    uint64_t headers;                            /* fields of a request; 431 */
+    uint64_t max_body;                           /* bytes of a request body, 0 = unlimited; 413 */
+    uint64_t header_timeout_ms, body_timeout_ms; /* whole head; between two pieces of a body */
+    uint64_t idle_timeout_ms;                    /* keep-alive: between a response and the next request */
+    uint64_t send_timeout_ms;                    /* between two pieces that the client takes */
+    uint64_t max_connections;                    /* client connections of the process, 0 = unlimited */
+    uint64_t keepalive_requests;                 /* per client connection, 0 = unlimited */
+};
+
+enum gw_protocol { GW_PROTOCOL_H2, GW_PROTOCOL_HTTP1 };
+
+struct gw_listener_conf {
+    const struct gw_node *at;
+    struct gw_addresses address;   /* at least one; never Unix sockets or names */
+    uint32_t protocols;            /* bits 1 << enum gw_protocol; default http/1.1 */
+    struct tls_listener_conf *tls; /* NULL = plain */
+};
+
+enum gw_x_forwarded { GW_X_FORWARDED_APPEND, GW_X_FORWARDED_PRESERVE, GW_X_FORWARDED_REMOVE };
+
+/* What weir adds to requests on their way to a target (spec/alb.md 5). */
+struct gw_forwarding_conf {
+    const struct gw_node *at;
+    int x_forwarded;    /* enum gw_x_forwarded */
+    bool client_port;   /* X-Forwarded-For carries the client's port; default false */
+    bool via;           /* Via; default true */
+    bool request_id;    /* X-Request-Id; default true */
+    bool traceparent;   /* W3C; default true */
+    bool amzn_trace_id; /* X-Amzn-Trace-Id; default true */
+};
+
+struct gw_config {
+    const struct gw_node *at;
+    uint64_t worker_threads; /* 1..256; default one per core this process may use */
+    struct gw_access_log_conf access_log;
+    struct gw_admin_conf admin;
+    h2o_iovec_t state_dir; /* base NULL = none; relative to the working directory */
+    uint64_t shutdown_timeout_ms;
+    struct gw_limits_conf limits;
+    struct gw_map listeners;    /* of gw_listener_conf; at least one */
+    struct gw_map certificates; /* of tls_certificate_conf */
+    struct gw_cidrs trusted_proxies;
+    struct gw_forwarding_conf forwarding;
+    struct gw_map target_groups; /* of routing_target_group_conf */
+    struct gw_list routes;       /* of routing_route_conf; every one has a name */
+    h2o_mem_pool_t *pool;        /* everything above, nodes included */
+};
+
+extern const struct gw_section gw_config_section;
+
+/* Reads, fills and cross-checks a configuration file ("-": standard input). NULL after errors; then certificates and
+ * routes have been looked into as well, as far as they make sense, so that one run reports every mistake. Without
+ * errors that part is left to whoever compiles it (gw_snapshot_create). Warnings may be recorded either way. */
+struct gw_config *gw_config_load(const char *path, struct gw_errors *);
+/* The same for text in memory; name stands in positions. allow_files false (fuzzing): no file is read at all, neither
+ * includes nor certificates. */
+struct gw_config *gw_config_load_text(const char *name, h2o_iovec_t text, bool allow_files, struct gw_errors *);
+void gw_config_destroy(struct gw_config *);
+
+/* gateway/config_check.c. What joins several sections: dangling names, addresses and route names used twice. */
+void gw_config_check(struct gw_config *, struct gw_errors *);
+/* Loads every certificate and compiles the routing table, only to record what they find; entries that are bad already
+ * are left out. */
+void gw_config_check_parts(const struct gw_config *, bool allow_files, struct gw_errors *);

@@ -1,0 +1,185 @@
+/* Rules that join sections of the configuration. Every lookup is by hash: ten thousand routes are an ordinary file. */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <h2o.h>
+#include "gateway/base/names.h"
+#include "gateway/config.h"
+#include "routing/table.h"
+
+/* An address that somebody listens on. */
+struct taken {
+    const struct gw_address *address;
+    struct gw_ip ip;
+    const struct gw_node *at;
+    const char *owner; /* name of the listener; NULL: the admin listener */
+};
+
+struct taken_list {
+    struct taken *entries;
+    size_t size;
+};
+
+static bool is_any(const struct gw_ip *ip)
+{
+    static const uint8_t zero[16];
+    return memcmp(ip->bytes, zero, 16) == 0 || (gw_ip_is_v4(ip) && memcmp(ip->bytes + 12, zero, 4) == 0);
+}
+
+/* Connections to inner would otherwise arrive at outer. [::] is dual stack, so it has 0.0.0.0 inside. */
+static bool is_inside(const struct gw_ip *inner, const struct gw_ip *outer)
+{
+    return is_any(outer) && (!gw_ip_is_v4(outer) || gw_ip_is_v4(inner));
+}
+
+static const char *owner_text(const struct taken *taken, char *buf, size_t buf_len)
+{
+    if (taken->owner == NULL)
+        snprintf(buf, buf_len, "the admin listener");
+    else
+        snprintf(buf, buf_len, "listener \"%s\"", taken->owner);
+    return buf;
+}
+
+static void check_pair(const struct taken *first, const struct taken *second, struct gw_errors *errors)
+{
+    char owner[96];
+    if (memcmp(&first->ip, &second->ip, sizeof(first->ip)) == 0)
+        gw_error_at(errors, second->at, "address %s is taken already: %s at %s:%u:%u", second->address->text.base,
+                    owner_text(first, owner, sizeof(owner)), first->at->file, first->at->line, first->at->column);
+    else if (is_inside(&second->ip, &first->ip) || is_inside(&first->ip, &second->ip))
+        gw_warn_at(errors, second->at,
+                   "address %s overlaps %s of %s at %s:%u:%u: the more specific one gets its connections",
+                   second->address->text.base, first->address->text.base, owner_text(first, owner, sizeof(owner)),
+                   first->at->file, first->at->line, first->at->column);
+}
+
+static void take(struct taken_list *list, const struct gw_address *address, const struct gw_node *at, const char *owner)
+{
+    struct taken taken = {address, {{0}}, at, owner};
+    if (!gw_ip_from_sockaddr((const struct sockaddr *)&address->sa, &taken.ip))
+        return;
+    list->entries = h2o_mem_realloc(list->entries, (list->size + 1) * sizeof(list->entries[0]));
+    list->entries[list->size++] = taken;
+}
+
+static int compare_taken(const void *a, const void *b)
+{
+    const struct taken *x = a, *y = b;
+    if (x->address->port != y->address->port)
+        return x->address->port < y->address->port ? -1 : 1;
+    return 0;
+}
+
+static void check_addresses(const struct gw_config *config, struct gw_errors *errors)
+{
+    enum { MAX_COMPARED = 64 };
+    struct taken_list list = {NULL, 0};
+    for (size_t i = 0; i != config->listeners.size; ++i) {
+        const struct gw_listener_conf *listener = config->listeners.entries[i].conf;
+        for (size_t j = 0; j != listener->address.size; ++j)
+            take(&list, listener->address.entries + j, listener->address.at[j], config->listeners.entries[i].name.base);
+    }
+    if (config->admin.is_enabled && config->admin.tcp.text.len != 0)
+        take(&list, &config->admin.tcp, gw_setting_at(config->admin.at, "tcp"), NULL);
+    if (list.size != 0)
+        qsort(list.entries, list.size, sizeof(list.entries[0]), compare_taken);
+    for (size_t i = 1; i < list.size; ++i)
+        for (size_t j = i; j-- != 0 && i - j <= MAX_COMPARED;)
+            if (list.entries[j].address->port == list.entries[i].address->port)
+                check_pair(list.entries + j, list.entries + i, errors);
+    free(list.entries);
+}
+
+static void check_certificate_names(const struct gw_config *config, struct gw_errors *errors)
+{
+    for (size_t i = 0; i != config->listeners.size; ++i) {
+        const struct gw_listener_conf *listener = config->listeners.entries[i].conf;
+        for (size_t j = 0; listener->tls != NULL && j != listener->tls->certificates.size; ++j) {
+            h2o_iovec_t name = listener->tls->certificates.entries[j];
+            if (gw_map_find(&config->certificates, name) == NULL)
+                gw_error_dangling(errors, listener->tls->certificates.at[j], "certificate", name,
+                                  &config->certificates);
+        }
+    }
+}
+
+static void check_group_names(const struct gw_config *config, struct gw_errors *errors)
+{
+    for (size_t i = 0; i != config->routes.size; ++i) {
+        const struct routing_route_conf *route = config->routes.entries[i];
+        for (size_t j = 0; route->forward != NULL && j != route->forward->groups.size; ++j) {
+            const struct routing_weighted_group_conf *group = route->forward->groups.entries[j];
+            if (group->group.base != NULL && gw_map_find(&config->target_groups, group->group) == NULL)
+                gw_error_dangling(errors, gw_setting_at(group->at, "group"), "target group", group->group,
+                                  &config->target_groups);
+        }
+    }
+}
+
+static void check_route_names(const struct gw_config *config, struct gw_errors *errors)
+{
+    struct gw_names names;
+    gw_names_init(&names, NULL);
+    for (size_t i = 0; i != config->routes.size; ++i) {
+        const struct routing_route_conf *route = config->routes.entries[i];
+        bool is_new;
+        size_t *index = gw_names_put(&names, route->name, &is_new);
+        if (is_new) {
+            *index = i;
+            continue;
+        }
+        const struct routing_route_conf *first = config->routes.entries[*index];
+        const struct gw_node *first_at = gw_setting_at(first->at, "name");
+        gw_error_at(errors, gw_setting_at(route->at, "name"), "route \"%.60s\" is defined twice (first at %s:%u:%u)",
+                    route->name.base, first_at->file, first_at->line, first_at->column);
+    }
+    gw_names_dispose(&names);
+}
+
+void gw_config_check(struct gw_config *config, struct gw_errors *errors)
+{
+    const struct gw_node *listeners = gw_node_get(config->at, "listeners");
+    bool is_whole = config->at != NULL && !config->at->is_broken;
+    if (is_whole && listeners != NULL && !listeners->is_broken && config->listeners.size == 0 &&
+        (listeners->kind == GW_NODE_MAP || gw_node_is_null(listeners)))
+        gw_error_at(errors, listeners, "listeners is empty (expected at least one)");
+    check_addresses(config, errors);
+    check_route_names(config, errors);
+    if (!is_whole) /* what is missing may be in the include that could not be read */
+        return;
+    check_certificate_names(config, errors);
+    check_group_names(config, errors);
+}
+
+static void check_certificates(const struct gw_config *config, struct gw_errors *errors)
+{
+    for (size_t i = 0; i != config->certificates.size; ++i) {
+        const struct gw_named *entry = config->certificates.entries + i;
+        if (!entry->is_bad)
+            tls_certificate_destroy(tls_certificate_load(entry->name, entry->conf, time(NULL), errors));
+    }
+}
+
+static void check_table(const struct gw_config *config, struct gw_errors *errors)
+{
+    size_t num_listeners = config->listeners.size;
+    struct gw_list good = {h2o_mem_alloc(config->routes.size * sizeof(good.entries[0]) + 1), 0, NULL};
+    h2o_iovec_t *names = h2o_mem_alloc(num_listeners * sizeof(names[0]) + 1);
+    for (size_t i = 0; i != num_listeners; ++i)
+        names[i] = config->listeners.entries[i].name;
+    for (size_t i = 0; i != config->routes.size; ++i)
+        if (!config->routes.is_bad[i])
+            good.entries[good.size++] = config->routes.entries[i];
+    routing_table_destroy(routing_table_create(&good, names, num_listeners, errors));
+    free(good.entries);
+    free(names);
+}
+
+void gw_config_check_parts(const struct gw_config *config, bool allow_files, struct gw_errors *errors)
+{
+    if (allow_files)
+        check_certificates(config, errors);
+    if (config->at != NULL && !config->at->is_broken)
+        check_table(config, errors);
+}
