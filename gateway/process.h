@@ -8,10 +8,26 @@
 enum { GW_MAX_THREADS = 256 };
 
 /* A listening address and one SO_REUSEPORT socket per worker thread; found by its text, kept over reloads. */
+/* An open hash over a registry's entries: index + 1, 0 = free. */
+struct gw_registry_index {
+    uint32_t *slots;
+    size_t num_slots;
+};
+
+struct gw_message;
 struct gw_listening {
     struct gw_address address;
-    int *fds; /* num_workers */
-    bool is_named; /* by the active snapshot */
+    int *fds;          /* num_workers; owned by the workers once published */
+    uint32_t listener; /* index in the snapshot that is being published */
+};
+
+/* A snapshot on its way to the workers; freed when all have applied it. */
+struct gw_publication {
+    struct gw_snapshot *snapshot;
+    struct gw_listening **listening; /* of the process's registry: what the snapshot names */
+    size_t num_listening;
+    unsigned num_pending; /* control thread: workers that have not applied it yet */
+    void (*on_applied)(struct gw_message *);
 };
 
 struct gw_worker {
@@ -25,12 +41,16 @@ struct gw_worker {
     pthread_t tid;
     /* loop: the snapshot new requests start with; older ones stay while requests hold them */
     struct gw_held_snapshot *held;
-    h2o_linklist_t accepts; /* loop: of listening sockets in this thread */
+    h2o_linklist_t accepts;    /* loop: of gw_accept, the listening sockets in this thread */
+    h2o_linklist_t handshakes; /* loop: TLS handshakes in progress */
+    size_t num_handshakes;     /* loop */
+    struct gw_timer lag_timer; /* loop */
+    uint64_t lag_due_us;       /* loop */
     struct {
-        gw_counter handshakes, handshake_failures, accept_errors;
+        gw_counter handshakes, handshake_failures, accept_errors, refused_connections;
         gw_counter requests_in_flight; /* gauge */
         gw_counter connections;        /* gauge */
-        gw_counter loop_lag_us;        /* gauge: longest turn in the last second */
+        gw_counter loop_lag_us;        /* gauge: how late a 250 ms timer was last */
     } stats;
     bool is_stopped; /* loop: drained; the thread is about to end */
 };
@@ -47,17 +67,31 @@ struct gw_process {
     struct gw_admin *admin;          /* control thread */
     struct tls_tickets *tickets;
 
+    _Atomic int64_t num_connections; /* atomic: for limits.max_connections */
+
     pthread_mutex_t lock; /* the registries below: loads and control thread */
     struct {
         struct gw_endpoint_entry **entries; /* endpoint + health of one (group, address) */
         size_t size, capacity;
+        struct gw_registry_index index;
     } endpoints;
     struct {
         struct gw_route_stats **entries;
         size_t size, capacity;
+        struct gw_registry_index index;
     } route_stats;
 
+    struct { /* control thread and the one load at a time */
+        struct gw_listening **entries;
+        size_t size;
+    } listening;
+
     /* control thread */
+    h2o_socket_t *signals;
+    struct gw_timer tick;        /* once a second: ticket keys */
+    struct gw_timer drain_timer;
+    unsigned num_running;        /* workers */
+    bool is_over;
     struct gw_snapshot *active; /* held */
     uint64_t generation;
     bool is_ready;              /* first snapshot is served by all workers */
@@ -74,7 +108,7 @@ struct gw_endpoint_entry {
     h2o_iovec_t group;
     struct gw_endpoint endpoint;
     struct routing_health health;
-    uint32_t snapshots; /* that name it; under lock */
+    bool is_checked; /* under lock */
 };
 struct gw_endpoint_entry *gw_process_endpoint(struct gw_process *, h2o_iovec_t group, const struct gw_address *,
                                               bool is_checked);
@@ -82,6 +116,9 @@ struct gw_route_stats *gw_process_route_stats(struct gw_process *, h2o_iovec_t r
 
 /* Starts a load in the background (control thread): SIGHUP, POST /reload. One at a time; a second request runs after the first. */
 void gw_process_reload(struct gw_process *);
+
+/* A worker's loop has ended (control thread). */
+void gw_process_worker_stopped(struct gw_process *);
 
 /* `weir run -c FILE`. Returns the exit status. */
 int gw_command_run(int argc, char **argv);

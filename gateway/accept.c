@@ -1,0 +1,247 @@
+/* Accepting connections: listening sockets of one thread, TLS handshakes, connection caps. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "gateway/base/log.h"
+#include "gateway/http/socket.h"
+#include "gateway/worker.h"
+
+enum {
+    ACCEPTS_A_TURN = 16,   /* so that a flood of connections does not starve those that are there */
+    EXHAUSTED_PAUSE_MS = 100, /* out of descriptors: a level-triggered listener would spin (libh2o.md 3.6) */
+};
+
+struct handshake {
+    struct gw_accept *accept;
+    struct gw_held_snapshot *held; /* its TLS context is in use */
+    h2o_socket_t *sock;
+    struct gw_timer timer;
+    h2o_linklist_t link;
+};
+
+static void serve(struct gw_accept *accept, h2o_socket_t *sock)
+{
+    gw_http1_serve(&accept->worker->server, sock, accept, accept->port);
+}
+
+static void drop_connection(struct gw_worker *worker)
+{
+    gw_count(&worker->stats.connections, (uint64_t)-1);
+    __atomic_fetch_sub((int64_t *)&worker->process->num_connections, 1, __ATOMIC_RELAXED);
+}
+
+/* ---- TLS handshakes ---- */
+
+static void end_handshake(struct handshake *handshake)
+{
+    struct gw_worker *worker = handshake->accept->worker;
+    gw_timer_disarm(&handshake->timer);
+    gw_held_snapshot_release(worker, handshake->held);
+    h2o_linklist_unlink(&handshake->link);
+    --worker->num_handshakes;
+    free(handshake);
+}
+
+static void on_handshake(h2o_socket_t *sock, const char *err)
+{
+    struct handshake *handshake = sock->data;
+    struct gw_accept *accept = handshake->accept;
+    struct gw_worker *worker = accept->worker;
+
+    end_handshake(handshake);
+    if (err != NULL) {
+        gw_count(&worker->stats.handshake_failures, 1);
+        drop_connection(worker);
+        h2o_socket_close(sock);
+        return;
+    }
+    gw_count(&worker->stats.handshakes, 1);
+    serve(accept, sock);
+}
+
+static void abandon(struct handshake *handshake)
+{
+    struct gw_worker *worker = handshake->accept->worker;
+    h2o_socket_t *sock = handshake->sock;
+
+    gw_count(&worker->stats.handshake_failures, 1);
+    end_handshake(handshake);
+    drop_connection(worker);
+    h2o_socket_close(sock);
+}
+
+static void on_handshake_timeout(struct gw_timer *timer)
+{
+    abandon(H2O_STRUCT_FROM_MEMBER(struct handshake, timer, timer));
+}
+
+static void start_handshake(struct gw_accept *accept, h2o_socket_t *sock, const struct gw_snapshot_listener *listener)
+{
+    struct gw_worker *worker = accept->worker;
+    struct handshake *handshake = h2o_mem_alloc(sizeof(*handshake));
+
+    *handshake = (struct handshake){.accept = accept, .held = worker->held, .sock = sock};
+    ++handshake->held->uses;
+    ++worker->num_handshakes;
+    h2o_linklist_insert(&worker->handshakes, &handshake->link);
+    gw_timer_init(&handshake->timer, on_handshake_timeout);
+    gw_timer_arm(worker->thread.wheel, &handshake->timer,
+                 gw_thread_now(&worker->thread) + listener->conf->tls->handshake_timeout_ms);
+    sock->data = handshake;
+    h2o_socket_ssl_handshake(sock, tls_context_ssl(listener->tls), NULL, on_handshake);
+}
+
+/* ---- accepting ---- */
+
+static void on_connection(struct gw_accept *accept, h2o_socket_t *sock)
+{
+    struct gw_worker *worker = accept->worker;
+    const struct gw_snapshot *snapshot = worker->held->snapshot;
+    uint64_t cap = snapshot->config->limits.max_connections;
+    int64_t now = __atomic_add_fetch((int64_t *)&worker->process->num_connections, 1, __ATOMIC_RELAXED);
+
+    gw_count(&worker->stats.connections, 1);
+    if (cap != 0 && (uint64_t)now > cap) {
+        gw_count(&worker->stats.refused_connections, 1);
+        gw_log(GW_LOG_WARNING, "accept", "limits.max_connections (%lu) reached: connection closed", (unsigned long)cap);
+        drop_connection(worker);
+        h2o_socket_close(sock);
+    } else if (accept->listener == UINT32_MAX) {
+        drop_connection(worker);
+        h2o_socket_close(sock);
+    } else if (snapshot->listeners[accept->listener].tls != NULL) {
+        start_handshake(accept, sock, &snapshot->listeners[accept->listener]);
+    } else {
+        serve(accept, sock);
+    }
+}
+
+static void on_resume(struct gw_timer *timer);
+static void on_readable(h2o_socket_t *listener, const char *err);
+
+static void on_exhausted(struct gw_accept *accept)
+{
+    gw_log(GW_LOG_ERROR, "accept", "cannot accept on %.*s: %s; raise the limit of open files", (int)accept->address.len,
+           accept->address.base, strerror(errno));
+    gw_count(&accept->worker->stats.accept_errors, 1);
+    h2o_socket_read_stop(accept->sock);
+    gw_timer_arm(accept->worker->thread.wheel, &accept->resume,
+                 gw_thread_now(&accept->worker->thread) + EXHAUSTED_PAUSE_MS);
+}
+
+static void accept_some(struct gw_accept *accept, unsigned max)
+{
+    for (unsigned i = 0; i != max; ++i) {
+        errno = 0;
+        h2o_socket_t *sock = h2o_evloop_socket_accept(accept->sock);
+        if (sock != NULL) {
+            on_connection(accept, sock);
+        } else {
+            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+                on_exhausted(accept);
+            if (errno != ECONNABORTED && errno != EINTR)
+                break;
+        }
+    }
+}
+
+static void on_readable(h2o_socket_t *listener, const char *err)
+{
+    accept_some(listener->data, ACCEPTS_A_TURN);
+}
+
+static void on_resume(struct gw_timer *timer)
+{
+    struct gw_accept *accept = H2O_STRUCT_FROM_MEMBER(struct gw_accept, resume, timer);
+    if (accept->sock != NULL)
+        h2o_socket_read_start(accept->sock, on_readable);
+}
+
+/* ---- the set of listening sockets ---- */
+
+static struct gw_accept *find(struct gw_worker *worker, h2o_iovec_t address)
+{
+    for (h2o_linklist_t *node = worker->accepts.next; node != &worker->accepts; node = node->next) {
+        struct gw_accept *accept = H2O_STRUCT_FROM_MEMBER(struct gw_accept, link, node);
+        if (h2o_memis(accept->address.base, accept->address.len, address.base, address.len))
+            return accept;
+    }
+    return NULL;
+}
+
+static void start(struct gw_worker *worker, const struct gw_listening *listening)
+{
+    struct gw_accept *accept = find(worker, listening->address.text);
+
+    if (accept == NULL) {
+        accept = h2o_mem_alloc(sizeof(*accept));
+        *accept = (struct gw_accept){.worker = worker, .port = listening->address.port};
+        accept->address = h2o_strdup(NULL, listening->address.text.base, listening->address.text.len);
+        gw_timer_init(&accept->resume, on_resume);
+        h2o_linklist_insert(&worker->accepts, &accept->link);
+    }
+    accept->listener = listening->listener;
+    if (accept->sock == NULL) {
+        accept->sock = h2o_evloop_socket_create(worker->thread.loop, listening->fds[worker->thread.index],
+                                                H2O_SOCKET_FLAG_DONT_READ);
+        accept->sock->data = accept;
+        h2o_socket_read_start(accept->sock, on_readable);
+    }
+}
+
+/* What waits in the queue would be reset by the close: take it first. */
+static void stop(struct gw_accept *accept)
+{
+    if (accept->sock == NULL)
+        return;
+    gw_timer_disarm(&accept->resume);
+    accept_some(accept, UINT32_MAX);
+    gw_timer_disarm(&accept->resume);
+    h2o_socket_close(accept->sock);
+    accept->sock = NULL;
+}
+
+static void drain_connections(struct gw_worker *worker, const struct gw_accept *accept)
+{
+    h2o_linklist_t *node, *next;
+    for (node = worker->server.conns.next; node != &worker->server.conns; node = next) {
+        struct gw_conn *conn = H2O_STRUCT_FROM_MEMBER(struct gw_conn, link, node);
+        next = node->next;
+        if (conn->listener == accept)
+            conn->ops->drain(conn);
+    }
+}
+
+static bool is_named(const struct gw_accept *accept, const struct gw_publication *publication)
+{
+    for (size_t i = 0; i != publication->num_listening; ++i) {
+        h2o_iovec_t text = publication->listening[i]->address.text;
+        if (h2o_memis(text.base, text.len, accept->address.base, accept->address.len))
+            return true;
+    }
+    return false;
+}
+
+void gw_accept_remove(struct gw_worker *worker, const struct gw_publication *publication)
+{
+    for (h2o_linklist_t *node = worker->accepts.next; node != &worker->accepts; node = node->next) {
+        struct gw_accept *accept = H2O_STRUCT_FROM_MEMBER(struct gw_accept, link, node);
+        if (accept->listener == UINT32_MAX || is_named(accept, publication))
+            continue;
+        stop(accept);
+        accept->listener = UINT32_MAX;
+        drain_connections(worker, accept);
+    }
+}
+
+void gw_accept_start(struct gw_worker *worker, const struct gw_publication *publication)
+{
+    for (size_t i = 0; i != publication->num_listening; ++i)
+        start(worker, publication->listening[i]);
+}
+
+void gw_accept_stop_all(struct gw_worker *worker)
+{
+    for (h2o_linklist_t *node = worker->accepts.next; node != &worker->accepts; node = node->next)
+        stop(H2O_STRUCT_FROM_MEMBER(struct gw_accept, link, node));
+}

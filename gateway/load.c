@@ -1,0 +1,203 @@
+#include "gateway/load.h"
+#include <errno.h>
+#include <malloc.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include "gateway/admin.h"
+#include "gateway/base/log.h"
+#include "gateway/listening.h"
+#include "gateway/worker.h"
+
+/* One load on its way: made by the loader thread, finished by the control thread. */
+struct load {
+    struct gw_process *process;
+    struct gw_snapshot *snapshot; /* NULL: failed */
+    struct gw_listening_set set;  /* what the snapshot listens on */
+    struct gw_errors errors;
+};
+
+/* ---- building ---- */
+
+static bool build(struct load *load, struct gw_config *config)
+{
+    load->snapshot = gw_snapshot_create(load->process, config, &load->errors);
+    if (load->snapshot == NULL)
+        return false;
+    if (!gw_listening_open(load->process, load->snapshot, &load->set, &load->errors)) {
+        gw_snapshot_release(load->snapshot);
+        load->snapshot = NULL;
+        return false;
+    }
+    return true;
+}
+
+/* ---- publishing (control thread) ---- */
+
+static void set_prober_targets(struct gw_process *process, const struct gw_snapshot *snapshot)
+{
+    struct gw_prober_target *targets = NULL;
+    size_t size = 0;
+
+    for (size_t i = 0; i != snapshot->num_groups; ++i) {
+        const struct routing_target_group *group = &snapshot->groups[i];
+        if (!group->conf->health_check.is_enabled)
+            continue;
+        targets = h2o_mem_realloc(targets, sizeof(*targets) * (size + group->size + 1));
+        for (uint32_t j = 0; j != group->size; ++j)
+            targets[size++] = (struct gw_prober_target){.endpoint = group->targets[j].endpoint,
+                                                        .health = group->targets[j].health,
+                                                        .group = group->name,
+                                                        .conf = group->conf->health_check};
+    }
+    gw_prober_set_targets(process->prober, targets, size);
+    free(targets);
+}
+
+static void on_applied(struct gw_message *message)
+{
+    struct gw_process *process = message->process;
+    struct gw_publication *publication = message->data;
+
+    if (--publication->num_pending != 0)
+        return;
+    process->is_ready = true;
+    process->reload_running = false;
+    gw_log(GW_LOG_NOTICE, "process", "generation %lu is serving: %zu listeners, %zu routes, %zu target groups",
+           (unsigned long)publication->snapshot->generation, publication->snapshot->num_listeners,
+           publication->snapshot->num_routes, publication->snapshot->num_groups);
+    gw_snapshot_release(publication->snapshot);
+    free(publication->listening);
+    free(publication);
+    if (process->reload_wanted) {
+        process->reload_wanted = false;
+        gw_process_reload(process);
+    }
+}
+
+static void publish(struct load *load)
+{
+    struct gw_process *process = load->process;
+    struct gw_publication *publication = h2o_mem_alloc(sizeof(*publication));
+    struct gw_snapshot *old = process->active;
+
+    load->snapshot->generation = ++process->generation;
+    process->active = load->snapshot;
+    *publication = (struct gw_publication){load->snapshot, load->set.entries, load->set.size, process->num_workers,
+                                           on_applied};
+    gw_listening_commit(process, &load->set);
+    gw_snapshot_hold(load->snapshot); /* the publication's */
+    for (unsigned i = 0; i != process->num_workers; ++i) {
+        gw_snapshot_hold(load->snapshot);
+        gw_worker_tell(&process->workers[i], gw_worker_publish, publication);
+    }
+    set_prober_targets(process, load->snapshot);
+    gw_snapshot_release(old);
+}
+
+static bool configure_services(struct gw_process *process, const struct gw_config *config, struct gw_errors *errors)
+{
+    return gw_access_log_configure(process->access_log, config->access_log.path.base, errors, config->access_log.at) &&
+           gw_admin_configure(process->admin, config, errors);
+}
+
+static void note_result(struct gw_process *process, struct gw_errors *errors, bool ok)
+{
+    process->last_reload_ok = ok;
+    process->last_reload_ms = (uint64_t)time(NULL) * 1000;
+    free(process->last_reload_error);
+    process->last_reload_error = NULL;
+    for (size_t i = 0; i != errors->size && !ok; ++i) {
+        const struct gw_finding *finding = &errors->entries[i];
+        char text[1024];
+        if (finding->severity != GW_ERROR)
+            continue;
+        snprintf(text, sizeof(text), "%s:%u:%u: %s", finding->file, finding->line, finding->column, finding->text);
+        process->last_reload_error = strdup(text);
+        break;
+    }
+}
+
+bool gw_load_first(struct gw_process *process, struct gw_config *config, struct gw_errors *errors)
+{
+    struct load load = {.process = process, .errors = *errors};
+    bool ok = build(&load, config) && configure_services(process, load.snapshot->config, &load.errors);
+
+    *errors = load.errors;
+    if (!ok)
+        return false;
+    process->reload_running = true;
+    publish(&load);
+    note_result(process, errors, true);
+    return true;
+}
+
+/* ---- reloading ---- */
+
+static void on_loaded(struct gw_message *message)
+{
+    struct load *load = message->data;
+    struct gw_process *process = load->process;
+    bool ok = load->snapshot != NULL && !process->is_draining;
+
+    if (ok && !configure_services(process, load->snapshot->config, &load->errors))
+        ok = false;
+    gw_errors_print(&load->errors, stderr);
+    note_result(process, &load->errors, ok);
+    if (ok) {
+        if (load->snapshot->config->worker_threads != process->num_workers)
+            gw_log(GW_LOG_WARNING, "process", "worker_threads: a change needs a restart");
+        publish(load);
+    } else {
+        gw_log(GW_LOG_ERROR, "process", "reload failed: generation %lu stays", (unsigned long)process->generation);
+        if (load->snapshot != NULL) {
+            gw_listening_abandon(process, &load->set);
+            gw_snapshot_release(load->snapshot);
+        }
+        process->reload_running = false;
+        if (process->reload_wanted) {
+            process->reload_wanted = false;
+            gw_process_reload(process);
+        }
+    }
+    gw_errors_dispose(&load->errors);
+    free(load);
+}
+
+static void *load_in_background(void *data)
+{
+    struct load *load = data;
+    struct gw_config *config = gw_config_load(load->process->config_path, &load->errors);
+
+    if (config != NULL)
+        build(load, config);
+    malloc_trim(0);
+    gw_process_tell(load->process, on_loaded, NULL, load);
+    return NULL;
+}
+
+void gw_process_reload(struct gw_process *process)
+{
+    pthread_t tid;
+    pthread_attr_t attr;
+
+    if (process->is_draining)
+        return;
+    if (process->reload_running) {
+        process->reload_wanted = true;
+        return;
+    }
+    struct load *load = h2o_mem_alloc(sizeof(*load));
+    *load = (struct load){.process = process};
+    gw_errors_init(&load->errors);
+    process->reload_running = true;
+    pthread_attr_init(&attr);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    if (pthread_create(&tid, &attr, load_in_background, load) != 0) {
+        gw_log(GW_LOG_ERROR, "process", "reload failed: cannot start a thread: %s", strerror(errno));
+        process->reload_running = false;
+        gw_errors_dispose(&load->errors);
+        free(load);
+    }
+    pthread_attr_destroy(&attr);
+}

@@ -1,0 +1,359 @@
+/* The process and its control thread: registries of what outlives snapshots, and the life from start to exit. Loading is in
+ * load.c, sockets are in listening.c. */
+#include "gateway/process.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+#include "gateway/admin.h"
+#include "gateway/base/log.h"
+#include "gateway/load.h"
+#include "gateway/worker.h"
+
+/* ---- registries ---- */
+
+static void *grow(void *entries, size_t size, size_t *capacity, size_t entry_size)
+{
+    if (size < *capacity)
+        return entries;
+    *capacity = *capacity != 0 ? *capacity * 2 : 64;
+    return h2o_mem_realloc(entries, *capacity * entry_size);
+}
+
+static bool same(h2o_iovec_t a, h2o_iovec_t b)
+{
+    return a.len == b.len && memcmp(a.base, b.base, a.len) == 0;
+}
+
+static uint64_t hash_text(uint64_t hash, h2o_iovec_t text)
+{
+    for (size_t i = 0; i != text.len; ++i)
+        hash = (hash ^ (unsigned char)text.base[i]) * 1099511628211u; /* FNV-1a */
+    return hash;
+}
+
+/* Finds the slot of a key in an open hash over entries; *slots holds index + 1. */
+static uint32_t *find_slot(struct gw_registry_index *index, uint64_t hash, bool (*is)(void *entry, const void *key),
+                           void *const *entries, const void *key)
+{
+    for (size_t at = hash & (index->num_slots - 1);; at = (at + 1) & (index->num_slots - 1))
+        if (index->slots[at] == 0 || is(entries[index->slots[at] - 1], key))
+            return &index->slots[at];
+}
+
+static void rehash(struct gw_registry_index *index, size_t size, uint64_t (*hash)(const void *entry), void *const *entries)
+{
+    if ((size + 1) * 2 <= index->num_slots)
+        return;
+    free(index->slots);
+    index->num_slots = index->num_slots != 0 ? index->num_slots * 2 : 256;
+    while (index->num_slots < (size + 1) * 2)
+        index->num_slots *= 2;
+    index->slots = h2o_mem_alloc(sizeof(*index->slots) * index->num_slots);
+    memset(index->slots, 0, sizeof(*index->slots) * index->num_slots);
+    for (size_t i = 0; i != size; ++i) {
+        size_t at = hash(entries[i]) & (index->num_slots - 1);
+        while (index->slots[at] != 0)
+            at = (at + 1) & (index->num_slots - 1);
+        index->slots[at] = i + 1;
+    }
+}
+
+static uint64_t endpoint_hash(const void *entry)
+{
+    const struct gw_endpoint_entry *e = entry;
+    return hash_text(hash_text(14695981039346656037u, e->group), e->endpoint.name);
+}
+static bool endpoint_is(void *entry, const void *key)
+{
+    const struct gw_endpoint_entry *a = entry, *b = key;
+    return same(a->group, b->group) && same(a->endpoint.name, b->endpoint.name);
+}
+
+static struct gw_endpoint_entry *create_endpoint(h2o_iovec_t group, const struct gw_address *address, bool is_checked)
+{
+    struct gw_endpoint_entry *entry = h2o_mem_alloc(sizeof(*entry));
+    memset(entry, 0, sizeof(*entry));
+    entry->group = h2o_strdup(NULL, group.base, group.len);
+    entry->endpoint.address = *address;
+    entry->endpoint.address.text = entry->endpoint.name = h2o_strdup(NULL, address->text.base, address->text.len);
+    entry->endpoint.address.host = h2o_strdup(NULL, address->host.base, address->host.len);
+    entry->is_checked = is_checked;
+    routing_health_init(&entry->health, is_checked);
+    return entry;
+}
+
+struct gw_endpoint_entry *gw_process_endpoint(struct gw_process *process, h2o_iovec_t group, const struct gw_address *address,
+                                              bool is_checked)
+{
+    struct gw_endpoint_entry key = {.group = group, .endpoint = {.name = address->text}}, *entry;
+
+    pthread_mutex_lock(&process->lock);
+    rehash(&process->endpoints.index, process->endpoints.size, endpoint_hash, (void **)process->endpoints.entries);
+    uint32_t *slot = find_slot(&process->endpoints.index, endpoint_hash(&key), endpoint_is,
+                               (void **)process->endpoints.entries, &key);
+    if (*slot == 0) {
+        process->endpoints.entries = grow(process->endpoints.entries, process->endpoints.size, &process->endpoints.capacity,
+                                          sizeof(*process->endpoints.entries));
+        entry = create_endpoint(group, address, is_checked);
+        entry->endpoint.index = process->endpoints.size;
+        process->endpoints.entries[process->endpoints.size++] = entry;
+        *slot = process->endpoints.size;
+    } else {
+        entry = process->endpoints.entries[*slot - 1];
+        if (entry->is_checked != is_checked) {
+            entry->is_checked = is_checked;
+            routing_health_init(&entry->health, is_checked);
+        }
+    }
+    pthread_mutex_unlock(&process->lock);
+    return entry;
+}
+
+static uint64_t stats_hash(const void *entry)
+{
+    return hash_text(14695981039346656037u, ((const struct gw_route_stats *)entry)->name);
+}
+static bool stats_is(void *entry, const void *key)
+{
+    return same(((const struct gw_route_stats *)entry)->name, *(const h2o_iovec_t *)key);
+}
+
+struct gw_route_stats *gw_process_route_stats(struct gw_process *process, h2o_iovec_t name)
+{
+    struct gw_route_stats *stats;
+
+    pthread_mutex_lock(&process->lock);
+    rehash(&process->route_stats.index, process->route_stats.size, stats_hash, (void **)process->route_stats.entries);
+    uint32_t *slot = find_slot(&process->route_stats.index, hash_text(14695981039346656037u, name), stats_is,
+                               (void **)process->route_stats.entries, &name);
+    if (*slot == 0) {
+        size_t bytes = sizeof(*stats) + sizeof(stats->slots[0]) * process->num_workers;
+        process->route_stats.entries = grow(process->route_stats.entries, process->route_stats.size,
+                                            &process->route_stats.capacity, sizeof(*process->route_stats.entries));
+        stats = aligned_alloc(64, (bytes + 63) & ~(size_t)63);
+        memset(stats, 0, bytes);
+        stats->name = h2o_strdup(NULL, name.base, name.len);
+        process->route_stats.entries[process->route_stats.size++] = stats;
+        *slot = process->route_stats.size;
+    } else {
+        stats = process->route_stats.entries[*slot - 1];
+    }
+    pthread_mutex_unlock(&process->lock);
+    return stats;
+}
+
+/* ---- shutting down ---- */
+
+static void on_drain_timeout(struct gw_timer *timer)
+{
+    struct gw_process *process = H2O_STRUCT_FROM_MEMBER(struct gw_process, drain_timer, timer);
+    gw_log(GW_LOG_NOTICE, "process", "shutdown_timeout passed: closing what is left");
+    for (unsigned i = 0; i != process->num_workers; ++i)
+        gw_worker_tell(&process->workers[i], gw_worker_stop, NULL);
+}
+
+static void drain(struct gw_process *process)
+{
+    if (process->is_draining) {
+        on_drain_timeout(&process->drain_timer); /* asked twice: at once */
+        return;
+    }
+    gw_log(GW_LOG_NOTICE, "process", "draining");
+    process->is_draining = true;
+    for (unsigned i = 0; i != process->num_workers; ++i)
+        gw_worker_tell(&process->workers[i], gw_worker_drain, NULL);
+    gw_timer_arm(process->control.wheel, &process->drain_timer,
+                 gw_now_ms() + process->active->config->shutdown_timeout_ms);
+}
+
+void gw_process_worker_stopped(struct gw_process *process)
+{
+    if (--process->num_running == 0)
+        process->is_over = true;
+}
+
+/* ---- signals ---- */
+
+static void on_signal(h2o_socket_t *sock, const char *err)
+{
+    struct gw_process *process = sock->data;
+    struct signalfd_siginfo info;
+
+    while (read(h2o_socket_get_fd(sock), &info, sizeof(info)) == sizeof(info)) {
+        switch (info.ssi_signo) {
+        case SIGTERM:
+        case SIGINT:
+        case SIGQUIT:
+            drain(process);
+            break;
+        case SIGHUP:
+            gw_process_reload(process);
+            break;
+        case SIGUSR1:
+            gw_access_log_reopen(process->access_log);
+            break;
+        }
+    }
+}
+
+static void block_signals(sigset_t *set)
+{
+    sigemptyset(set);
+    sigaddset(set, SIGTERM);
+    sigaddset(set, SIGINT);
+    sigaddset(set, SIGQUIT);
+    sigaddset(set, SIGHUP);
+    sigaddset(set, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+static void watch_signals(struct gw_process *process, const sigset_t *set)
+{
+    int fd = signalfd(-1, set, SFD_NONBLOCK | SFD_CLOEXEC);
+    process->signals = h2o_evloop_socket_create(process->control.loop, fd, H2O_SOCKET_FLAG_DONT_READ);
+    process->signals->data = process;
+    h2o_socket_read_start(process->signals, on_signal);
+}
+
+/* ---- start ---- */
+
+static void on_tick(struct gw_timer *timer)
+{
+    struct gw_process *process = H2O_STRUCT_FROM_MEMBER(struct gw_process, tick, timer);
+    if (tls_tickets_tick(process->tickets, (uint64_t)time(NULL)))
+        gw_log(GW_LOG_INFO, "tls", "session ticket key rotated");
+    gw_timer_arm(process->control.wheel, timer, gw_now_ms() + 10000);
+}
+
+static void on_health_change(void *data, h2o_iovec_t group, const struct gw_endpoint *endpoint,
+                             const struct routing_health *health)
+{
+    enum routing_health_state state = routing_health_state(health);
+    gw_log(state == ROUTING_HEALTH_UNHEALTHY ? GW_LOG_WARNING : GW_LOG_NOTICE, "health",
+           "target %.*s of %.*s is %s (%s)", (int)endpoint->name.len, endpoint->name.base, (int)group.len, group.base,
+           routing_health_name(state), routing_health_reason(health));
+}
+
+/* One static host and path: libh2o sizes its per-thread state by them (libh2o.md 3.13). Filters are ours (3.14). */
+static void init_globalconf(h2o_globalconf_t *globalconf)
+{
+    h2o_config_init(globalconf);
+    h2o_hostconf_t *host = h2o_config_register_host(globalconf, h2o_iovec_init(H2O_STRLIT("default")), 65535);
+    h2o_pathconf_t *path = h2o_config_register_path(host, "/", 0);
+    path->filters.size = 0;
+}
+
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static void init_process(struct gw_process *process, h2o_globalconf_t *globalconf, unsigned num_workers)
+{
+    pthread_mutex_init(&process->lock, NULL);
+    process->started_ms = (uint64_t)time(NULL) * 1000;
+    process->num_workers = num_workers;
+    process->tickets = tls_tickets_create(12 * 3600);
+    process->access_log = gw_access_log_create();
+    h2o_context_init(&process->control_ctx, h2o_evloop_create(), globalconf);
+    gw_thread_init(&process->control, num_workers, &process->control_ctx);
+    h2o_multithread_register_receiver(process->control_ctx.queue, &process->control_receiver, gw_message_receive);
+    gw_timer_init(&process->tick, on_tick);
+    gw_timer_arm(process->control.wheel, &process->tick, gw_now_ms() + 10000);
+    gw_timer_init(&process->drain_timer, on_drain_timeout);
+    process->prober = gw_prober_create(&process->control, on_health_change, process);
+    process->admin = gw_admin_create(process);
+    process->workers = aligned_alloc(64, (sizeof(*process->workers) * num_workers + 63) & ~(size_t)63);
+    memset(process->workers, 0, sizeof(*process->workers) * num_workers);
+    for (unsigned i = 0; i != num_workers; ++i)
+        gw_worker_init(&process->workers[i], process, i, globalconf);
+}
+
+static bool start_workers(struct gw_process *process)
+{
+    for (unsigned i = 0; i != process->num_workers; ++i) {
+        int ret = pthread_create(&process->workers[i].tid, NULL, gw_worker_main, &process->workers[i]);
+        if (ret != 0) {
+            gw_log(GW_LOG_ERROR, "process", "cannot start thread %u: %s", i, strerror(ret));
+            return false;
+        }
+        ++process->num_running;
+    }
+    return true;
+}
+
+static void serve(struct gw_process *process)
+{
+    while (!process->is_over)
+        if (gw_thread_turn(&process->control, 1000) != 0 && errno != EINTR) {
+            gw_log(GW_LOG_ERROR, "process", "control loop failed: %s", strerror(errno));
+            abort();
+        }
+    for (unsigned i = 0; i != process->num_workers; ++i)
+        pthread_join(process->workers[i].tid, NULL);
+    gw_prober_destroy(process->prober);
+    gw_admin_destroy(process->admin);
+    gw_access_log_destroy(process->access_log);
+}
+
+static const char *parse_options(int argc, char **argv)
+{
+    static const struct option options[] = {{"config", required_argument, NULL, 'c'}, {NULL, 0, NULL, 0}};
+    const char *path = NULL;
+    int c;
+
+    while ((c = getopt_long(argc, argv, "c:", options, NULL)) != -1) {
+        if (c != 'c')
+            return NULL;
+        path = optarg;
+    }
+    if (path == NULL && optind < argc)
+        path = argv[optind];
+    if (path == NULL)
+        fputs("usage: weir run -c FILE\n", stderr);
+    return path;
+}
+
+int gw_command_run(int argc, char **argv)
+{
+    static h2o_globalconf_t globalconf;
+    static struct gw_process process; /* of this process there is one */
+    struct gw_errors errors;
+    sigset_t signals;
+
+    if ((process.config_path = parse_options(argc, argv)) == NULL)
+        return 2;
+    block_signals(&signals);
+    raise_file_limit();
+    gw_errors_init(&errors);
+    struct gw_config *config = gw_config_load(process.config_path, &errors);
+    if (config == NULL) {
+        gw_errors_print(&errors, stderr);
+        return 1;
+    }
+    init_globalconf(&globalconf);
+    init_process(&process, &globalconf, config->worker_threads);
+    watch_signals(&process, &signals);
+    if (!gw_load_first(&process, config, &errors)) {
+        gw_errors_print(&errors, stderr);
+        return 1;
+    }
+    gw_errors_print(&errors, stderr);
+    gw_errors_dispose(&errors);
+    if (!start_workers(&process))
+        return 1;
+    serve(&process);
+    gw_log(GW_LOG_NOTICE, "process", "stopped");
+    return 0;
+}

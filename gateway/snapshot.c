@@ -1,0 +1,301 @@
+#include "gateway/snapshot.h"
+#include <malloc.h>
+#include <netdb.h>
+#include <stdlib.h>
+#include <string.h>
+#include "gateway/files.h"
+#include "gateway/process.h"
+
+/* What one build of a snapshot carries along. */
+struct builder {
+    struct gw_process *process; /* NULL: check and explain, nothing outlives the snapshot, names are not resolved */
+    struct gw_snapshot *snapshot;
+    struct gw_errors *errors;
+};
+
+static void *alloc_zeroed(size_t count, size_t size)
+{
+    void *p = h2o_mem_alloc(count * size + 1);
+    memset(p, 0, count * size + 1);
+    return p;
+}
+
+/* ---- listeners and certificates ---- */
+
+static bool load_certificates(struct builder *b)
+{
+    const struct gw_map *map = &b->snapshot->config->certificates;
+    time_t now = time(NULL);
+    bool ok = true;
+
+    b->snapshot->certificates = alloc_zeroed(map->size, sizeof(*b->snapshot->certificates));
+    b->snapshot->num_certificates = map->size;
+    for (size_t i = 0; i != map->size; ++i)
+        ok &= (b->snapshot->certificates[i] =
+                   tls_certificate_load(map->entries[i].name, map->entries[i].conf, now, b->errors)) != NULL;
+    return ok;
+}
+
+static bool build_tls(struct builder *b, struct gw_snapshot_listener *listener)
+{
+    static const char *const alpn[] = {"http/1.1"};
+    const struct gw_config *config = b->snapshot->config;
+    const struct gw_texts *names = &listener->conf->tls->certificates;
+    struct tls_certificate **certificates = alloc_zeroed(names->size, sizeof(*certificates));
+    bool ok = true;
+
+    for (size_t i = 0; i != names->size; ++i) {
+        const struct gw_named *named = gw_map_find(&config->certificates, names->entries[i]);
+        if (named == NULL)
+            ok = gw_error_dangling(b->errors, names->at[i], "certificate", names->entries[i], &config->certificates);
+        else
+            certificates[i] = b->snapshot->certificates[named - config->certificates.entries];
+    }
+    if (ok)
+        listener->tls = tls_context_create(listener->conf->tls, listener->name, certificates, names->size, alpn, 1,
+                                           b->process != NULL ? b->process->tickets : NULL, b->errors);
+    free(certificates);
+    return listener->tls != NULL;
+}
+
+static bool build_listeners(struct builder *b)
+{
+    const struct gw_map *map = &b->snapshot->config->listeners;
+    bool ok = true;
+
+    b->snapshot->listeners = alloc_zeroed(map->size, sizeof(*b->snapshot->listeners));
+    b->snapshot->num_listeners = map->size;
+    for (size_t i = 0; i != map->size; ++i) {
+        struct gw_snapshot_listener *listener = &b->snapshot->listeners[i];
+        listener->name = map->entries[i].name;
+        listener->conf = map->entries[i].conf;
+        listener->index = i;
+        if (listener->conf->tls != NULL)
+            ok &= build_tls(b, listener);
+    }
+    return ok;
+}
+
+/* ---- target groups ---- */
+
+static bool add_target(struct builder *b, struct routing_target_group *group, const struct routing_target_conf *conf,
+                       const struct gw_address *address)
+{
+    struct routing_target *target;
+
+    group->targets = h2o_mem_realloc(group->targets, sizeof(*group->targets) * (group->size + 1));
+    target = &group->targets[group->size++];
+    *target = (struct routing_target){.name = address->text, .address = *address, .weight = (uint32_t)conf->weight};
+    if (b->process != NULL) {
+        struct gw_endpoint_entry *entry =
+            gw_process_endpoint(b->process, group->name, address, group->conf->health_check.is_enabled);
+        target->health = &entry->health;
+        target->endpoint = &entry->endpoint;
+        target->name = entry->endpoint.name;
+    } else {
+        target->health = h2o_mem_alloc_pool(b->snapshot->config->pool, sizeof(*target->health));
+        routing_health_init(target->health, false);
+    }
+    return true;
+}
+
+/* A name stands for all its addresses, each a target of its own. */
+static bool add_named_target(struct builder *b, struct routing_target_group *group, const struct routing_target_conf *conf)
+{
+    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG}, *list;
+    int ret = getaddrinfo(conf->address.host.base, NULL, &hints, &list);
+
+    if (ret != 0)
+        return gw_error_at(b->errors, conf->at, "cannot resolve \"%s\": %s", conf->address.host.base, gai_strerror(ret));
+    for (const struct addrinfo *it = list; it != NULL; it = it->ai_next) {
+        struct gw_address address = conf->address;
+        struct gw_ip ip;
+        char host[46], text[64];
+        const char *why;
+        if (!gw_ip_from_sockaddr(it->ai_addr, &ip))
+            continue;
+        gw_ip_format(&ip, host);
+        int len = snprintf(text, sizeof(text), gw_ip_is_v4(&ip) ? "%s:%u" : "[%s]:%u", host, conf->address.port);
+        if (gw_address_parse(b->snapshot->config->pool, h2o_iovec_init(text, len), false, &address, &why))
+            add_target(b, group, conf, &address);
+    }
+    freeaddrinfo(list);
+    return true;
+}
+
+static bool build_groups(struct builder *b)
+{
+    const struct gw_map *map = &b->snapshot->config->target_groups;
+    bool ok = true;
+
+    b->snapshot->groups = alloc_zeroed(map->size, sizeof(*b->snapshot->groups));
+    b->snapshot->num_groups = map->size;
+    for (size_t i = 0; i != map->size; ++i) {
+        struct routing_target_group *group = &b->snapshot->groups[i];
+        group->name = map->entries[i].name;
+        group->conf = map->entries[i].conf;
+        group->index = i;
+        for (size_t j = 0; j != group->conf->targets.size; ++j) {
+            const struct routing_target_conf *target = group->conf->targets.entries[j];
+            if (target->address.is_name && b->process != NULL)
+                ok &= add_named_target(b, group, target);
+            else
+                add_target(b, group, target, &target->address);
+        }
+    }
+    return ok;
+}
+
+static void build_balancers(struct builder *b)
+{
+    struct gw_snapshot *snapshot = b->snapshot;
+
+    snapshot->num_workers = b->process != NULL ? b->process->num_workers : 1;
+    snapshot->balancers = alloc_zeroed(snapshot->num_workers * snapshot->num_groups, sizeof(*snapshot->balancers));
+    for (unsigned w = 0; w != snapshot->num_workers; ++w)
+        for (size_t g = 0; g != snapshot->num_groups; ++g)
+            snapshot->balancers[w * snapshot->num_groups + g] = routing_balancer_create(&snapshot->groups[g], w);
+}
+
+/* ---- routes ---- */
+
+static bool build_forward(struct builder *b, struct gw_route *route)
+{
+    const struct routing_forward_conf *conf = route->conf->forward;
+    const struct gw_map *groups = &b->snapshot->config->target_groups;
+    bool ok = true;
+
+    route->groups = alloc_zeroed(conf->groups.size, sizeof(*route->groups));
+    route->weights = alloc_zeroed(conf->groups.size, sizeof(*route->weights));
+    route->num_groups = conf->groups.size;
+    for (size_t i = 0; i != conf->groups.size; ++i) {
+        const struct routing_weighted_group_conf *weighted = conf->groups.entries[i];
+        const struct gw_named *named = gw_map_find(groups, weighted->group);
+        if (named == NULL) {
+            ok = gw_error_dangling(b->errors, weighted->at, "target group", weighted->group, groups);
+            continue;
+        }
+        route->groups[i].group = &b->snapshot->groups[named - groups->entries];
+        route->groups[i].weight = route->weights[i] = (uint32_t)weighted->weight;
+    }
+    return ok;
+}
+
+static bool build_route(struct builder *b, struct gw_route *route, const struct routing_route *matched)
+{
+    const struct routing_route_conf *conf = matched->conf;
+    uint64_t max_body = conf->max_body != 0 ? conf->max_body : b->snapshot->config->limits.max_body;
+    bool ok = true;
+
+    route->matched = matched;
+    route->conf = conf;
+    route->max_body = max_body != 0 ? max_body : UINT64_MAX;
+    route->request_headers = routing_header_rules_create(&conf->request_headers);
+    route->response_headers = routing_header_rules_create(&conf->response_headers);
+    if (conf->rewrite != NULL)
+        ok &= (route->rewrite = routing_rewrite_create(conf->rewrite, b->errors)) != NULL;
+    if (b->process != NULL)
+        route->stats = gw_process_route_stats(b->process, conf->name);
+    if (conf->forward != NULL) {
+        route->action = ROUTING_FORWARD;
+        ok &= build_forward(b, route);
+    } else if (conf->redirect != NULL) {
+        route->action = ROUTING_REDIRECT;
+    } else if (conf->respond != NULL) {
+        route->action = ROUTING_RESPOND;
+    } else if (conf->files != NULL) {
+        route->action = ROUTING_FILES;
+        ok &= (route->files = gw_files_create(conf->files, b->errors)) != NULL;
+    } else {
+        assert(conf->echo);
+        route->action = ROUTING_ECHO;
+    }
+    return ok;
+}
+
+static bool build_routes(struct builder *b)
+{
+    struct gw_snapshot *snapshot = b->snapshot;
+    h2o_iovec_t *listeners = alloc_zeroed(snapshot->num_listeners, sizeof(*listeners));
+    bool ok = true;
+
+    for (size_t i = 0; i != snapshot->num_listeners; ++i)
+        listeners[i] = snapshot->listeners[i].name;
+    snapshot->table =
+        routing_table_create(&snapshot->config->routes, listeners, snapshot->num_listeners, b->errors);
+    free(listeners);
+    if (snapshot->table == NULL)
+        return false;
+    snapshot->num_routes = routing_table_size(snapshot->table);
+    snapshot->routes = alloc_zeroed(snapshot->num_routes, sizeof(*snapshot->routes));
+    for (size_t i = 0; i != snapshot->num_routes; ++i)
+        ok &= build_route(b, &snapshot->routes[i], routing_table_at(snapshot->table, i));
+    return ok;
+}
+
+/* ---- life ---- */
+
+static void destroy(struct gw_snapshot *snapshot)
+{
+    for (size_t i = 0; i != snapshot->num_routes; ++i) {
+        struct gw_route *route = &snapshot->routes[i];
+        routing_header_rules_destroy(route->request_headers);
+        routing_header_rules_destroy(route->response_headers);
+        routing_rewrite_destroy(route->rewrite);
+        gw_files_destroy(route->files);
+        free(route->groups);
+        free(route->weights);
+    }
+    free(snapshot->routes);
+    routing_table_destroy(snapshot->table);
+    for (size_t i = 0; i != snapshot->num_workers * snapshot->num_groups; ++i)
+        routing_balancer_destroy(snapshot->balancers[i]);
+    free(snapshot->balancers);
+    for (size_t i = 0; i != snapshot->num_groups; ++i)
+        free(snapshot->groups[i].targets);
+    free(snapshot->groups);
+    for (size_t i = 0; i != snapshot->num_listeners; ++i)
+        tls_context_destroy(snapshot->listeners[i].tls);
+    free(snapshot->listeners);
+    for (size_t i = 0; i != snapshot->num_certificates; ++i)
+        tls_certificate_destroy(snapshot->certificates[i]);
+    free(snapshot->certificates);
+    gw_config_destroy(snapshot->config);
+    free(snapshot);
+}
+
+struct gw_snapshot *gw_snapshot_create(struct gw_process *process, struct gw_config *config, struct gw_errors *errors)
+{
+    struct gw_snapshot *snapshot = alloc_zeroed(1, sizeof(*snapshot));
+    struct builder b = {process, snapshot, errors};
+    bool ok = true;
+
+    snapshot->config = config;
+    snapshot->refs = 1;
+    snapshot->loaded_at_ms = (uint64_t)time(NULL) * 1000;
+    ok &= load_certificates(&b);
+    ok = ok && build_listeners(&b);
+    ok &= build_groups(&b);
+    ok &= build_routes(&b);
+    if (!ok) {
+        destroy(snapshot);
+        return NULL;
+    }
+    build_balancers(&b);
+    if (process != NULL)
+        snapshot->no_route = gw_process_route_stats(process, h2o_iovec_init(H2O_STRLIT("-")));
+    return snapshot;
+}
+
+void gw_snapshot_hold(struct gw_snapshot *snapshot)
+{
+    __atomic_fetch_add((int *)&snapshot->refs, 1, __ATOMIC_RELAXED);
+}
+
+void gw_snapshot_release(struct gw_snapshot *snapshot)
+{
+    if (snapshot != NULL && __atomic_fetch_sub((int *)&snapshot->refs, 1, __ATOMIC_ACQ_REL) == 1) {
+        destroy(snapshot);
+        malloc_trim(0);
+    }
+}

@@ -1,0 +1,289 @@
+#include "gateway/worker.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "gateway/answer.h"
+#include "gateway/base/log.h"
+#include "gateway/exchange.h"
+#include "gateway/pipeline.h"
+
+static struct gw_worker *worker_of(struct gw_stream *stream)
+{
+    return H2O_STRUCT_FROM_MEMBER(struct gw_worker, server, stream->conn->server);
+}
+
+/* ---- messages ---- */
+
+static struct gw_message *create_message(void (*run)(struct gw_message *), struct gw_worker *worker,
+                                         struct gw_process *process, void *data)
+{
+    struct gw_message *message = h2o_mem_alloc(sizeof(*message));
+    *message = (struct gw_message){{{NULL}}, run, worker, process, data, 0};
+    return message;
+}
+
+void gw_worker_tell(struct gw_worker *worker, void (*run)(struct gw_message *), void *data)
+{
+    h2o_multithread_send_message(&worker->receiver, &create_message(run, worker, worker->process, data)->super);
+}
+
+void gw_process_tell(struct gw_process *process, void (*run)(struct gw_message *), struct gw_worker *from, void *data)
+{
+    h2o_multithread_send_message(&process->control_receiver, &create_message(run, from, process, data)->super);
+}
+
+void gw_message_receive(h2o_multithread_receiver_t *receiver, h2o_linklist_t *messages)
+{
+    while (!h2o_linklist_is_empty(messages)) {
+        struct gw_message *message = H2O_STRUCT_FROM_MEMBER(struct gw_message, super.link, messages->next);
+        h2o_linklist_unlink(&message->super.link);
+        message->run(message);
+        free(message);
+    }
+}
+
+/* ---- snapshots ---- */
+
+static void on_snapshot_returned(struct gw_message *message)
+{
+    gw_snapshot_release(message->data);
+}
+
+/* Freeing ten thousand routes takes milliseconds: the control thread does it. */
+void gw_held_snapshot_release(struct gw_worker *worker, struct gw_held_snapshot *held)
+{
+    if (--held->uses == 0) {
+        gw_process_tell(worker->process, on_snapshot_returned, worker, held->snapshot);
+        free(held);
+    }
+}
+
+static void apply_settings(struct gw_worker *worker, const struct gw_config *config)
+{
+    worker->server.settings = (struct gw_http_settings){
+        .limits = {.max_bytes = config->limits.header_block,
+                   .max_target = config->limits.url,
+                   .max_fields = config->limits.headers},
+        .header_timeout_ms = config->limits.header_timeout_ms,
+        .idle_timeout_ms = config->limits.idle_timeout_ms,
+        .body_timeout_ms = config->limits.body_timeout_ms,
+        .send_timeout_ms = config->limits.send_timeout_ms,
+        .max_requests = config->limits.keepalive_requests,
+    };
+}
+
+void gw_worker_publish(struct gw_message *message)
+{
+    struct gw_worker *worker = message->worker;
+    struct gw_publication *publication = message->data;
+    struct gw_held_snapshot *old = worker->held;
+
+    if (old != NULL)
+        gw_accept_remove(worker, publication);
+    worker->held = h2o_mem_alloc(sizeof(*worker->held));
+    *worker->held = (struct gw_held_snapshot){publication->snapshot, 1};
+    apply_settings(worker, publication->snapshot->config);
+    if (!worker->server.is_draining)
+        gw_accept_start(worker, publication);
+    if (old != NULL)
+        gw_held_snapshot_release(worker, old);
+    gw_process_tell(worker->process, publication->on_applied, worker, publication);
+}
+
+/* ---- requests ---- */
+
+static struct gw_request *create_request(struct gw_stream *stream)
+{
+    struct gw_worker *worker = worker_of(stream);
+    struct gw_accept *accept = stream->conn->listener;
+    struct gw_request *request = h2o_mem_alloc_pool(&stream->req.pool, sizeof(*request));
+
+    memset(request, 0, sizeof(*request));
+    request->pool = &stream->req.pool;
+    request->worker = worker;
+    request->stream = stream;
+    request->held = worker->held;
+    ++request->held->uses;
+    request->snapshot = request->held->snapshot;
+    request->target = ROUTING_NO_TARGET;
+    request->facts = (struct routing_facts){
+        .listener = accept->listener,
+        .is_tls = stream->conn->is_tls,
+        .method = stream->head.method,
+        .authority = stream->head.authority,
+        .port = stream->conn->local_port,
+        .headers = stream->head.fields,
+        .num_headers = stream->head.num_fields,
+        .peer_ip = stream->conn->peer_ip,
+        .client_ip = stream->conn->peer_ip,
+    };
+    if (accept->listener != UINT32_MAX)
+        request->listener = &request->snapshot->listeners[accept->listener];
+    stream->user = request;
+    gw_count(&worker->stats.requests_in_flight, 1);
+    return request;
+}
+
+static void split_target(struct gw_request *request)
+{
+    const struct gw_request_head *head = &request->stream->head;
+    if (head->query_at == SIZE_MAX) {
+        request->facts.raw_path = head->path;
+    } else {
+        request->facts.raw_path = h2o_iovec_init(head->path.base, head->query_at);
+        request->facts.query =
+            h2o_iovec_init(head->path.base + head->query_at + 1, head->path.len - head->query_at - 1);
+    }
+}
+
+static void on_request(struct gw_stream *stream)
+{
+    struct gw_request *request = create_request(stream);
+    split_target(request);
+    gw_pipeline_run(request);
+}
+
+static void on_bad_head(struct gw_stream *stream, enum gw_head_result result)
+{
+    struct gw_request *request = create_request(stream);
+    request->error = gw_head_problem(result);
+    gw_answer_error(request, result == GW_HEAD_INCOMPLETE ? GW_REASON_HEADER_TIMEOUT : gw_reason_of_head(result), 0);
+}
+
+static void on_bad_body(struct gw_stream *stream)
+{
+    struct gw_request *request = stream->user;
+    gw_exchange_release(request->exchange);
+    stream->req.res.headers.size = 0;
+    stream->req.res.content_length = SIZE_MAX;
+    gw_answer_error(request, gw_reason_of_end(stream->end), 0);
+}
+
+static void count_request(struct gw_worker *worker, struct gw_request *request)
+{
+    struct gw_route_stats *stats = request->route != NULL ? request->route->stats : request->snapshot->no_route;
+    struct gw_route_slot *slot = &stats->slots[worker->thread.index];
+
+    if (request->reason == GW_REASON_NONE)
+        gw_count(&slot->by_class[request->status >= 100 && request->status < 600 ? request->status / 100 : 0], 1);
+    else
+        gw_count(&slot->by_reason[request->reason], 1);
+    gw_histogram_record(&slot->seconds, request->finished_us - request->stream->started_us);
+    if (request->upstream_first_byte_us != 0)
+        gw_histogram_record(&slot->upstream_seconds, request->upstream_first_byte_us - request->upstream_started_us);
+}
+
+static void on_done(struct gw_stream *stream)
+{
+    struct gw_worker *worker = worker_of(stream);
+    struct gw_request *request = stream->user;
+
+    gw_exchange_release(request->exchange);
+    if (stream->end != GW_END_COMPLETE && (request->reason == GW_REASON_NONE || !stream->response_started)) {
+        request->reason = gw_reason_of_end(stream->end);
+        if (!stream->response_started)
+            request->status = gw_reason_info(request->reason)->status;
+    }
+    request->finished_us = gw_now_us();
+    count_request(worker, request);
+    if (request->snapshot->config->access_log.is_enabled)
+        gw_access_log_write(worker->log, request);
+    gw_count(&worker->stats.requests_in_flight, (uint64_t)-1);
+    gw_held_snapshot_release(worker, request->held);
+    stream->user = NULL;
+}
+
+static void on_conn_closed(struct gw_conn *conn)
+{
+    struct gw_worker *worker = H2O_STRUCT_FROM_MEMBER(struct gw_worker, server, conn->server);
+    gw_count(&worker->stats.connections, (uint64_t)-1);
+    __atomic_fetch_sub((int64_t *)&worker->process->num_connections, 1, __ATOMIC_RELAXED);
+}
+
+/* ---- draining ---- */
+
+static void each_conn(struct gw_worker *worker, bool by_force)
+{
+    h2o_linklist_t *node, *next;
+    for (node = worker->server.conns.next; node != &worker->server.conns; node = next) {
+        struct gw_conn *conn = H2O_STRUCT_FROM_MEMBER(struct gw_conn, link, node);
+        next = node->next;
+        if (by_force)
+            conn->ops->close(conn, GW_END_DRAIN);
+        else
+            conn->ops->drain(conn);
+    }
+}
+
+void gw_worker_drain(struct gw_message *message)
+{
+    struct gw_worker *worker = message->worker;
+    gw_accept_stop_all(worker);
+    worker->server.is_draining = true;
+    each_conn(worker, false);
+}
+
+void gw_worker_stop(struct gw_message *message)
+{
+    each_conn(message->worker, true);
+    message->worker->is_stopped = true;
+}
+
+/* ---- the thread ---- */
+
+enum { LAG_PERIOD_MS = 250 };
+
+static void on_lag_timer(struct gw_timer *timer)
+{
+    struct gw_worker *worker = H2O_STRUCT_FROM_MEMBER(struct gw_worker, lag_timer, timer);
+    uint64_t now_us = gw_now_us(), late_us = now_us - worker->lag_due_us;
+
+    __atomic_store_n((uint64_t *)&worker->stats.loop_lag_us, now_us > worker->lag_due_us ? late_us : 0, __ATOMIC_RELAXED);
+    worker->lag_due_us = now_us + LAG_PERIOD_MS * 1000;
+    gw_timer_arm(worker->thread.wheel, timer, now_us / 1000 + LAG_PERIOD_MS);
+}
+
+void gw_worker_init(struct gw_worker *worker, struct gw_process *process, unsigned index, h2o_globalconf_t *globalconf)
+{
+    worker->process = process;
+    h2o_context_init(&worker->ctx, h2o_evloop_create(), globalconf);
+    gw_thread_init(&worker->thread, index, &worker->ctx);
+    gw_server_init(&worker->server, &worker->thread, globalconf->hosts);
+    worker->server.on_request = on_request;
+    worker->server.on_bad_head = on_bad_head;
+    worker->server.on_bad_body = on_bad_body;
+    worker->server.on_done = on_done;
+    worker->server.on_conn_closed = on_conn_closed;
+    worker->pool = gw_pool_create(&worker->thread);
+    worker->log = gw_access_log_buffer_create(process->access_log, &worker->thread);
+    h2o_linklist_init_anchor(&worker->accepts);
+    h2o_linklist_init_anchor(&worker->handshakes);
+    h2o_multithread_register_receiver(worker->ctx.queue, &worker->receiver, gw_message_receive);
+    gw_timer_init(&worker->lag_timer, on_lag_timer);
+}
+
+static void on_worker_stopped(struct gw_message *message)
+{
+    gw_process_worker_stopped(message->process);
+}
+
+void *gw_worker_main(void *data)
+{
+    struct gw_worker *worker = data;
+
+    worker->lag_due_us = gw_now_us() + LAG_PERIOD_MS * 1000;
+    gw_timer_arm(worker->thread.wheel, &worker->lag_timer, gw_now_ms() + LAG_PERIOD_MS);
+    while (!worker->is_stopped) {
+        if (gw_thread_turn(&worker->thread, 1000) != 0 && errno != EINTR) {
+            gw_log(GW_LOG_ERROR, "worker", "event loop of thread %u failed: %s", worker->thread.index, strerror(errno));
+            abort();
+        }
+        if (worker->server.is_draining && worker->server.num_conns == 0 && worker->num_handshakes == 0)
+            worker->is_stopped = true;
+    }
+    gw_access_log_flush(worker->log);
+    if (worker->held != NULL)
+        gw_held_snapshot_release(worker, worker->held);
+    gw_process_tell(worker->process, on_worker_stopped, worker, NULL);
+    return NULL;
+}

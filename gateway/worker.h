@@ -1,0 +1,52 @@
+/* A worker thread: accepts, serves, drains. Everything here runs on its loop; other threads speak to it with gw_worker_tell. */
+#pragma once
+#include "gateway/process.h"
+
+/* A snapshot as one thread holds it: a plain count of the requests (and handshakes) that use it. */
+struct gw_held_snapshot {
+    struct gw_snapshot *snapshot;
+    size_t uses; /* requests, handshakes, and 1 while it is the current one */
+};
+
+/* A listening socket in one thread. Known by the address; a connection points to the one that accepted it, so these are kept for the
+ * life of the process. */
+struct gw_accept {
+    h2o_linklist_t link; /* in worker->accepts */
+    struct gw_worker *worker;
+    h2o_socket_t *sock;  /* NULL: not listening (any more) */
+    h2o_iovec_t address; /* owned */
+    uint16_t port;
+    uint32_t listener;   /* index in the current snapshot; UINT32_MAX: no longer named */
+    struct gw_timer resume;
+};
+
+/* A closure that runs on the worker's (or the control thread's) loop; freed after it ran. */
+struct gw_message {
+    h2o_multithread_message_t super;
+    void (*run)(struct gw_message *);
+    struct gw_worker *worker;
+    struct gw_process *process;
+    void *data;
+    uint64_t number;
+};
+void gw_worker_tell(struct gw_worker *, void (*run)(struct gw_message *), void *data);
+void gw_process_tell(struct gw_process *, void (*run)(struct gw_message *), struct gw_worker *from, void *data);
+void gw_message_receive(h2o_multithread_receiver_t *, h2o_linklist_t *messages);
+
+/* Before the thread starts; hosts is libh2o's static configuration. */
+void gw_worker_init(struct gw_worker *, struct gw_process *, unsigned index, h2o_globalconf_t *);
+void *gw_worker_main(void *worker);
+
+/* Messages. publish: data is a struct gw_publication. */
+void gw_worker_publish(struct gw_message *);
+void gw_worker_drain(struct gw_message *);
+void gw_worker_stop(struct gw_message *); /* closes what is left */
+
+void gw_held_snapshot_release(struct gw_worker *, struct gw_held_snapshot *);
+
+/* gateway/accept.c */
+/* Stops listening where the publication no longer does, while the old snapshot is still current: what waits in a queue is served by
+ * it. Then, with the new one current, the rest. */
+void gw_accept_remove(struct gw_worker *, const struct gw_publication *);
+void gw_accept_start(struct gw_worker *, const struct gw_publication *);
+void gw_accept_stop_all(struct gw_worker *);
