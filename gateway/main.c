@@ -1,0 +1,53 @@
+/* The command line: one word chooses a command, each lives beside what it shows. */
+#include <stdio.h>
+#include <string.h>
+#include "gateway/admin.h"
+#include "gateway/command_check.h"
+#include "gateway/explain.h"
+#include "gateway/process.h"
+#include "gateway/reason.h"
+
+static int print_version(int argc, char **argv)
+{
+    printf("weir %s\n", WEIR_VERSION);
+    return 0;
+}
+
+static const struct command {
+    const char *name;
+    int (*run)(int argc, char **argv); /* argv[0] is the command's name */
+    const char *help;
+} commands[] = {
+    {"run", gw_command_run, "run -c FILE                     serve"},
+    {"check", gw_command_check, "check [--print] FILE            report every mistake of a configuration, print its effective form"},
+    {"explain", gw_command_explain, "explain URL -c FILE [...]       show which listener, certificate, route and target decide"},
+    {"reload", gw_command_reload, "reload [-c FILE | --admin ADDR] load the configuration anew"},
+    {"status", gw_command_status, "status [-c FILE | --admin ADDR] what a running weir serves, target by target"},
+    {"reason", gw_command_reason, "reason [CODE]                   cause and remedy of a reason code"},
+    {"schema", gw_command_schema, "schema                          the JSON Schema of the configuration, for editors"},
+    {"help", gw_command_help, "help [SETTING]                  the manual of a setting: target_groups.health_check.interval"},
+    {"version", print_version, "version                         print the version"},
+};
+
+static int usage(FILE *to)
+{
+    fputs("usage: weir COMMAND\n\n", to);
+    for (size_t i = 0; i != sizeof(commands) / sizeof(commands[0]); ++i)
+        fprintf(to, "  %s\n", commands[i].help);
+    return to == stdout ? 0 : 2;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2)
+        return usage(stderr);
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
+        return usage(stdout);
+    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-v") == 0)
+        return print_version(argc, argv);
+    for (size_t i = 0; i != sizeof(commands) / sizeof(commands[0]); ++i)
+        if (strcmp(argv[1], commands[i].name) == 0)
+            return commands[i].run(argc - 1, argv + 1);
+    fprintf(stderr, "weir: unknown command \"%s\"\n\n", argv[1]);
+    return usage(stderr);
+}
