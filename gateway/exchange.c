@@ -2,6 +2,7 @@
 #include <string.h>
 #include "gateway/answer.h"
 #include "gateway/forwarded.h"
+#include "gateway/http/response.h"
 #include "gateway/process.h"
 
 /* Attempts in all: a stale pooled connection, a target that refuses, another one. */

@@ -108,8 +108,8 @@ static bool parse_url(struct question *q)
 
 static bool listens_on(const struct gw_snapshot_listener *listener, uint16_t port)
 {
-    for (size_t i = 0; i != gw_listener_num_addresses(listener->conf); ++i)
-        if (gw_listener_address(listener->conf, i)->port == port)
+    for (size_t i = 0; i != listener->conf->address.size; ++i)
+        if (listener->conf->address.entries[i].port == port)
             return true;
     return false;
 }
@@ -224,7 +224,7 @@ static bool decide(struct answer *a, const struct question *q)
     trace_listener(a, q, why);
     request->facts.listener = request->listener->index;
     request->facts.is_tls = request->listener->tls != NULL;
-    request->facts.port = gw_listener_address(request->listener->conf, 0)->port;
+    request->facts.port = request->listener->conf->address.entries[0].port;
     if (parse_head(a, q))
         gw_pipeline_run(request);
     return true;

@@ -111,8 +111,8 @@ bool gw_listening_open(struct gw_process *process, const struct gw_snapshot *sna
     *set = (struct gw_listening_set){NULL, 0};
     for (size_t i = 0; i != snapshot->num_listeners; ++i) {
         const struct gw_snapshot_listener *listener = &snapshot->listeners[i];
-        for (size_t j = 0; j != gw_listener_num_addresses(listener->conf); ++j)
-            ok &= add(process, set, listener, gw_listener_address(listener->conf, j), errors);
+        for (size_t j = 0; j != listener->conf->address.size; ++j)
+            ok &= add(process, set, listener, &listener->conf->address.entries[j], errors);
     }
     if (!ok)
         gw_listening_abandon(process, set);
@@ -127,7 +127,7 @@ void gw_listening_commit(struct gw_process *process, const struct gw_listening_s
     size_t n = 0;
 
     for (size_t i = 0; i != snapshot->num_listeners; ++i)
-        for (size_t j = 0; j != gw_listener_num_addresses(snapshot->listeners[i].conf); ++j)
+        for (size_t j = 0; j != snapshot->listeners[i].conf->address.size; ++j)
             set->entries[n++]->listener = i;
     for (size_t i = 0; i != process->listening.size; ++i)
         if (find(set->entries, set->size, process->listening.entries[i]->address.text) == NULL)

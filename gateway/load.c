@@ -97,7 +97,7 @@ static void publish(struct load *load)
 
 static bool configure_services(struct gw_process *process, const struct gw_config *config, struct gw_errors *errors)
 {
-    return gw_access_log_configure(process->access_log, config->access_log.path.base, errors, config->access_log.at) &&
+    return gw_access_log_configure(process->access_log, config->access_log.file.base, errors, config->access_log.at) &&
            gw_admin_configure(process->admin, config, errors);
 }
 

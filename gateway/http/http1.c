@@ -4,7 +4,7 @@
 #include "gateway/http/http1_conn.h"
 #include <errno.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
+#include <linux/tcp.h> /* that of libc lacks tcpi_bytes_acked */
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>

@@ -58,7 +58,8 @@ static struct gw_response_framing choose_framing(struct gw_http1_conn *conn, siz
         if (is_final) {
             framing.content_length = body_len;
         } else if (framing.minor_version >= 1) {
-            out->is_chunked = framing.is_chunked = true;
+            out->is_chunked = true;
+            framing.is_chunked = true;
         } else {
             out->must_close = out->ends_with_close = true;
         }

@@ -1,5 +1,7 @@
 /* HTTP/1.x response heads: reason phrases and serialising. Pure functions. */
 #pragma once
+#include <stdbool.h>
+#include <stdint.h>
 #include <h2o.h>
 
 /* "Not Found"; "Unknown" for a status without a registered phrase. Never NULL. */
