@@ -118,11 +118,10 @@ static void on_error(void *data, enum gw_client_error error, bool retry_is_safe)
 
     if (!exchange->head_is_ready && !stream->response_started && retry(exchange, error, retry_is_safe))
         return;
-    const char *problem = gw_client_problem(exchange->client);
+    request->error = gw_client_failure(exchange->client)->detail;
     gw_client_release(exchange->client);
     exchange->client = NULL;
     gw_thread_undefer(&exchange->flush);
-    request->error = problem;
     if (stream->response_started || exchange->is_sending) {
         request->reason = gw_reason_of_client(error);
         gw_stream_abort(stream);

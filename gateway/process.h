@@ -41,7 +41,7 @@ struct gw_worker {
     pthread_t tid;
     /* loop: the snapshot new requests start with; older ones stay while requests hold them */
     struct gw_held_snapshot *held;
-    h2o_linklist_t accepts;    /* loop: of gw_accept, the listening sockets in this thread */
+    h2o_linklist_t acceptors;    /* loop: of gw_accept, the listening sockets in this thread */
     h2o_linklist_t handshakes; /* loop: TLS handshakes in progress */
     size_t num_handshakes;     /* loop */
     struct gw_timer lag_timer; /* loop */

@@ -79,12 +79,12 @@ void gw_worker_publish(struct gw_message *message)
     struct gw_held_snapshot *old = worker->held;
 
     if (old != NULL)
-        gw_accept_remove(worker, publication);
+        gw_acceptor_remove(worker, publication);
     worker->held = h2o_mem_alloc(sizeof(*worker->held));
     *worker->held = (struct gw_held_snapshot){publication->snapshot, 1};
     apply_settings(worker, publication->snapshot->config);
     if (!worker->server.is_draining)
-        gw_accept_start(worker, publication);
+        gw_acceptor_start(worker, publication);
     if (old != NULL)
         gw_held_snapshot_release(worker, old);
     gw_process_tell(worker->process, publication->on_applied, worker, publication);
@@ -95,7 +95,7 @@ void gw_worker_publish(struct gw_message *message)
 static struct gw_request *create_request(struct gw_stream *stream)
 {
     struct gw_worker *worker = worker_of(stream);
-    struct gw_accept *accept = stream->conn->listener;
+    struct gw_acceptor *accept = stream->conn->listener;
     struct gw_request *request = h2o_mem_alloc_pool(&stream->req.pool, sizeof(*request));
 
     memset(request, 0, sizeof(*request));
@@ -218,7 +218,7 @@ static void each_conn(struct gw_worker *worker, bool by_force)
 void gw_worker_drain(struct gw_message *message)
 {
     struct gw_worker *worker = message->worker;
-    gw_accept_stop_all(worker);
+    gw_acceptor_stop_all(worker);
     worker->server.is_draining = true;
     each_conn(worker, false);
 }
@@ -256,7 +256,7 @@ void gw_worker_init(struct gw_worker *worker, struct gw_process *process, unsign
     worker->server.on_conn_closed = on_conn_closed;
     worker->pool = gw_pool_create(&worker->thread);
     worker->log = gw_access_log_buffer_create(process->access_log, &worker->thread);
-    h2o_linklist_init_anchor(&worker->accepts);
+    h2o_linklist_init_anchor(&worker->acceptors);
     h2o_linklist_init_anchor(&worker->handshakes);
     h2o_multithread_register_receiver(worker->ctx.queue, &worker->receiver, gw_message_receive);
     gw_timer_init(&worker->lag_timer, on_lag_timer);

@@ -1,4 +1,4 @@
-/* A worker thread: accepts, serves, drains. Everything here runs on its loop; other threads speak to it with gw_worker_tell. */
+/* A worker thread: acceptors, serves, drains. Everything here runs on its loop; other threads speak to it with gw_worker_tell. */
 #pragma once
 #include "gateway/process.h"
 
@@ -10,8 +10,8 @@ struct gw_held_snapshot {
 
 /* A listening socket in one thread. Known by the address; a connection points to the one that accepted it, so these are kept for the
  * life of the process. */
-struct gw_accept {
-    h2o_linklist_t link; /* in worker->accepts */
+struct gw_acceptor {
+    h2o_linklist_t link; /* in worker->acceptors */
     struct gw_worker *worker;
     h2o_socket_t *sock;  /* NULL: not listening (any more) */
     h2o_iovec_t address; /* owned */
@@ -44,9 +44,9 @@ void gw_worker_stop(struct gw_message *); /* closes what is left */
 
 void gw_held_snapshot_release(struct gw_worker *, struct gw_held_snapshot *);
 
-/* gateway/accept.c */
+/* gateway/acceptor.c */
 /* Stops listening where the publication no longer does, while the old snapshot is still current: what waits in a queue is served by
  * it. Then, with the new one current, the rest. */
-void gw_accept_remove(struct gw_worker *, const struct gw_publication *);
-void gw_accept_start(struct gw_worker *, const struct gw_publication *);
-void gw_accept_stop_all(struct gw_worker *);
+void gw_acceptor_remove(struct gw_worker *, const struct gw_publication *);
+void gw_acceptor_start(struct gw_worker *, const struct gw_publication *);
+void gw_acceptor_stop_all(struct gw_worker *);

@@ -81,5 +81,3 @@ void gw_client_consumed(struct gw_client *, size_t bytes);
 /* Ends the attempt at any time (the client went away, a retry begins) and frees it. A complete exchange leaves its connection in the
  * pool, anything else closes it. NULL is fine. */
 void gw_client_release(struct gw_client *);
-/* A literal that says more about a failure (which rule a response head broke); NULL if there is nothing more to say. */
-const char *gw_client_problem(const struct gw_client *);

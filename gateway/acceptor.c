@@ -12,14 +12,14 @@ enum {
 };
 
 struct handshake {
-    struct gw_accept *accept;
+    struct gw_acceptor *accept;
     struct gw_held_snapshot *held; /* its TLS context is in use */
     h2o_socket_t *sock;
     struct gw_timer timer;
     h2o_linklist_t link;
 };
 
-static void serve(struct gw_accept *accept, h2o_socket_t *sock)
+static void serve(struct gw_acceptor *accept, h2o_socket_t *sock)
 {
     gw_http1_serve(&accept->worker->server, sock, accept, accept->port);
 }
@@ -45,7 +45,7 @@ static void end_handshake(struct handshake *handshake)
 static void on_handshake(h2o_socket_t *sock, const char *err)
 {
     struct handshake *handshake = sock->data;
-    struct gw_accept *accept = handshake->accept;
+    struct gw_acceptor *accept = handshake->accept;
     struct gw_worker *worker = accept->worker;
 
     end_handshake(handshake);
@@ -75,7 +75,7 @@ static void on_handshake_timeout(struct gw_timer *timer)
     abandon(H2O_STRUCT_FROM_MEMBER(struct handshake, timer, timer));
 }
 
-static void start_handshake(struct gw_accept *accept, h2o_socket_t *sock, const struct gw_snapshot_listener *listener)
+static void start_handshake(struct gw_acceptor *accept, h2o_socket_t *sock, const struct gw_snapshot_listener *listener)
 {
     struct gw_worker *worker = accept->worker;
     struct handshake *handshake = h2o_mem_alloc(sizeof(*handshake));
@@ -93,7 +93,7 @@ static void start_handshake(struct gw_accept *accept, h2o_socket_t *sock, const 
 
 /* ---- accepting ---- */
 
-static void on_connection(struct gw_accept *accept, h2o_socket_t *sock)
+static void on_connection(struct gw_acceptor *accept, h2o_socket_t *sock)
 {
     struct gw_worker *worker = accept->worker;
     const struct gw_snapshot *snapshot = worker->held->snapshot;
@@ -119,7 +119,7 @@ static void on_connection(struct gw_accept *accept, h2o_socket_t *sock)
 static void on_resume(struct gw_timer *timer);
 static void on_readable(h2o_socket_t *listener, const char *err);
 
-static void on_exhausted(struct gw_accept *accept)
+static void on_exhausted(struct gw_acceptor *accept)
 {
     gw_log(GW_LOG_ERROR, "accept", "cannot accept on %.*s: %s; raise the limit of open files", (int)accept->address.len,
            accept->address.base, strerror(errno));
@@ -129,7 +129,7 @@ static void on_exhausted(struct gw_accept *accept)
                  gw_thread_now(&accept->worker->thread) + EXHAUSTED_PAUSE_MS);
 }
 
-static void accept_some(struct gw_accept *accept, unsigned max)
+static void accept_some(struct gw_acceptor *accept, unsigned max)
 {
     for (unsigned i = 0; i != max; ++i) {
         errno = 0;
@@ -152,17 +152,17 @@ static void on_readable(h2o_socket_t *listener, const char *err)
 
 static void on_resume(struct gw_timer *timer)
 {
-    struct gw_accept *accept = H2O_STRUCT_FROM_MEMBER(struct gw_accept, resume, timer);
+    struct gw_acceptor *accept = H2O_STRUCT_FROM_MEMBER(struct gw_acceptor, resume, timer);
     if (accept->sock != NULL)
         h2o_socket_read_start(accept->sock, on_readable);
 }
 
 /* ---- the set of listening sockets ---- */
 
-static struct gw_accept *find(struct gw_worker *worker, h2o_iovec_t address)
+static struct gw_acceptor *find(struct gw_worker *worker, h2o_iovec_t address)
 {
-    for (h2o_linklist_t *node = worker->accepts.next; node != &worker->accepts; node = node->next) {
-        struct gw_accept *accept = H2O_STRUCT_FROM_MEMBER(struct gw_accept, link, node);
+    for (h2o_linklist_t *node = worker->acceptors.next; node != &worker->acceptors; node = node->next) {
+        struct gw_acceptor *accept = H2O_STRUCT_FROM_MEMBER(struct gw_acceptor, link, node);
         if (h2o_memis(accept->address.base, accept->address.len, address.base, address.len))
             return accept;
     }
@@ -171,14 +171,14 @@ static struct gw_accept *find(struct gw_worker *worker, h2o_iovec_t address)
 
 static void start(struct gw_worker *worker, const struct gw_listening *listening)
 {
-    struct gw_accept *accept = find(worker, listening->address.text);
+    struct gw_acceptor *accept = find(worker, listening->address.text);
 
     if (accept == NULL) {
         accept = h2o_mem_alloc(sizeof(*accept));
-        *accept = (struct gw_accept){.worker = worker, .port = listening->address.port};
+        *accept = (struct gw_acceptor){.worker = worker, .port = listening->address.port};
         accept->address = h2o_strdup(NULL, listening->address.text.base, listening->address.text.len);
         gw_timer_init(&accept->resume, on_resume);
-        h2o_linklist_insert(&worker->accepts, &accept->link);
+        h2o_linklist_insert(&worker->acceptors, &accept->link);
     }
     accept->listener = listening->listener;
     if (accept->sock == NULL) {
@@ -190,7 +190,7 @@ static void start(struct gw_worker *worker, const struct gw_listening *listening
 }
 
 /* What waits in the queue would be reset by the close: take it first. */
-static void stop(struct gw_accept *accept)
+static void stop(struct gw_acceptor *accept)
 {
     if (accept->sock == NULL)
         return;
@@ -201,7 +201,7 @@ static void stop(struct gw_accept *accept)
     accept->sock = NULL;
 }
 
-static void drain_connections(struct gw_worker *worker, const struct gw_accept *accept)
+static void drain_connections(struct gw_worker *worker, const struct gw_acceptor *accept)
 {
     h2o_linklist_t *node, *next;
     for (node = worker->server.conns.next; node != &worker->server.conns; node = next) {
@@ -212,7 +212,7 @@ static void drain_connections(struct gw_worker *worker, const struct gw_accept *
     }
 }
 
-static bool is_named(const struct gw_accept *accept, const struct gw_publication *publication)
+static bool is_named(const struct gw_acceptor *accept, const struct gw_publication *publication)
 {
     for (size_t i = 0; i != publication->num_listening; ++i) {
         h2o_iovec_t text = publication->listening[i]->address.text;
@@ -222,10 +222,10 @@ static bool is_named(const struct gw_accept *accept, const struct gw_publication
     return false;
 }
 
-void gw_accept_remove(struct gw_worker *worker, const struct gw_publication *publication)
+void gw_acceptor_remove(struct gw_worker *worker, const struct gw_publication *publication)
 {
-    for (h2o_linklist_t *node = worker->accepts.next; node != &worker->accepts; node = node->next) {
-        struct gw_accept *accept = H2O_STRUCT_FROM_MEMBER(struct gw_accept, link, node);
+    for (h2o_linklist_t *node = worker->acceptors.next; node != &worker->acceptors; node = node->next) {
+        struct gw_acceptor *accept = H2O_STRUCT_FROM_MEMBER(struct gw_acceptor, link, node);
         if (accept->listener == UINT32_MAX || is_named(accept, publication))
             continue;
         stop(accept);
@@ -234,14 +234,14 @@ void gw_accept_remove(struct gw_worker *worker, const struct gw_publication *pub
     }
 }
 
-void gw_accept_start(struct gw_worker *worker, const struct gw_publication *publication)
+void gw_acceptor_start(struct gw_worker *worker, const struct gw_publication *publication)
 {
     for (size_t i = 0; i != publication->num_listening; ++i)
         start(worker, publication->listening[i]);
 }
 
-void gw_accept_stop_all(struct gw_worker *worker)
+void gw_acceptor_stop_all(struct gw_worker *worker)
 {
-    for (h2o_linklist_t *node = worker->accepts.next; node != &worker->accepts; node = node->next)
-        stop(H2O_STRUCT_FROM_MEMBER(struct gw_accept, link, node));
+    for (h2o_linklist_t *node = worker->acceptors.next; node != &worker->acceptors; node = node->next)
+        stop(H2O_STRUCT_FROM_MEMBER(struct gw_acceptor, link, node));
 }
