@@ -197,6 +197,8 @@ static bool is_name(struct gw_loader *loader, const struct gw_node *at, h2o_iove
 
 #define TOP(field) offsetof(struct gw_config, field)
 static const struct gw_setting config_settings[] = {
+    {"include", GW_TEXTS, TOP(include),
+     "Further files whose sections join these: paths or globs, relative to the file that names them.", .min = 1},
     {"worker_threads", GW_NUMBER, TOP(worker_threads), "Threads that serve requests.", .initial_text = "one per core",
      .min = 1, .max = MAX_WORKER_THREADS, .needs_restart = true},
     {"access_log", GW_SECTION, TOP(access_log), "One line for every request.", .section = &access_log_section},
@@ -224,9 +226,7 @@ static const struct gw_setting config_settings[] = {
 
 const struct gw_section gw_config_section = {
     .name = "configuration",
-    .help =
-        "The configuration of weir. `include` names further files (a path, a glob or a list of them) whose sections "
-        "join these.",
+    .help = "The configuration of weir.",
     .size = sizeof(struct gw_config),
     .settings = config_settings,
 };

@@ -60,6 +60,7 @@ struct gw_forwarding_conf {
 
 struct gw_config {
     const struct gw_node *at;
+    struct gw_texts include; /* always empty: includes are part of the tree already */
     uint64_t worker_threads; /* 1..256; default one per core this process may use */
     struct gw_access_log_conf access_log;
     struct gw_admin_conf admin;

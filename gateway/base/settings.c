@@ -6,7 +6,10 @@
 #include "gateway/base/names.h"
 #include "gateway/base/settings_internal.h"
 
-enum { MAX_ROWS = 64, SMALL_MAP = 8, MAX_SUGGESTIONS = 100, MAX_KEYS_NAMED = 12 };
+enum { MAX_ROWS = 64, SMALL_MAP = 8, MAX_KEYS_NAMED = 12 };
+
+/* After so many errors, looking for what was meant costs more than it helps. */
+enum { MAX_HELPFUL_KEYS = 1000, MAX_HELPFUL_NAMES = 100 };
 
 /* What a message calls a node: its text in quotes, or its kind. */
 struct shown {
@@ -417,6 +420,8 @@ static bool unknown_key(struct gw_loader *loader, const struct gw_section *secti
     const char *names[MAX_ROWS], *nearest;
     char list[512] = "";
     size_t n = 0, len = 0;
+    if (loader->errors->num_errors > MAX_HELPFUL_KEYS)
+        return gw_error_at(loader->errors, key, "unknown key \"%.60s\"", key->text.base);
     for (; section->settings[n].name != NULL; ++n)
         names[n] = section->settings[n].name;
     if ((nearest = gw_nearest(key->text.base, names, n)) != NULL) {
@@ -523,7 +528,7 @@ bool gw_error_dangling(struct gw_errors *errors, const struct gw_node *at, const
 {
     const char *nearest = NULL;
     bool is_secret = at != NULL && at->kind == GW_NODE_SCALAR && at->is_secret;
-    if (errors->size < MAX_SUGGESTIONS && map->size != 0 && !is_secret) {
+    if (errors->num_errors < MAX_HELPFUL_NAMES && map->size != 0 && !is_secret) {
         const char **names = h2o_mem_alloc(map->size * sizeof(names[0]));
         for (size_t i = 0; i != map->size; ++i)
             names[i] = map->entries[i].name.base;

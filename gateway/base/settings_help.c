@@ -59,7 +59,11 @@ static const char *kind_of(const struct gw_setting *row, char *buf, size_t buf_l
         snprintf(buf, buf_len, "a map, each name one %s", row->section->name);
         return buf;
     case GW_CUSTOM:
-        return "see below";
+        return "what the schema says";
+    case GW_CHOICE:
+        return "one of these";
+    case GW_CHOICES:
+        return "one of these or a list of them";
     case GW_NUMBER:
         return "a number";
     default:
@@ -119,9 +123,8 @@ static void print_settings(FILE *out, const struct gw_section *section)
 
 static void print_choice_list(FILE *out, const struct gw_setting *row)
 {
-    fputs("\nValues:\n", out);
     for (size_t i = 0; row->choices[i] != NULL; ++i)
-        fprintf(out, "    %s\n", row->choices[i]);
+        fprintf(out, "                  %s\n", row->choices[i]);
 }
 
 static void print_row(FILE *out, const struct place *place)
@@ -130,6 +133,8 @@ static void print_row(FILE *out, const struct place *place)
     char buf[512];
     fprintf(out, "%s\n\n    %s\n\n", place->path, row->help);
     fprintf(out, "    Value:    %s\n", kind_of(row, buf, sizeof(buf)));
+    if (row->choices != NULL)
+        print_choice_list(out, row);
     if (row->type == GW_NUMBER || row->type == GW_DURATION || row->type == GW_SIZE || row->type == GW_PERCENT)
         if (gw_value_bounds(row, buf, sizeof(buf))[0] != '\0')
             fprintf(out, "    Bounds:   %s\n", buf);
@@ -141,8 +146,6 @@ static void print_row(FILE *out, const struct place *place)
         fputs("    Secret:   never shown; better ${env:NAME} or ${file:PATH} than the text itself\n", out);
     if (row->type == GW_CUSTOM && row->schema_json != NULL)
         fprintf(out, "    Schema:   %s\n", row->schema_json);
-    if (row->choices != NULL)
-        print_choice_list(out, row);
     if (row->section == NULL)
         return;
     if (row->section->scalar_is != NULL)
