@@ -1,5 +1,5 @@
-/* The `files` action: static files below a root with ranges, conditional requests and MIME types (RFC 9110 8.8, 13, 14). Paths
- * cannot leave the root, whatever links and dots say. */
+/* The `files` action: static files below a root with ranges, conditional requests and MIME types (RFC 9110 8.8, 13,
+ * 14). Paths cannot leave the root, whatever links and dots say. */
 #pragma once
 #include "gateway/answer.h"
 

@@ -41,6 +41,8 @@
     X(FILE_SERVED, 0, "The route serves a file.", "Nothing is wrong.")                                                 \
     X(FILE_NOT_FOUND, 404, "There is no such file below the route's root.", "Check root, index and strip_prefix.")     \
     X(FILE_FORBIDDEN, 403, "The file may not be read, is no regular file, or lies outside the root.", "Check permissions and links.") \
+    X(PRECONDITION_FAILED, 412, "If-Match or If-Unmodified-Since does not hold for the file.", "Fetch the file anew, then ask again.") \
+    X(RANGE_NOT_SATISFIABLE, 416, "None of the ranges asked for lies within the file.", "Content-Range names the file's size.") \
     X(ECHO, 200, "The route echoes the request.", "Nothing is wrong.")                                                 \
     X(TOO_MANY_FORWARDED, 463, "X-Forwarded-For holds more than 30 addresses.", "Look for a proxy loop.")              \
     X(REWRITE_FAILED, 500, "The rewritten URL is not a valid request target.", "Fix the route's rewrite.")             \

@@ -1,0 +1,200 @@
+#include "gateway/access_log.h"
+#include <errno.h>
+#include <string.h>
+#include "gateway/access_line.h"
+#include "gateway/log_writer.h"
+
+enum { FLUSH_MS = 100 };
+
+struct gw_access_log {
+    struct gw_log_writer *writer;
+};
+
+struct gw_access_log_buffer { /* loop: one thread's */
+    struct gw_log_writer *writer;
+    struct gw_thread *thread;
+    struct gw_log_chunk *chunk; /* NULL: nothing buffered */
+    struct gw_timer timer;
+    struct gw_deferred at_end_of_turn;
+    uint64_t flushed_ms;
+    struct gw_access_clock clock;
+};
+
+struct gw_access_log *gw_access_log_create(void)
+{
+    struct gw_access_log *log = h2o_mem_alloc(sizeof(*log));
+    log->writer = gw_log_writer_create();
+    return log;
+}
+
+void gw_access_log_destroy(struct gw_access_log *log)
+{
+    if (log == NULL)
+        return;
+    gw_log_writer_destroy(log->writer);
+    free(log);
+}
+
+bool gw_access_log_configure(struct gw_access_log *log, const char *path, struct gw_errors *errors,
+                             const struct gw_node *at)
+{
+    int fd = -1;
+
+    if (path != NULL && (fd = gw_log_writer_open(path)) == -1)
+        return gw_error_at(errors, at, "cannot open the access log %s: %s", path, strerror(errno));
+    gw_log_writer_redirect(log->writer, path, fd);
+    return true;
+}
+
+void gw_access_log_reopen(struct gw_access_log *log) { gw_log_writer_reopen(log->writer); }
+
+uint64_t gw_access_log_dropped(const struct gw_access_log *log) { return gw_log_writer_dropped(log->writer); }
+
+/* ---- a worker's buffer ---- */
+
+void gw_access_log_flush(struct gw_access_log_buffer *buffer)
+{
+    gw_timer_disarm(&buffer->timer);
+    gw_thread_undefer(&buffer->at_end_of_turn);
+    buffer->flushed_ms = gw_thread_now(buffer->thread);
+    if (buffer->chunk == NULL)
+        return;
+    gw_log_writer_take(buffer->writer, buffer->chunk);
+    buffer->chunk = NULL;
+}
+
+static void on_timer(struct gw_timer *timer)
+{
+    gw_access_log_flush(H2O_STRUCT_FROM_MEMBER(struct gw_access_log_buffer, timer, timer));
+}
+
+static void on_end_of_turn(struct gw_deferred *deferred)
+{
+    gw_access_log_flush(H2O_STRUCT_FROM_MEMBER(struct gw_access_log_buffer, at_end_of_turn, deferred));
+}
+
+struct gw_access_log_buffer *gw_access_log_buffer_create(struct gw_access_log *log, struct gw_thread *thread)
+{
+    struct gw_access_log_buffer *buffer = h2o_mem_alloc(sizeof(*buffer));
+    *buffer = (struct gw_access_log_buffer){
+        .writer = log->writer, .thread = thread, .at_end_of_turn = {.run = on_end_of_turn}};
+    gw_timer_init(&buffer->timer, on_timer);
+    return buffer;
+}
+
+void gw_access_log_buffer_destroy(struct gw_access_log_buffer *buffer)
+{
+    if (buffer == NULL)
+        return;
+    gw_access_log_flush(buffer);
+    free(buffer);
+}
+
+static h2o_iovec_t text_of(const char *s) { return h2o_iovec_init(s, s != NULL ? strlen(s) : 0); }
+
+static void fill_connection(struct gw_access_line *line, const struct gw_stream *stream)
+{
+    struct gw_conn *conn = stream->conn;
+
+    line->peer = h2o_iovec_init(conn->peer_text, conn->peer_text_len);
+    line->client_port = conn->peer_port;
+    line->scheme = conn->is_tls ? text_of("https") : text_of("http");
+    if (conn->is_tls && conn->sock != NULL) {
+        line->tls_version = text_of(h2o_socket_get_ssl_protocol_version(conn->sock));
+        line->tls_cipher = text_of(h2o_socket_get_ssl_cipher(conn->sock));
+    }
+}
+
+static void fill_request(struct gw_access_line *line, const struct gw_request *request)
+{
+    const struct gw_stream *stream = request->stream;
+    const struct routing_facts *facts = &request->facts;
+
+    line->request_id = request->request_id_text;
+    line->trace_id = request->trace_id;
+    line->method = facts->method;
+    line->host = facts->host;
+    line->path = facts->raw_path;
+    line->query = facts->query;
+    line->protocol = stream->req.version == 0x101   ? text_of("HTTP/1.1")
+                     : stream->req.version == 0x100 ? text_of("HTTP/1.0")
+                                                    : text_of("HTTP/2");
+    line->bytes_in = stream->head_bytes_in + stream->body_bytes_in;
+    line->bytes_out = stream->bytes_out;
+    line->status = request->status;
+    line->reason = text_of(gw_reason_info(request->reason)->code);
+    line->error = text_of(request->error);
+    if (request->listener != NULL)
+        line->listener = request->listener->name;
+    if (request->route != NULL)
+        line->route = request->route->conf->name;
+    for (size_t i = 0; i != facts->num_headers; ++i) {
+        const h2o_header_t *field = &facts->headers[i];
+        if (field->name == &H2O_TOKEN_USER_AGENT->buf)
+            line->user_agent = field->value;
+        else if (field->name == &H2O_TOKEN_REFERER->buf)
+            line->referer = field->value;
+        else if (field->name == &H2O_TOKEN_X_FORWARDED_FOR->buf)
+            line->x_forwarded_for = field->value;
+    }
+}
+
+static void fill_upstream(struct gw_access_line *line, const struct gw_request *request)
+{
+    line->attempts = request->attempts;
+    line->upstream_us = UINT64_MAX;
+    if (request->group == NULL)
+        return;
+    line->target_group = request->group->name;
+    if (request->target < request->group->size)
+        line->target = request->group->targets[request->target].name;
+    if (request->upstream_first_byte_us != 0 && request->upstream_started_us != 0)
+        line->upstream_us = request->upstream_first_byte_us - request->upstream_started_us;
+}
+
+/* Room for one more line; a full chunk goes to the writer. */
+static char *make_room(struct gw_access_log_buffer *buffer, size_t bytes)
+{
+    if (buffer->chunk != NULL && buffer->chunk->capacity - buffer->chunk->size < bytes)
+        gw_access_log_flush(buffer);
+    if (buffer->chunk == NULL)
+        buffer->chunk = gw_log_writer_chunk(buffer->writer, bytes);
+    return buffer->chunk->bytes + buffer->chunk->size;
+}
+
+static void schedule_flush(struct gw_access_log_buffer *buffer)
+{
+    uint64_t due_ms = buffer->flushed_ms + FLUSH_MS;
+    if (gw_timer_is_armed(&buffer->timer))
+        return;
+    if (gw_thread_now(buffer->thread) >= due_ms)
+        gw_thread_defer(buffer->thread, &buffer->at_end_of_turn);
+    else
+        gw_timer_arm(buffer->thread->wheel, &buffer->timer, due_ms);
+}
+
+void gw_access_log_write(struct gw_access_log_buffer *buffer, const struct gw_request *request)
+{
+    struct gw_access_line line = {0};
+    struct timespec now;
+    char client[46];
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    line.wall_ms = (uint64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    line.duration_us = (request->finished_us != 0 ? request->finished_us : gw_now_us()) - request->stream->started_us;
+    if (request->snapshot != NULL)
+        line.config_generation = request->snapshot->generation;
+    fill_connection(&line, request->stream);
+    fill_request(&line, request);
+    fill_upstream(&line, request);
+    /* the peer's text is at hand; a client behind a trusted proxy is formatted anew */
+    if (memcmp(&request->facts.client_ip, &request->facts.peer_ip, sizeof(struct gw_ip)) == 0)
+        line.client = line.peer;
+    else
+        line.client = h2o_iovec_init(client, gw_ip_format(&request->facts.client_ip, client));
+
+    char *dst = make_room(buffer, gw_access_line_bound(&line));
+    buffer->chunk->size += gw_access_line_write(dst, &line, &buffer->clock);
+    ++buffer->chunk->num_lines;
+    schedule_flush(buffer);
+}

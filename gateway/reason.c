@@ -1,0 +1,192 @@
+#include "gateway/reason.h"
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include "gateway/base/error.h"
+
+static const struct gw_reason_info infos[GW_REASON_COUNT] = {
+    [GW_REASON_NONE] = {"-", 0, "The target's answer was passed on whole.", "Nothing is wrong."},
+#define X(code, status, cause, remedy) [GW_REASON_##code] = {#code, status, cause, remedy},
+    GW_REASONS(X)
+#undef X
+};
+
+const struct gw_reason_info *gw_reason_info(enum gw_reason reason)
+{
+    assert((unsigned)reason < GW_REASON_COUNT);
+    return &infos[reason];
+}
+
+enum gw_reason gw_reason_find(const char *code)
+{
+    for (int i = 0; i != GW_REASON_COUNT; ++i)
+        if (strcasecmp(infos[i].code, code) == 0)
+            return (enum gw_reason)i;
+    return GW_REASON_COUNT;
+}
+
+/* The three mappings have no default branch: a new outcome without a reason is a compiler warning. */
+enum gw_reason gw_reason_of_head(enum gw_head_result result)
+{
+    switch (result) {
+    case GW_HEAD_OK:
+        return GW_REASON_NONE;
+    case GW_HEAD_INCOMPLETE: /* stands for the header timeout: gateway/http/stream.h */
+        return GW_REASON_HEADER_TIMEOUT;
+    case GW_HEAD_BAD_SYNTAX:
+        return GW_REASON_BAD_SYNTAX;
+    case GW_HEAD_BAD_METHOD:
+        return GW_REASON_BAD_METHOD;
+    case GW_HEAD_BAD_TARGET:
+        return GW_REASON_BAD_TARGET;
+    case GW_HEAD_BAD_VERSION:
+        return GW_REASON_BAD_VERSION;
+    case GW_HEAD_BARE_LF:
+        return GW_REASON_BAD_LINE_END;
+    case GW_HEAD_OBS_FOLD:
+        return GW_REASON_FOLDED_FIELD;
+    case GW_HEAD_BAD_FIELD_NAME:
+    case GW_HEAD_BAD_FIELD_VALUE:
+        return GW_REASON_BAD_FIELD;
+    case GW_HEAD_MISSING_HOST:
+        return GW_REASON_MISSING_HOST;
+    case GW_HEAD_REPEATED_HOST:
+    case GW_HEAD_BAD_HOST:
+    case GW_HEAD_HOST_CONFLICT:
+        return GW_REASON_BAD_HOST;
+    case GW_HEAD_BAD_CONTENT_LENGTH:
+    case GW_HEAD_REPEATED_CONTENT_LENGTH:
+    case GW_HEAD_BOTH_LENGTHS:
+        return GW_REASON_BAD_LENGTH;
+    case GW_HEAD_BAD_TRANSFER_ENCODING:
+    case GW_HEAD_TRANSFER_ENCODING_IN_10:
+        return GW_REASON_BAD_TRANSFER_ENCODING;
+    case GW_HEAD_UNKNOWN_TRANSFER_ENCODING:
+        return GW_REASON_UNSUPPORTED_TRANSFER_ENCODING;
+    case GW_HEAD_TOO_MANY_FIELDS:
+    case GW_HEAD_TOO_LARGE:
+        return GW_REASON_HEAD_TOO_LARGE;
+    case GW_HEAD_TARGET_TOO_LONG:
+        return GW_REASON_URL_TOO_LONG;
+    case GW_HEAD_BAD_EXPECT:
+        return GW_REASON_EXPECTATION_FAILED;
+    case GW_HEAD_METHOD_NOT_ALLOWED:
+        return GW_REASON_METHOD_NOT_ALLOWED;
+    case GW_HEAD_BAD_STATUS: /* of a response */
+        return GW_REASON_UPSTREAM_BAD_RESPONSE;
+    case GW_HEAD_NUM_RESULTS:
+        break;
+    }
+    assert(!"no such head result");
+    return GW_REASON_INTERNAL_ERROR;
+}
+
+enum gw_reason gw_reason_of_client(enum gw_client_error error)
+{
+    switch (error) {
+    case GW_CLIENT_OK:
+        return GW_REASON_NONE;
+    case GW_CLIENT_CONNECT_FAILED:
+        return GW_REASON_CONNECT_FAILED;
+    case GW_CLIENT_CONNECT_TIMEOUT:
+        return GW_REASON_CONNECT_TIMEOUT;
+    case GW_CLIENT_CLOSED_EARLY:
+        return GW_REASON_UPSTREAM_CLOSED;
+    case GW_CLIENT_FIRST_BYTE_TIMEOUT:
+        return GW_REASON_FIRST_BYTE_TIMEOUT;
+    case GW_CLIENT_BAD_HEAD:
+        return GW_REASON_UPSTREAM_BAD_RESPONSE;
+    case GW_CLIENT_HEAD_TOO_LARGE:
+        return GW_REASON_UPSTREAM_HEAD_TOO_LARGE;
+    case GW_CLIENT_TRUNCATED:
+        return GW_REASON_UPSTREAM_TRUNCATED;
+    case GW_CLIENT_BAD_CHUNK:
+        return GW_REASON_UPSTREAM_BAD_CHUNK;
+    case GW_CLIENT_IDLE_TIMEOUT:
+        return GW_REASON_UPSTREAM_IDLE_TIMEOUT;
+    case GW_CLIENT_RESET:
+        return GW_REASON_UPSTREAM_RESET;
+    }
+    assert(!"no such client error");
+    return GW_REASON_INTERNAL_ERROR;
+}
+
+enum gw_reason gw_reason_of_end(enum gw_stream_end end)
+{
+    switch (end) {
+    case GW_END_COMPLETE:
+        return GW_REASON_NONE;
+    case GW_END_CLIENT_GONE:
+        return GW_REASON_CLIENT_CLOSED;
+    case GW_END_BODY_TIMEOUT:
+        return GW_REASON_BODY_TIMEOUT;
+    case GW_END_BODY_BAD:
+        return GW_REASON_BAD_CHUNK;
+    case GW_END_SEND_TIMEOUT:
+        return GW_REASON_SEND_TIMEOUT;
+    case GW_END_DRAIN:
+        return GW_REASON_SHUTTING_DOWN;
+    case GW_END_ABORTED: /* whoever broke it off has set a better one */
+        return GW_REASON_INTERNAL_ERROR;
+    }
+    assert(!"no such end");
+    return GW_REASON_INTERNAL_ERROR;
+}
+
+/* A reason without a status of its own shows "-". */
+static const char *status_text(const struct gw_reason_info *info, char *buf, size_t len)
+{
+    if (info->status == 0)
+        return "-";
+    snprintf(buf, len, "%d", info->status);
+    return buf;
+}
+
+static void print_all(void)
+{
+    char status[16];
+    printf("%-31s %-6s %s\n", "code", "status", "cause");
+    for (int i = 1; i != GW_REASON_COUNT; ++i)
+        printf("%-31s %-6s %s\n", infos[i].code, status_text(&infos[i], status, sizeof(status)), infos[i].cause);
+}
+
+static int print_unknown(const char *code)
+{
+    const char *codes[GW_REASON_COUNT];
+    char upper[64];
+    size_t len;
+
+    for (int i = 0; i != GW_REASON_COUNT; ++i)
+        codes[i] = infos[i].code;
+    for (len = 0; code[len] != '\0' && len != sizeof(upper) - 1; ++len)
+        upper[len] = h2o_toupper(code[len]);
+    upper[len] = '\0';
+    const char *nearest = gw_nearest(upper, codes, GW_REASON_COUNT);
+    if (nearest != NULL)
+        fprintf(stderr, "weir reason: unknown code \"%s\" (did you mean \"%s\"?)\n", code, nearest);
+    else
+        fprintf(stderr, "weir reason: unknown code \"%s\"; `weir reason` lists them all\n", code);
+    return 1;
+}
+
+int gw_command_reason(int argc, char **argv)
+{
+    char status[16];
+
+    if (argc > 2 || (argc == 2 && (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0))) {
+        fprintf(argc > 2 ? stderr : stdout, "usage: weir reason [CODE]\n");
+        return argc > 2 ? 2 : 0;
+    }
+    if (argc < 2) {
+        print_all();
+        return 0;
+    }
+    enum gw_reason reason = gw_reason_find(argv[1]);
+    if (reason == GW_REASON_COUNT)
+        return print_unknown(argv[1]);
+    const struct gw_reason_info *info = &infos[reason];
+    printf("%s\n  status: %s\n  cause:  %s\n  remedy: %s\n", info->code, status_text(info, status, sizeof(status)),
+           info->cause, info->remedy);
+    return 0;
+}
