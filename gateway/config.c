@@ -42,9 +42,10 @@ static const struct gw_setting admin_settings[] = {
     {"enabled", GW_BOOL, offsetof(struct gw_admin_conf, is_enabled), "Whether there is an admin listener.",
      .initial = 1},
     {"address", GW_ADDRESS, offsetof(struct gw_admin_conf, address),
-     "The Unix socket of status, reload, health and metrics.", .initial_text = "unix:/run/weir/admin.sock"},
+     "Unix socket or loopback address of status, reload, health and metrics.",
+     .initial_text = "unix:/run/weir/admin.sock"},
     {"tcp", GW_ADDRESS, offsetof(struct gw_admin_conf, tcp),
-     "A loopback address that serves the same, for scrapers and probes on this machine."},
+     "A loopback address that serves the same beside it, for scrapers and probes on this machine."},
     {0},
 };
 
@@ -55,19 +56,18 @@ static bool is_loopback(const struct gw_address *address)
            (gw_ip_is_v4(&ip) ? ip.bytes[12] == 127 : IN6_IS_ADDR_LOOPBACK((const struct in6_addr *)ip.bytes));
 }
 
+/* It asks nobody who they are. */
 static bool check_admin(struct gw_loader *loader, void *_conf)
 {
+    static const char remote[] = "the admin listener must stay on this machine (expected a loopback address like "
+                                 "127.0.0.1:9900, or a Unix socket as address)";
     struct gw_admin_conf *conf = _conf;
     bool is_good = true;
     conf->is_default = gw_node_get(conf->at, "address") == NULL;
-    if (!conf->address.is_unix)
-        is_good = gw_error_at(loader->errors, gw_setting_at(conf->at, "address"),
-                              "the admin address must be a Unix socket like unix:/run/weir/admin.sock (tcp takes a "
-                              "loopback address beside it)");
+    if (!conf->address.is_unix && !is_loopback(&conf->address))
+        is_good = gw_error_at(loader->errors, gw_setting_at(conf->at, "address"), remote);
     if (conf->tcp.text.len != 0 && (conf->tcp.is_unix || !is_loopback(&conf->tcp)))
-        is_good = gw_error_at(loader->errors, gw_setting_at(conf->at, "tcp"),
-                              "the admin listener must stay on this machine (expected a loopback address like "
-                              "127.0.0.1:9900)");
+        is_good = gw_error_at(loader->errors, gw_setting_at(conf->at, "tcp"), remote);
     return is_good;
 }
 

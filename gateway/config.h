@@ -18,7 +18,7 @@ struct gw_access_log_conf {
 struct gw_admin_conf {
     const struct gw_node *at;
     bool is_enabled;           /* default true */
-    struct gw_address address; /* a Unix socket; default unix:/run/weir/admin.sock */
+    struct gw_address address; /* Unix or loopback; default unix:/run/weir/admin.sock */
     bool is_default;           /* the address was not written: that it cannot be opened is only a warning */
     struct gw_address tcp;     /* loopback; text.len 0 = none */
 };

@@ -80,6 +80,8 @@ static void check_addresses(const struct gw_config *config, struct gw_errors *er
         for (size_t j = 0; j != listener->address.size; ++j)
             take(&list, listener->address.entries + j, listener->address.at[j], config->listeners.entries[i].name.base);
     }
+    if (config->admin.is_enabled && config->admin.address.text.len != 0 && !config->admin.address.is_unix)
+        take(&list, &config->admin.address, gw_setting_at(config->admin.at, "address"), NULL);
     if (config->admin.is_enabled && config->admin.tcp.text.len != 0)
         take(&list, &config->admin.tcp, gw_setting_at(config->admin.at, "tcp"), NULL);
     if (list.size != 0)
