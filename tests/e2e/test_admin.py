@@ -75,21 +75,14 @@ def test_garbage_does_not_hurt_the_admin_api(gateway, raw):
     assert gateway.admin("/healthz")[0] == 200
 
 
-def test_admin_over_tcp_and_a_second_start_on_a_live_socket(weir):
-    text = """
+def test_admin_over_tcp(weir):
+    gateway = weir("""
 listeners: {http: {address: "127.0.0.1:@http@"}}
 routes: [{respond: {status: 200}}]
-admin: {address: "127.0.0.1:@admin@"}
-"""
-    gateway = weir(text)
-    port = gateway.port("admin")
-    def answers():
-        try:
-            return fetch(port, "/readyz").status == 200
-        except OSError:
-            return False
-    wait_for(answers, "the admin API")
-    assert b"weir_" in fetch(port, "/metrics").body
+admin: {address: "unix:@tmp@/a.sock", tcp: "127.0.0.1:@admin@"}
+""")
+    gateway.wait_answer("admin", "/readyz")
+    assert b"weir_" in fetch(gateway.port("admin"), "/metrics").body
 
 
 def test_a_left_over_socket_file_does_not_stop_a_start(weir):

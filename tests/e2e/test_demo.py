@@ -17,15 +17,11 @@ def demo():
     text = (ROOT / "conf" / "demo.yaml").read_text()
     for port, name in PORTS.items():
         text = re.sub(rf"\b{port}\b", f"@{name}@", text)
+    text = text.replace("/tmp/weir-demo.sock", "@tmp@/demo.sock")
     gateway = Weir(text, start=False)
     shutil.copytree(ROOT / "conf" / "demo" / "site", gateway.folder / "demo" / "site")
     with gateway.start():
-        def is_ready():
-            try:
-                return fetch(gateway.port("admin"), "/readyz").status == 200
-            except OSError:
-                return False
-        wait_for(is_ready, "the demo to serve")
+        gateway.wait_answer("admin", "/readyz")
         yield gateway
 
 

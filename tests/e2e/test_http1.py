@@ -791,7 +791,7 @@ SLOW = """
 worker_threads: 1
 listeners:
   http: {address: "127.0.0.1:@http@"}
-limits: {header_timeout: 400ms, keepalive_timeout: 700ms, body_timeout: 400ms, send_timeout: 600ms}
+limits: {header_timeout: 400ms, idle_timeout: 700ms, body_timeout: 400ms, send_timeout: 600ms}
 target_groups:
   origin: {targets: ["127.0.0.1:@origin@"], health_check: {enabled: false}}
 routes: [{name: all, forward: origin}]

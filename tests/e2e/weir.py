@@ -187,6 +187,21 @@ class Weir:
         except OSError:
             return False
 
+    def wait_answer(self, name, path="/", timeout=20):
+        """For configurations with an admin section of their own: waits for a 200 on one of its TCP ports."""
+        def answers():
+            if self.process.poll() is not None:
+                raise AssertionError(f"weir exited with {self.process.returncode}:\n{self.stderr()}")
+            connection = http.client.HTTPConnection("127.0.0.1", self.port(name), timeout=5)
+            try:
+                connection.request("GET", path)
+                return connection.getresponse().status == 200
+            except (OSError, http.client.HTTPException):
+                return False
+            finally:
+                connection.close()
+        wait_for(answers, f"{path} on {name}; stderr: {self.stderr()}", timeout)
+
     def reload(self, timeout=20):
         """SIGHUP, then waits until the new snapshot serves."""
         before = self.generation()
