@@ -28,6 +28,9 @@ static bool check(struct gw_loader *loader, void *_conf)
 {
     const struct gw_texts *names = &((struct tls_listener_conf *)_conf)->certificates;
     bool is_good = true;
+    if (names->size == 0)
+        return gw_error_at(loader->errors, gw_setting_at(((struct tls_listener_conf *)_conf)->at, "certificates"),
+                           "a TLS listener needs at least one certificate");
     for (size_t i = 1; i < names->size; i++)
         for (size_t k = 0; k < i; k++)
             if (names->entries[i].len == names->entries[k].len &&
