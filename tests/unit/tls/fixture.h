@@ -22,7 +22,7 @@
 #include "tls/certificate.h"
 #include "tls/context.h"
 
-#define DAY ((time_t)86400)
+#define DAY    ((time_t)86400)
 #define UNUSED __attribute__((unused))
 
 /* --- keys --------------------------------------------------------------------------------------------------------- */
@@ -39,7 +39,7 @@ static UNUSED EVP_PKEY *test_key(const char *kind)
     assert_true(i < 8);
     if (made[i].kind == NULL) {
         made[i].kind = kind;
-        made[i].key = strncmp(kind, "RSA", 3) == 0 ? EVP_RSA_gen((unsigned)atoi(kind + 3))
+        made[i].key = strncmp(kind, "RSA", 3) == 0   ? EVP_RSA_gen((unsigned)atoi(kind + 3))
                       : strcmp(kind, "ED25519") == 0 ? EVP_PKEY_Q_keygen(NULL, NULL, "ED25519")
                                                      : EVP_EC_gen(kind);
     }
@@ -100,10 +100,7 @@ static UNUSED X509 *test_x509(const struct recipe *recipe, X509 *issuer, EVP_PKE
 /* --- files -------------------------------------------------------------------------------------------------------- */
 static char test_folder[] = "/tmp/weir-tls-XXXXXX";
 
-static UNUSED int make_folder(void **state)
-{
-    return mkdtemp(test_folder) != NULL ? 0 : -1;
-}
+static UNUSED int make_folder(void **state) { return mkdtemp(test_folder) != NULL ? 0 : -1; }
 
 static UNUSED int remove_folder(void **state)
 {
@@ -237,19 +234,25 @@ static UNUSED void pair_init(struct pair *pair, SSL_CTX *client, SSL_CTX *server
         assert_int_equal(SSL_set_session(pair->client, session), 1);
 }
 
+/* 1: done, 0: waits for the peer, -1: failed. */
+static UNUSED int shake(SSL *ssl)
+{
+    ERR_clear_error();
+    int ret = SSL_do_handshake(ssl);
+    return ret == 1 ? 1 : SSL_get_error(ssl, ret) == SSL_ERROR_WANT_READ ? 0 : -1;
+}
+
 static UNUSED bool pair_handshake(struct pair *pair)
 {
-    for (int i = 0; i < 10; i++) {
-        int c = SSL_do_handshake(pair->client), s = SSL_do_handshake(pair->server);
-        if (c == 1 && s == 1)
+    int client = 0, server = 0;
+    for (int i = 0; i < 10 && client >= 0 && server >= 0; i++) {
+        client = shake(pair->client);
+        server = shake(pair->server);
+        if (client == 1 && server == 1)
             return true;
-        if ((c != 1 && SSL_get_error(pair->client, c) != SSL_ERROR_WANT_READ))
-            break;
-        if (s != 1 && SSL_get_error(pair->server, s) != SSL_ERROR_WANT_READ) {
-            SSL_do_handshake(pair->client); /* takes the alert in */
-            break;
-        }
     }
+    if (server < 0 && client >= 0)
+        shake(pair->client); /* takes the alert in */
     ERR_clear_error();
     return false;
 }

@@ -15,12 +15,11 @@ static void load_yaml(struct loaded *to, const char *text)
     h2o_mem_init_pool(&to->pool);
     gw_errors_init(&to->errors);
     struct gw_loader loader = {.pool = &to->pool, .errors = &to->errors};
-    struct gw_node *node = gw_yaml_load_text(&to->pool, test_path("weir.yaml"), h2o_iovec_init(text, strlen(text)), true,
-                                             NULL, &to->errors);
+    struct gw_node *node = gw_yaml_load_text(&to->pool, test_path("weir.yaml"), h2o_iovec_init(text, strlen(text)),
+                                             true, NULL, &to->errors);
     assert_non_null(node);
     if (gw_settings_load(&loader, &tls_certificate_section, node, &to->conf))
-        to->certificate =
-            tls_certificate_load(h2o_iovec_init(H2O_STRLIT("site")), &to->conf, time(NULL), &to->errors);
+        to->certificate = tls_certificate_load(h2o_iovec_init(H2O_STRLIT("site")), &to->conf, time(NULL), &to->errors);
     if (to->certificate == NULL)
         assert_true(to->errors.num_errors != 0);
     else
@@ -222,8 +221,8 @@ static void keys_are_told_apart_by_kind_and_strength(void **state)
                  {"P-521", "SHA512", TLS_KEY_P521, 521, 512},   {"P-256", "SHA1", TLS_KEY_P256, 256, 160},
                  {"RSA2048", "MD5", TLS_KEY_RSA, 2048, 0}};
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        struct tls_certificate *it = test_certificate(
-            "x", (struct recipe){.names = "DNS:a.b", .key = cases[i].key, .digest = cases[i].digest});
+        struct tls_certificate *it =
+            test_certificate("x", (struct recipe){.names = "DNS:a.b", .key = cases[i].key, .digest = cases[i].digest});
         assert_int_equal(it->kind, cases[i].kind);
         assert_int_equal(it->is_ecdsa, cases[i].kind != TLS_KEY_RSA);
         assert_int_equal(it->key_bits, cases[i].key_bits);
@@ -354,15 +353,19 @@ static void dates_are_warned_about_with_days(void **state)
         time_t from, until;
         const char *message;
     } cases[] = {
-        {-9 * DAY, -3 * DAY - 60, "expired 3 days ago"}, {-9 * DAY, -DAY - 60, "expired 1 day ago"},
-        {-9 * DAY, -60, "expired 0 days ago"},           {-9 * DAY, 60, "expires in 0 days"},
-        {-9 * DAY, DAY + 60, "expires in 1 day ("},      {-9 * DAY, 7 * DAY - 60, "expires in 6 days"},
-        {-9 * DAY, 13 * DAY + 60, "expires in 13 days"}, {-9 * DAY, 30 * DAY - 60, "expires in 29 days"},
-        {-9 * DAY, 30 * DAY + 60, NULL},                 {DAY, 100 * DAY, "is not valid before 20"},
+        {-9 * DAY, -3 * DAY - 60, "expired 3 days ago"},
+        {-9 * DAY, -DAY - 60, "expired 1 day ago"},
+        {-9 * DAY, -60, "expired 0 days ago"},
+        {-9 * DAY, 60, "expires in 0 days"},
+        {-9 * DAY, DAY + 60, "expires in 1 day ("},
+        {-9 * DAY, 7 * DAY - 60, "expires in 6 days"},
+        {-9 * DAY, 13 * DAY + 60, "expires in 13 days"},
+        {-9 * DAY, 30 * DAY - 60, "expires in 29 days"},
+        {-9 * DAY, 30 * DAY + 60, NULL},
+        {DAY, 100 * DAY, "is not valid before 20"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        write_pair(
-            (struct recipe){.names = "DNS:a.example.com", .from = cases[i].from, .until = cases[i].until});
+        write_pair((struct recipe){.names = "DNS:a.example.com", .from = cases[i].from, .until = cases[i].until});
         assert_warned(PAIR, cases[i].message);
     }
 }
@@ -405,8 +408,9 @@ static bool covers(const struct tls_certificate *it, const char *name, bool *is_
 static void coverage_tells_exact_names_from_wildcards(void **state)
 {
     bool is_exact;
-    struct tls_certificate *it = test_certificate(
-        "x", (struct recipe){.names = "DNS:*.example.com, DNS:www.example.com, DNS:example.org", .cn = "cn.example.net"});
+    struct tls_certificate *it =
+        test_certificate("x", (struct recipe){.names = "DNS:*.example.com, DNS:www.example.com, DNS:example.org",
+                                              .cn = "cn.example.net"});
     assert_true(covers(it, "www.example.com", &is_exact));
     assert_true(is_exact);
     assert_true(covers(it, "other.example.com", &is_exact));

@@ -21,8 +21,8 @@ static void names_are_lowered_and_lose_one_trailing_dot(void **state)
 
 static void what_is_no_host_name_is_refused(void **state)
 {
-    static const char *const bad[] = {"",    ".",     "..",   "a..b", ".a",  "a.b..",      "a b",    "a/b",
-                                      "a:1", "[::1]", "ü.de", "*.a",  "a*b", "a\x01.com", "a\x80b", "a,b"};
+    static const char *const bad[] = {"",    ".",     "..",   "a..b", ".a",  "a.b..",     "a b",    "a/b",
+                                      "a:1", "[::1]", "ü.de", "*.a",  "a*b", "a\001.com", "a\200b", "a,b"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         if (canonical(bad[i], false) != NULL)
             fail_msg("\"%s\" was taken", bad[i]);
@@ -103,8 +103,9 @@ static void the_common_name_counts_when_no_alternative_names_a_host(void **state
 
 static void entries_that_are_no_names_are_left_out(void **state)
 {
-    assert_names((struct recipe){.names = "DNS:f*.example.com, DNS:good.example.com, DNS:sp ace", .cn = "cn.example.com"},
-                 1, (const char *const[]){"good.example.com"});
+    assert_names(
+        (struct recipe){.names = "DNS:f*.example.com, DNS:good.example.com, DNS:sp ace", .cn = "cn.example.com"}, 1,
+        (const char *const[]){"good.example.com"});
 }
 
 int main(void)

@@ -161,7 +161,8 @@ static void among_equals_the_first_in_the_configuration_wins(void **state)
 
 static void a_client_without_a_name_gets_the_twin_of_a_default_it_cannot_use(void **state)
 {
-    struct tls_sni *sni = build((struct row[]){{"a.b z.b", TLS_KEY_P256}, {"a.b", TLS_KEY_RSA, 2048}, {"z.b", TLS_KEY_RSA, 4096}}, 3);
+    struct tls_sni *sni =
+        build((struct row[]){{"a.b z.b", TLS_KEY_P256}, {"a.b", TLS_KEY_RSA, 2048}, {"z.b", TLS_KEY_RSA, 4096}}, 3);
     assert_choice(sni, NULL, TLS_KEY_ANY, 0, TLS_SNI_NO_NAME);
     assert_choice(sni, NULL, RSA_ONLY, 1, TLS_SNI_NO_NAME);
     assert_choice(sni, "unknown.example", RSA_ONLY, 1, TLS_SNI_UNKNOWN);

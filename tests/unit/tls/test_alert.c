@@ -1,0 +1,170 @@
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include "fixture.h"
+
+/* Handshakes on libh2o's own sockets over a socket pair: what a client hears when they fail. */
+static struct tls_certificate *certificate;
+
+static int load_certificate(void **state)
+{
+    make_folder(state);
+    certificate = test_certificate("site", (struct recipe){.names = "DNS:a.example.com"});
+    return 0;
+}
+
+static int destroy_certificate(void **state)
+{
+    tls_certificate_destroy(certificate);
+    return remove_folder(state);
+}
+
+static struct {
+    bool is_over;
+    const char *error;
+} outcome;
+
+static void on_handshake(h2o_socket_t *sock, const char *err)
+{
+    outcome.is_over = true;
+    outcome.error = err;
+}
+
+struct meeting {
+    struct pair pair; /* only the client's half */
+    SSL_CTX *client;
+    h2o_loop_t *loop;
+    h2o_socket_t *sock;
+    int fd;
+};
+
+static void meet(struct meeting *it, struct tls_context *context, int version, const char *alpn)
+{
+    int fds[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+    fcntl(fds[0], F_SETFL, O_NONBLOCK);
+    fcntl(fds[1], F_SETFL, O_NONBLOCK);
+    *it = (struct meeting){.client = client_context(version, version), .loop = h2o_evloop_create(), .fd = fds[0]};
+    outcome.is_over = false;
+    it->sock = h2o_evloop_socket_create(it->loop, fds[1], 0);
+    h2o_socket_ssl_handshake(it->sock, tls_context_ssl(context), NULL, on_handshake);
+    SSL *ssl = SSL_new(it->client);
+    it->pair = (struct pair){ssl, NULL, -1, -1};
+    SSL_set_app_data(ssl, &it->pair);
+    SSL_set_info_callback(ssl, on_pair_info);
+    SSL_set_fd(ssl, fds[0]);
+    SSL_set_connect_state(ssl);
+    if (alpn != NULL)
+        SSL_set_alpn_protos(ssl, (const unsigned char *)alpn, strlen(alpn));
+}
+
+/* Runs both sides until the server's handshake is over and the client has nothing left to read. */
+static bool meeting_handshake(struct meeting *it)
+{
+    int client = 0;
+    for (int i = 0; i < 100 && client >= 0 && (client == 0 || !outcome.is_over); i++) {
+        client = shake(it->pair.client);
+        h2o_evloop_run(it->loop, 0);
+    }
+    if (client == 0)
+        client = shake(it->pair.client);
+    return client == 1 && outcome.is_over && outcome.error == NULL;
+}
+
+static void part(struct meeting *it)
+{
+    SSL_free(it->pair.client);
+    SSL_CTX_free(it->client);
+    h2o_socket_close(it->sock);
+    for (int i = 0; i < 3; i++)
+        h2o_evloop_run(it->loop, 0);
+    close(it->fd);
+    h2o_evloop_destroy(it->loop);
+    ERR_clear_error();
+}
+
+/* TLS 1.3 fails before its keys are in use here; one that fails after, with the encrypted alert, is the next test. */
+static void clients_hear_why_a_handshake_failed(void **state)
+{
+    struct tls_context *context =
+        test_context("ELBSecurityPolicy-TLS13-1-2-Res-2021-06", "https", NULL, &certificate, 1);
+    static const struct {
+        int version;
+        const char *alpn, *ciphers;
+        int alert;
+    } cases[] = {
+        {TLS1_3_VERSION, "\x02h2", NULL, SSL_AD_NO_APPLICATION_PROTOCOL},
+        {TLS1_2_VERSION, "\x02h2", NULL, SSL_AD_NO_APPLICATION_PROTOCOL},
+        {TLS1_1_VERSION, NULL, NULL, SSL_AD_PROTOCOL_VERSION},
+        {TLS1_2_VERSION, NULL, "AES128-SHA", SSL_AD_HANDSHAKE_FAILURE},
+        {TLS1_2_VERSION, NULL, "ECDHE-RSA-AES128-GCM-SHA256", SSL_AD_HANDSHAKE_FAILURE},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct meeting it;
+        meet(&it, context, cases[i].version, cases[i].alpn);
+        if (cases[i].ciphers != NULL)
+            SSL_set_cipher_list(it.pair.client, cases[i].ciphers);
+        assert_false(meeting_handshake(&it));
+        assert_true(outcome.is_over);
+        assert_non_null(outcome.error);
+        assert_int_equal(it.pair.client_alert, cases[i].alert);
+        part(&it);
+    }
+    tls_context_destroy(context);
+}
+
+/* A client whose Finished is wrong: a TLS 1.3 server's alert is encrypted then. The record that carries the client's
+ * Finished is changed on its way. */
+static void clients_hear_an_encrypted_alert_too(void **state)
+{
+    struct tls_context *context = test_context("modern", "https", NULL, &certificate, 1);
+    struct meeting it;
+    meet(&it, context, TLS1_3_VERSION, NULL);
+    assert_int_equal(shake(it.pair.client), 0); /* ClientHello */
+    for (int i = 0; i < 10; i++)
+        h2o_evloop_run(it.loop, 0); /* the server's flight is on its way */
+    BIO *kept = BIO_new(BIO_s_mem());
+    SSL_set0_wbio(it.pair.client, kept);
+    assert_int_equal(shake(it.pair.client), 1); /* its Finished goes to memory */
+    unsigned char *bytes;
+    long len = BIO_get_mem_data(kept, &bytes);
+    assert_true(len > 20);
+    bytes[len - 1] ^= 1;
+    assert_int_equal(write(it.fd, bytes, len), len);
+    for (int i = 0; i < 10 && !outcome.is_over; i++)
+        h2o_evloop_run(it.loop, 0);
+    assert_true(outcome.is_over);
+    assert_non_null(outcome.error);
+    char byte;
+    assert_true(SSL_read(it.pair.client, &byte, 1) <= 0);
+    assert_int_equal(it.pair.client_alert, SSL_AD_BAD_RECORD_MAC);
+    part(&it);
+    tls_context_destroy(context);
+}
+
+static void a_good_handshake_says_nothing_extra(void **state)
+{
+    struct tls_context *context = test_context("intermediate", "https", NULL, &certificate, 1);
+    for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++) {
+        struct meeting it;
+        char byte;
+        meet(&it, context, version, "\x08http/1.1");
+        assert_true(meeting_handshake(&it));
+        /* nothing but TLS records that the client can read, and no alert among them */
+        assert_true(SSL_read(it.pair.client, &byte, 1) < 0);
+        assert_int_equal(SSL_get_error(it.pair.client, -1), SSL_ERROR_WANT_READ);
+        assert_int_equal(it.pair.client_alert, -1);
+        part(&it);
+    }
+    tls_context_destroy(context);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(clients_hear_why_a_handshake_failed),
+        cmocka_unit_test(clients_hear_an_encrypted_alert_too),
+        cmocka_unit_test(a_good_handshake_says_nothing_extra),
+    };
+    return cmocka_run_group_tests(tests, load_certificate, destroy_certificate);
+}
