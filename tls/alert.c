@@ -36,11 +36,13 @@ static BIO *libh2o_bio(SSL *ssl)
     return name != NULL && strcmp(name, "h2o_socket") == 0 ? bio : NULL;
 }
 
-void tls_alert_watch(SSL *ssl)
+h2o_socket_t *tls_alert_watch(SSL *ssl)
 {
     BIO *bio = libh2o_bio(ssl);
-    if (bio != NULL)
-        BIO_set_callback_ex(bio, on_bio);
+    if (bio == NULL)
+        return NULL;
+    BIO_set_callback_ex(bio, on_bio);
+    return BIO_get_data(bio);
 }
 
 void tls_alert_unwatch(SSL *ssl)

@@ -4,8 +4,9 @@
  * alert ourselves, past libh2o, at that moment: nothing else of this connection will ever leave. */
 #pragma once
 #include <openssl/ssl.h>
+#include <h2o/socket.h>
 
-/* In the ClientHello callback. Does nothing for connections that are not libh2o's. */
-void tls_alert_watch(SSL *);
+/* In the ClientHello callback. Gives the connection's socket; NULL, having done nothing, when it is not libh2o's. */
+h2o_socket_t *tls_alert_watch(SSL *);
 /* When the handshake is done: later alerts go the usual way. */
 void tls_alert_unwatch(SSL *);

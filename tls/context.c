@@ -64,11 +64,12 @@ struct server {
     unsigned char identity[SHA256_DIGEST_LENGTH]; /* of listener and policy, for resumption */
     unsigned char *alpn;                          /* as on the wire: length, bytes, ... */
     unsigned alpn_len;
+    void (*on_hello)(h2o_socket_t *, SSL *); /* NULL: nobody asks */
 };
 
 struct tls_context {
     SSL_CTX *ssl;
-    const struct server *server; /* owned by ssl */
+    struct server *server; /* owned by ssl */
     const struct tls_listener_conf *conf;
     struct tls_certificate *const *certificates; /* a copy of the caller's array of borrowed pointers */
 };
@@ -154,7 +155,9 @@ static int on_client_hello(SSL *ssl, int *alert, void *arg)
         name_len = 0;
     memcpy(bytes, self->identity, SHA256_DIGEST_LENGTH);
     SHA256(bytes, SHA256_DIGEST_LENGTH + name_len, context);
-    tls_alert_watch(ssl);
+    h2o_socket_t *sock = tls_alert_watch(ssl);
+    if (sock != NULL && self->on_hello != NULL)
+        self->on_hello(sock, ssl);
     return SSL_set_session_id_context(ssl, context, sizeof(context)) == 1 ? SSL_CLIENT_HELLO_SUCCESS
                                                                           : SSL_CLIENT_HELLO_ERROR;
 }
@@ -278,6 +281,11 @@ void tls_context_destroy(struct tls_context *self)
 }
 
 SSL_CTX *tls_context_ssl(struct tls_context *self) { return self->ssl; }
+
+void tls_context_on_hello(struct tls_context *self, void (*on_hello)(h2o_socket_t *, SSL *))
+{
+    self->server->on_hello = on_hello;
+}
 
 const struct tls_certificate *tls_context_select(const struct tls_context *self, h2o_iovec_t server_name,
                                                  struct gw_trace *trace)

@@ -3,6 +3,7 @@
  * built by a load, read by every thread. SSL objects keep the SSL_CTX and all that its callbacks use, so that a
  * handshake may outlive the snapshot (not the tickets, which the process owns). */
 #pragma once
+#include <h2o/socket.h>
 #include "tls/certificate.h"
 #include "tls/policy.h"
 #include "tls/ticket.h"
@@ -29,6 +30,10 @@ struct tls_context *tls_context_create(const struct tls_listener_conf *, h2o_iov
                                        struct gw_errors *);
 void tls_context_destroy(struct tls_context *); /* NULL is fine */
 SSL_CTX *tls_context_ssl(struct tls_context *); /* borrowed */
+/* libh2o shows nobody the SSL object of a socket. This callback does: it runs inside the handshake once the ClientHello
+ * is there, and the SSL lives as long as the socket's TLS does (SSL_get_servername() works from the end of the
+ * handshake on). Set it before the context is published; not called for connections that are not libh2o's. */
+void tls_context_on_hello(struct tls_context *, void (*on_hello)(h2o_socket_t *, SSL *));
 /* What a client with this SNI would get (explain). NULL server_name base = no SNI. Assumes a client that takes ECDSA.
  */
 const struct tls_certificate *tls_context_select(const struct tls_context *, h2o_iovec_t server_name,

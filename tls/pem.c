@@ -24,15 +24,29 @@ char *tls_pem_path(const struct gw_node *at, h2o_iovec_t path)
 /* Wiped before it is freed: may hold a private key. */
 struct file {
     char *bytes;
-    size_t size;
+    size_t size, capacity;
     mode_t mode;
 };
 
 static void dispose_file(struct file *file)
 {
     if (file->bytes != NULL)
-        OPENSSL_cleanse(file->bytes, MAX_FILE_BYTES);
+        OPENSSL_cleanse(file->bytes, file->capacity);
     free(file->bytes);
+}
+
+/* Reads to the end or until the capacity is full. */
+static bool read_all(int fd, struct file *file)
+{
+    while (file->size < file->capacity) {
+        ssize_t n = read(fd, file->bytes + file->size, file->capacity - file->size);
+        if (n == 0)
+            break;
+        if (n < 0 && errno != EINTR)
+            return false;
+        file->size += n > 0 ? n : 0;
+    }
+    return true;
 }
 
 static bool read_file(const struct gw_node *at, const char *path, struct file *file, struct gw_errors *errors)
@@ -46,21 +60,20 @@ static bool read_file(const struct gw_node *at, const char *path, struct file *f
         close(fd);
         return gw_error_at(errors, at, "cannot read \"%s\": not a regular file", path);
     }
-    file->mode = st.st_mode;
-    file->bytes = h2o_mem_alloc(MAX_FILE_BYTES);
-    ssize_t n = 1;
-    while (file->size < MAX_FILE_BYTES && n != 0) {
-        n = read(fd, file->bytes + file->size, MAX_FILE_BYTES - file->size);
-        if (n < 0 && errno != EINTR)
-            break;
-        file->size += n > 0 ? n : 0;
+    if (st.st_size > MAX_FILE_BYTES) {
+        close(fd);
+        return gw_error_at(errors, at, "\"%s\" is larger than 1 MiB", path);
     }
+    file->mode = st.st_mode;
+    file->capacity = st.st_size + 1; /* one more: whether it grew meanwhile */
+    file->bytes = h2o_mem_alloc(file->capacity);
+    bool is_good = read_all(fd, file);
     int read_errno = errno;
     close(fd);
-    if (n < 0)
+    if (!is_good)
         return gw_error_at(errors, at, "cannot read \"%s\": %s", path, strerror(read_errno));
-    if (n != 0)
-        return gw_error_at(errors, at, "\"%s\" is larger than 1 MiB", path);
+    if (file->size == file->capacity)
+        return gw_error_at(errors, at, "\"%s\" changed while it was read", path);
     return true;
 }
 

@@ -1,6 +1,7 @@
 #include "tls/status.h"
 #include <stdlib.h>
 #include <string.h>
+#include "gateway/base/log.h"
 
 static void write_time(struct gw_json *to, const char *key, time_t time)
 {
@@ -62,4 +63,19 @@ void tls_status_metrics(struct gw_exposition *to, struct tls_certificate *const 
         gw_exposition_sample(to, "weir_certificate_expiry_timestamp_seconds", (double)sorted[i]->not_after,
                              "certificate", sorted[i]->name.base, NULL);
     free(sorted);
+}
+
+void tls_status_log(struct tls_certificate *const *certificates, size_t num_certificates, time_t before, time_t now)
+{
+    for (size_t i = 0; i < num_certificates; i++) {
+        const struct tls_certificate *it = certificates[i];
+        int alarm = tls_certificate_alarm(it, now);
+        if (alarm >= tls_certificate_alarm(it, before))
+            continue;
+        if (alarm == 0)
+            gw_log(GW_LOG_ERROR, "tls", "certificate \"%.*s\" has expired", (int)it->name.len, it->name.base);
+        else
+            gw_log(GW_LOG_WARNING, "tls", "certificate \"%.*s\" expires in less than %d days", (int)it->name.len,
+                   it->name.base, alarm);
+    }
 }

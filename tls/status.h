@@ -1,4 +1,4 @@
-/* What operators see of certificates: in `weir status` and in /metrics. Pure functions of what they are given. */
+/* What operators see of certificates: in `weir status`, in /metrics and in the error log. Any thread. */
 #pragma once
 #include <time.h>
 #include "gateway/base/json.h"
@@ -12,3 +12,7 @@ void tls_status_json(struct gw_json *, struct tls_certificate *const *, size_t n
  * first, TLS_STATUS_MAX_SERIES at most: thousands of certificates must not become thousands of series. */
 enum { TLS_STATUS_MAX_SERIES = 100 };
 void tls_status_metrics(struct gw_exposition *, struct tls_certificate *const *, size_t num_certificates);
+
+/* Writes a warning to the error log for each certificate that came into its last 30, 14 or 7 days or ended between two
+ * moments; for a clock that ticks, as loads only warn about what is so already. */
+void tls_status_log(struct tls_certificate *const *, size_t num_certificates, time_t before, time_t now);

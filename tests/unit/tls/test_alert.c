@@ -159,12 +159,41 @@ static void a_good_handshake_says_nothing_extra(void **state)
     tls_context_destroy(context);
 }
 
+static struct {
+    h2o_socket_t *sock;
+    SSL *ssl;
+} greeted;
+
+static void on_hello(h2o_socket_t *sock, SSL *ssl)
+{
+    greeted.sock = sock;
+    greeted.ssl = ssl;
+}
+
+static void the_owner_of_a_socket_meets_its_ssl(void **state)
+{
+    for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++) {
+        struct tls_context *context = test_context("intermediate", "https", NULL, &certificate, 1);
+        struct meeting it;
+        tls_context_on_hello(context, on_hello);
+        greeted.sock = NULL;
+        meet(&it, context, version, NULL);
+        SSL_set_tlsext_host_name(it.pair.client, "a.example.com");
+        assert_true(meeting_handshake(&it));
+        assert_ptr_equal(greeted.sock, it.sock);
+        assert_string_equal(SSL_get_servername(greeted.ssl, TLSEXT_NAMETYPE_host_name), "a.example.com");
+        part(&it);
+        tls_context_destroy(context);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(clients_hear_why_a_handshake_failed),
         cmocka_unit_test(clients_hear_an_encrypted_alert_too),
         cmocka_unit_test(a_good_handshake_says_nothing_extra),
+        cmocka_unit_test(the_owner_of_a_socket_meets_its_ssl),
     };
     return cmocka_run_group_tests(tests, load_certificate, destroy_certificate);
 }

@@ -82,13 +82,43 @@ static void no_certificates_are_no_series(void **state)
     gw_exposition_dispose(&out);
 }
 
+/* What tls_status_log() wrote to stderr. */
+static const char *logged(struct tls_certificate *const *all, size_t n, time_t before, time_t now)
+{
+    static char text[4096];
+    FILE *file = tmpfile();
+    int kept = dup(STDERR_FILENO);
+    dup2(fileno(file), STDERR_FILENO);
+    tls_status_log(all, n, before, now);
+    dup2(kept, STDERR_FILENO);
+    close(kept);
+    rewind(file);
+    text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
+    fclose(file);
+    return text;
+}
+
+static void the_log_hears_once_of_each_threshold(void **state)
+{
+    struct tls_certificate one = sample("one", 100 * DAY), two = sample("two", 1000 * DAY);
+    struct tls_certificate *all[] = {&one, &two};
+    assert_string_equal(logged(all, 2, 0, 70 * DAY - 1), "");
+    assert_non_null(
+        strstr(logged(all, 2, 70 * DAY - 1, 70 * DAY), "warning tls: certificate \"one\" expires in less than 30"));
+    assert_string_equal(logged(all, 2, 70 * DAY, 70 * DAY + 10), "");
+    assert_non_null(strstr(logged(all, 2, 86 * DAY - 1, 86 * DAY), "less than 14 days"));
+    assert_non_null(strstr(logged(all, 2, 93 * DAY - 1, 93 * DAY), "less than 7 days"));
+    assert_non_null(strstr(logged(all, 2, 100 * DAY, 100 * DAY + 1), "error tls: certificate \"one\" has expired"));
+    assert_string_equal(logged(all, 2, 100 * DAY + 1, 200 * DAY), "");
+    assert_string_equal(logged(all, 2, 93 * DAY, 90 * DAY), ""); /* the clock was set back */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(status_shows_names_dates_and_days_left),
-        cmocka_unit_test(metrics_show_when_certificates_end),
-        cmocka_unit_test(only_those_that_end_first_become_series),
-        cmocka_unit_test(no_certificates_are_no_series),
+        cmocka_unit_test(status_shows_names_dates_and_days_left),  cmocka_unit_test(metrics_show_when_certificates_end),
+        cmocka_unit_test(only_those_that_end_first_become_series), cmocka_unit_test(no_certificates_are_no_series),
+        cmocka_unit_test(the_log_hears_once_of_each_threshold),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
