@@ -211,7 +211,6 @@ static struct gw_client *create(struct gw_pool *pool, const struct gw_client_req
     client->pool = pool;
     client->deferred.run = on_deferred;
     client->expects_head_only = req->expects_head_only;
-    client->read_size = GW_CLIENT_SMALL_READ;
     client->head.fields = client->fields;
     client->head.names = client->names;
     client->body_is_chunked = gw_client_body_is_chunked(req);

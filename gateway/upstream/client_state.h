@@ -12,8 +12,8 @@ enum {
     GW_CLIENT_MAX_INTERIM = 32,            /* 1xx responses before the final one */
     GW_CLIENT_MAX_OUTSTANDING = 64 * 1024, /* unconsumed bytes above which reading pauses */
     GW_CLIENT_MAX_BUFFERS = 16,            /* unconsumed buffers at which reading pauses, however little they hold */
-    GW_CLIENT_SMALL_READ = 8 * 1024,
-    GW_CLIENT_LARGE_READ = 64 * 1024,
+    GW_CLIENT_HEAD_READ = 8 * 1024,        /* one buffer of libh2o's */
+    GW_CLIENT_BODY_READ = 64 * 1024,
     GW_CLIENT_BROKEN_WRITE_MS = 1000, /* how long a response may take that was sent before our write failed */
 };
 
@@ -61,7 +61,6 @@ struct gw_client {
     unsigned num_interim;
     uint64_t body_left;
     struct gw_chunked chunked;
-    size_t read_size;          /* how much the next read asks for */
     size_t outstanding;        /* bytes given out and not consumed, in all buffers */
     h2o_buffer_t *head_buffer; /* holds the head and the first bytes of the body; kept until the release */
     size_t head_outstanding;

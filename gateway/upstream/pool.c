@@ -43,13 +43,15 @@ struct gw_pool {
     struct gw_pool_stats stats;
 };
 
+static bool has_room_for_spare(unsigned num_spare) { return num_spare + 1 <= MAX_SPARE; }
+
 static void free_connection(struct gw_upstream_connection *self)
 {
     struct gw_pool *pool = self->pool;
     gw_timer_disarm(&self->timer);
     self->magic = 0;
     --pool->num_connections;
-    if (pool->num_spare_connections >= MAX_SPARE) {
+    if (!has_room_for_spare(pool->num_spare_connections)) {
         free(self);
         return;
     }
@@ -286,7 +288,7 @@ struct gw_client *gw_pool_alloc_client(struct gw_pool *pool, size_t size)
 void gw_pool_free_client(struct gw_pool *pool, struct gw_client *client)
 {
     --pool->num_clients;
-    if (pool->num_spare_clients >= MAX_SPARE) {
+    if (!has_room_for_spare(pool->num_spare_clients)) {
         free(client);
         return;
     }

@@ -163,9 +163,6 @@ static bool take_head(struct gw_client *client)
                                                             &head_limits, &client->head, &used);
         if (result == GW_HEAD_INCOMPLETE) {
             client->parsed_len = sock->input->size;
-            if (sock->input->size > GW_CLIENT_MAX_HEAD)
-                return fail_head(client, GW_CLIENT_HEAD_TOO_LARGE, GW_HEAD_TOO_LARGE,
-                                 gw_head_problem(GW_HEAD_TOO_LARGE));
             return true;
         }
         if (result == GW_HEAD_TOO_LARGE || result == GW_HEAD_TOO_MANY_FIELDS)
@@ -189,7 +186,8 @@ static void on_closed(struct gw_client *client, const char *err)
 {
     bool is_eof = err == h2o_socket_error_closed;
     if (client->state == GW_CLIENT_RECEIVING) {
-        if (is_eof && client->framing == GW_FRAMED_BY_CLOSE) {
+        /* A send() that met a reset takes the error away and leaves a plain end to the reader: not a body to trust. */
+        if (is_eof && client->framing == GW_FRAMED_BY_CLOSE && !client->is_writing && !client->write_failed) {
             gw_client_end(client, false);
             (void)GW_CLIENT_CALL(client, on_body, h2o_iovec_init(NULL, 0), true);
             return;
@@ -202,16 +200,6 @@ static void on_closed(struct gw_client *client, const char *err)
     }
 }
 
-/* Reads grow while they come back full and shrink again, so that large bodies take few calls and small ones little
- * memory. */
-static void adapt_read_size(struct gw_client *client, size_t got)
-{
-    if (got >= client->read_size)
-        client->read_size = GW_CLIENT_LARGE_READ;
-    else if (got < GW_CLIENT_SMALL_READ)
-        client->read_size = GW_CLIENT_SMALL_READ;
-}
-
 void gw_client_on_readable(h2o_socket_t *sock, const char *err)
 {
     struct gw_upstream_connection *conn = gw_upstream_connection_from(sock);
@@ -221,13 +209,10 @@ void gw_client_on_readable(h2o_socket_t *sock, const char *err)
     }
     struct gw_client *client = gw_client_of(conn);
     size_t had = sock->input->size;
-    if (client->state == GW_CLIENT_RECEIVING && client->read_size > GW_CLIENT_SMALL_READ)
-        h2o_buffer_reserve(&sock->input, client->read_size);
-    err = gw_socket_read(sock, err, client->read_size);
+    err = gw_socket_read(sock, err, client->state == GW_CLIENT_RECEIVING ? GW_CLIENT_BODY_READ : GW_CLIENT_HEAD_READ);
     size_t got = sock->input->size - had;
     if (got != 0) {
         client->failure.any_response_byte = true;
-        adapt_read_size(client, got);
         if (client->state == GW_CLIENT_RECEIVING) {
             if (!take_body(client, sock->input->bytes, sock->input->size, false))
                 return;
