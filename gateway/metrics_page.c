@@ -1,0 +1,421 @@
+#include "gateway/admin_pages.h"
+#include <dirent.h>
+#include <openssl/crypto.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+/* Series each family may have. The sum, with some fifty that do not grow, stays below 2,000. What does not fit is summed
+ * up under "_other", so that totals over a family stay true. */
+enum {
+    MAX_REQUEST_SERIES = 560,   /* weir_requests_total; the last ones of them for "_other" */
+    OTHER_REQUEST_SERIES = 60,
+    MAX_ROUTES_COUNTED = 500,   /* routes with series of their own */
+    MAX_ROUTES_TIMED = 50,      /* with a histogram of their own: 18 series each */
+    MAX_ROUTES_TIMED_TWICE = 25, /* of these, how many have one of the upstream's time too */
+    MAX_RETRY_SERIES = 60,
+    MAX_TARGET_SERIES = 250,
+    MAX_GROUP_STATE_SERIES = 80,
+    MAX_CERTIFICATE_SERIES = 40,
+    MAX_THREAD_SERIES = 32,
+};
+
+static const char other[] = "_other";
+
+/* ---- sums ---- */
+
+static void add_slot(struct gw_route_slot *total, const struct gw_route_slot *slot)
+{
+    for (size_t i = 0; i != sizeof(total->by_class) / sizeof(total->by_class[0]); ++i)
+        gw_count(&total->by_class[i], gw_counter_read(&slot->by_class[i]));
+    for (size_t i = 0; i != GW_REASON_COUNT; ++i)
+        gw_count(&total->by_reason[i], gw_counter_read(&slot->by_reason[i]));
+    gw_count(&total->retries, gw_counter_read(&slot->retries));
+    gw_histogram_add(&total->seconds, &slot->seconds);
+    gw_histogram_add(&total->upstream_seconds, &slot->upstream_seconds);
+}
+
+/* One route over all threads. */
+static void sum_route(struct gw_route_slot *total, const struct gw_process *process, const struct gw_route_stats *stats)
+{
+    memset(total, 0, sizeof(*total));
+    for (unsigned i = 0; i != process->num_workers; ++i)
+        add_slot(total, &stats->slots[i]);
+}
+
+#define SUM_OF_WORKERS(process, expression)                                                                            \
+    ({                                                                                                                 \
+        uint64_t sum_ = 0;                                                                                             \
+        for (unsigned i_ = 0; i_ != (process)->num_workers; ++i_) {                                                    \
+            const struct gw_worker *worker = &(process)->workers[i_];                                                  \
+            sum_ += gw_counter_read(&(expression));                                                                    \
+        }                                                                                                              \
+        sum_;                                                                                                          \
+    })
+
+/* ---- routes ---- */
+
+/* Routes as the page sees them: those of the active snapshot, then requests that no route took, shown as "-". */
+struct routes {
+    struct gw_process *process;
+    const struct gw_snapshot *snapshot;
+    size_t size;
+};
+
+static void route_at(const struct routes *routes, size_t i, struct gw_route_slot *total, const char **name)
+{
+    bool is_none = i == routes->snapshot->num_routes;
+    sum_route(total, routes->process, is_none ? routes->snapshot->no_route : routes->snapshot->routes[i].stats);
+    *name = is_none ? "-" : routes->snapshot->routes[i].conf->name.base;
+}
+
+/* The class of a local answer. Some reasons have no status of their own: what the route is for tells it, and where the
+ * response was cut off half-way there is none. */
+static const char *class_of(enum gw_reason reason, const struct gw_route *route)
+{
+    static const char *const names[] = {"-", "1xx", "2xx", "3xx", "4xx", "5xx"};
+    int status = gw_reason_info(reason)->status;
+
+    if (reason == GW_REASON_REDIRECT)
+        status = 302;
+    else if (reason == GW_REASON_FILE_SERVED)
+        status = 200;
+    else if (reason == GW_REASON_FIXED_RESPONSE && route != NULL && route->conf->respond != NULL)
+        status = (int)route->conf->respond->status;
+    else if (reason == GW_REASON_FIXED_RESPONSE)
+        status = 200;
+    return names[status >= 100 && status < 600 ? status / 100 : 0];
+}
+
+static unsigned count_series(const struct gw_route_slot *slot)
+{
+    unsigned n = 0;
+    for (size_t i = 0; i != sizeof(slot->by_class) / sizeof(slot->by_class[0]); ++i)
+        n += gw_counter_read(&slot->by_class[i]) != 0;
+    for (size_t i = 0; i != GW_REASON_COUNT; ++i)
+        n += gw_counter_read(&slot->by_reason[i]) != 0;
+    return n;
+}
+
+static void put_request_counts(struct gw_exposition *out, const char *name, const struct gw_route_slot *slot,
+                               const struct gw_route *route)
+{
+    static const char *const classes[] = {"-", "1xx", "2xx", "3xx", "4xx", "5xx"};
+
+    for (size_t i = 0; i != sizeof(slot->by_class) / sizeof(slot->by_class[0]); ++i) {
+        uint64_t n = gw_counter_read(&slot->by_class[i]);
+        if (n != 0)
+            gw_exposition_sample(out, "weir_requests_total", (double)n, "route", name, "code_class", classes[i],
+                                 "reason", "-", NULL);
+    }
+    for (size_t i = 1; i != GW_REASON_COUNT; ++i) {
+        uint64_t n = gw_counter_read(&slot->by_reason[i]);
+        if (n != 0)
+            gw_exposition_sample(out, "weir_requests_total", (double)n, "route", name, "code_class",
+                                 class_of((enum gw_reason)i, route), "reason", gw_reason_info((enum gw_reason)i)->code,
+                                 NULL);
+    }
+}
+
+static void put_requests(struct gw_exposition *out, const struct routes *routes)
+{
+    struct gw_route_slot total, rest = {.retries = 0};
+    unsigned left = MAX_REQUEST_SERIES - OTHER_REQUEST_SERIES;
+    const char *name;
+
+    gw_exposition_family(out, "weir_requests_total", "counter",
+                         "Requests that are over, by route, class of the status and reason of a local answer.");
+    /* requests without a route always have their own series */
+    route_at(routes, routes->snapshot->num_routes, &total, &name);
+    put_request_counts(out, name, &total, NULL);
+    left -= count_series(&total);
+    for (size_t i = 0; i != routes->snapshot->num_routes; ++i) {
+        route_at(routes, i, &total, &name);
+        unsigned series = count_series(&total);
+        if (i < MAX_ROUTES_COUNTED && series <= left) {
+            put_request_counts(out, name, &total, &routes->snapshot->routes[i]);
+            left -= series;
+        } else {
+            add_slot(&rest, &total);
+        }
+    }
+    put_request_counts(out, other, &rest, NULL);
+}
+
+static void put_retries(struct gw_exposition *out, const struct routes *routes)
+{
+    struct gw_route_slot total;
+    uint64_t rest = 0, n;
+    unsigned left = MAX_RETRY_SERIES - 1;
+    const char *name;
+
+    gw_exposition_family(out, "weir_upstream_retries_total", "counter", "Further attempts at a target, by route.");
+    for (size_t i = 0; i != routes->size; ++i) {
+        route_at(routes, i, &total, &name);
+        if ((n = gw_counter_read(&total.retries)) == 0)
+            continue;
+        if (left != 0 && i < MAX_ROUTES_COUNTED) {
+            gw_exposition_sample(out, "weir_upstream_retries_total", (double)n, "route", name, NULL);
+            --left;
+        } else {
+            rest += n;
+        }
+    }
+    gw_exposition_sample(out, "weir_upstream_retries_total", (double)rest, "route", other, NULL);
+}
+
+/* With many routes one histogram for all of them: each has 18 series. */
+static void put_histograms(struct gw_exposition *out, const struct routes *routes, const char *family, const char *help,
+                           size_t max_routes, size_t offset)
+{
+    bool is_each = routes->snapshot->num_routes <= max_routes;
+    struct gw_route_slot total;
+    struct gw_histogram rest = {.sum_us = 0};
+    const char *name;
+
+    gw_exposition_family(out, family, "histogram", help);
+    for (size_t i = 0; i != routes->size; ++i) {
+        route_at(routes, i, &total, &name);
+        const struct gw_histogram *histogram = (const struct gw_histogram *)((const char *)&total + offset);
+        if (is_each)
+            gw_exposition_histogram(out, family, histogram, "route", name, NULL);
+        else
+            gw_histogram_add(&rest, histogram);
+    }
+    if (!is_each)
+        gw_exposition_histogram(out, family, &rest, "route", other, NULL);
+}
+
+static void put_routes(struct gw_exposition *out, struct gw_process *process)
+{
+    struct routes routes = {process, process->active, process->active->num_routes + 1};
+
+    put_requests(out, &routes);
+    put_retries(out, &routes);
+    put_histograms(out, &routes, "weir_request_seconds", "From the end of the request's head to the end of the response.",
+                   MAX_ROUTES_TIMED, offsetof(struct gw_route_slot, seconds));
+    put_histograms(out, &routes, "weir_upstream_seconds", "From the request to the target until its response began.",
+                   MAX_ROUTES_TIMED_TWICE, offsetof(struct gw_route_slot, upstream_seconds));
+}
+
+/* ---- threads and connections ---- */
+
+static void put_one(struct gw_exposition *out, const char *name, const char *type, const char *help, double value)
+{
+    gw_exposition_family(out, name, type, help);
+    gw_exposition_sample(out, name, value, NULL);
+}
+
+static void put_two(struct gw_exposition *out, const char *name, const char *help, const char *label, const char *a,
+                    uint64_t a_value, const char *b, uint64_t b_value)
+{
+    gw_exposition_family(out, name, "counter", help);
+    gw_exposition_sample(out, name, (double)a_value, label, a, NULL);
+    gw_exposition_sample(out, name, (double)b_value, label, b, NULL);
+}
+
+static void put_connections(struct gw_exposition *out, struct gw_process *process)
+{
+    put_one(out, "weir_connections", "gauge", "Client connections that are open.",
+            (double)(int64_t)SUM_OF_WORKERS(process, worker->stats.connections));
+    put_one(out, "weir_connections_accepted_total", "counter", "Client connections that were served.",
+            (double)SUM_OF_WORKERS(process, worker->server.stats.accepted));
+    put_one(out, "weir_connections_refused_total", "counter", "Client connections closed because of limits.max_connections.",
+            (double)SUM_OF_WORKERS(process, worker->stats.refused_connections));
+    put_one(out, "weir_accept_errors_total", "counter", "Times that a connection could not be accepted for want of resources.",
+            (double)SUM_OF_WORKERS(process, worker->stats.accept_errors));
+    put_one(out, "weir_requests_in_flight", "gauge", "Requests that are being answered.",
+            (double)(int64_t)SUM_OF_WORKERS(process, worker->stats.requests_in_flight));
+    put_two(out, "weir_tls_handshakes_total", "TLS handshakes with clients.", "result", "ok",
+            SUM_OF_WORKERS(process, worker->stats.handshakes), "failed",
+            SUM_OF_WORKERS(process, worker->stats.handshake_failures));
+    put_two(out, "weir_bytes_total", "Bytes of HTTP from and to clients, without TLS.", "direction", "in",
+            SUM_OF_WORKERS(process, worker->server.stats.bytes_in), "out",
+            SUM_OF_WORKERS(process, worker->server.stats.bytes_out));
+}
+
+static void put_upstream(struct gw_exposition *out, struct gw_process *process)
+{
+    put_one(out, "weir_upstream_connects_total", "counter", "New connections to targets.",
+            (double)SUM_OF_WORKERS(process, gw_pool_stats(worker->pool)->connects));
+    put_one(out, "weir_upstream_connect_failures_total", "counter", "Connections to targets that did not come about.",
+            (double)SUM_OF_WORKERS(process, gw_pool_stats(worker->pool)->connect_failures));
+    put_one(out, "weir_upstream_reuses_total", "counter", "Requests sent on a kept connection.",
+            (double)SUM_OF_WORKERS(process, gw_pool_stats(worker->pool)->reuses));
+    put_one(out, "weir_upstream_idle_closed_total", "counter", "Kept connections that ended unused.",
+            (double)SUM_OF_WORKERS(process, gw_pool_stats(worker->pool)->idle_closed));
+    put_one(out, "weir_upstream_idle_connections", "gauge", "Kept connections that wait for a request.",
+            (double)(int64_t)SUM_OF_WORKERS(process, gw_pool_stats(worker->pool)->idle));
+}
+
+static void put_lag(struct gw_exposition *out, const struct gw_process *process)
+{
+    unsigned i, shown = process->num_workers < MAX_THREAD_SERIES ? process->num_workers : MAX_THREAD_SERIES - 1;
+    uint64_t lag_us, worst_us = 0;
+    char thread[16];
+
+    gw_exposition_family(out, "weir_event_loop_lag_seconds", "gauge", "How late the last timer of a thread's loop ran.");
+    for (i = 0; i != shown; ++i) {
+        snprintf(thread, sizeof(thread), "%u", i);
+        lag_us = gw_counter_read(&process->workers[i].stats.loop_lag_us);
+        gw_exposition_sample(out, "weir_event_loop_lag_seconds", (double)lag_us / 1e6, "thread", thread, NULL);
+    }
+    for (; i != process->num_workers; ++i) {
+        lag_us = gw_counter_read(&process->workers[i].stats.loop_lag_us);
+        worst_us = lag_us > worst_us ? lag_us : worst_us;
+    }
+    if (shown != process->num_workers)
+        gw_exposition_sample(out, "weir_event_loop_lag_seconds", (double)worst_us / 1e6, "thread", other, NULL);
+}
+
+/* ---- targets ---- */
+
+static bool takes_traffic(enum routing_health_state state)
+{
+    return state == ROUTING_HEALTH_HEALTHY || state == ROUTING_HEALTH_UNCHECKED;
+}
+
+static void put_targets(struct gw_exposition *out, const struct gw_snapshot *snapshot)
+{
+    unsigned left = MAX_TARGET_SERIES;
+
+    gw_exposition_family(out, "weir_target_health", "gauge", "1: the target is healthy or not checked, 0: it is not.");
+    for (size_t i = 0; i != snapshot->num_groups; ++i) {
+        const struct routing_target_group *group = &snapshot->groups[i];
+        for (uint32_t j = 0; j != group->size && left != 0; ++j, --left)
+            gw_exposition_sample(out, "weir_target_health",
+                                 takes_traffic(routing_health_state(group->targets[j].health)), "target_group",
+                                 group->name.base, "target", group->targets[j].name.base, NULL);
+    }
+}
+
+/* Complete where the family above is not: groups beyond the budget are summed. */
+static void put_group_states(struct gw_exposition *out, const struct gw_snapshot *snapshot)
+{
+    enum { NUM_STATES = ROUTING_HEALTH_DRAINING + 1 };
+    unsigned left = MAX_GROUP_STATE_SERIES - NUM_STATES;
+    uint64_t rest[NUM_STATES] = {0};
+    bool has_rest = false;
+
+    gw_exposition_family(out, "weir_target_group_targets", "gauge", "Targets of a group by state.");
+    for (size_t i = 0; i != snapshot->num_groups; ++i) {
+        const struct routing_target_group *group = &snapshot->groups[i];
+        uint64_t counts[NUM_STATES] = {0};
+        unsigned series = 0;
+        for (uint32_t j = 0; j != group->size; ++j)
+            ++counts[routing_health_state(group->targets[j].health)];
+        for (int state = 0; state != NUM_STATES; ++state)
+            series += counts[state] != 0;
+        bool fits = series <= left;
+        has_rest |= !fits;
+        for (int state = 0; state != NUM_STATES; ++state) {
+            if (fits && counts[state] != 0)
+                gw_exposition_sample(out, "weir_target_group_targets", (double)counts[state], "target_group",
+                                     group->name.base, "state", routing_health_name((enum routing_health_state)state), NULL);
+            else if (!fits)
+                rest[state] += counts[state];
+        }
+        left -= fits ? series : 0;
+    }
+    for (int state = 0; has_rest && state != NUM_STATES; ++state)
+        gw_exposition_sample(out, "weir_target_group_targets", (double)rest[state], "target_group", other, "state",
+                             routing_health_name((enum routing_health_state)state), NULL);
+}
+
+/* ---- configuration and process ---- */
+
+static void put_certificates(struct gw_exposition *out, const struct gw_snapshot *snapshot)
+{
+    size_t shown = snapshot->num_certificates <= MAX_CERTIFICATE_SERIES ? snapshot->num_certificates
+                                                                       : MAX_CERTIFICATE_SERIES - 1;
+    time_t soonest = 0;
+
+    gw_exposition_family(out, "weir_certificate_expiry_timestamp_seconds", "gauge", "When a certificate ends.");
+    for (size_t i = 0; i != snapshot->num_certificates; ++i) {
+        const struct tls_certificate *certificate = snapshot->certificates[i];
+        if (i < shown)
+            gw_exposition_sample(out, "weir_certificate_expiry_timestamp_seconds", (double)certificate->not_after,
+                                 "certificate", certificate->name.base, NULL);
+        else if (i == shown || certificate->not_after < soonest)
+            soonest = certificate->not_after;
+    }
+    if (shown != snapshot->num_certificates) /* of the rest, the first to end */
+        gw_exposition_sample(out, "weir_certificate_expiry_timestamp_seconds", (double)soonest, "certificate", other, NULL);
+}
+
+static void put_config(struct gw_exposition *out, const struct gw_process *process)
+{
+    put_one(out, "weir_config_generation", "gauge", "Counts the configurations that were taken into service.",
+            (double)process->generation);
+    put_one(out, "weir_config_last_reload_success", "gauge", "1: the last load was taken into service, 0: it failed.",
+            process->last_reload_ok);
+    put_one(out, "weir_config_last_reload_timestamp_seconds", "gauge", "When the last load ended.",
+            (double)process->last_reload_ms / 1000);
+    put_one(out, "weir_config_routes", "gauge", "Routes of the active configuration.", (double)process->active->num_routes);
+    put_one(out, "weir_access_log_dropped_total", "counter", "Lines of the access log that could not be written in time.",
+            (double)gw_access_log_dropped(process->access_log));
+}
+
+/* Resident and virtual bytes: /proc/self/statm counts pages. */
+static void put_memory(struct gw_exposition *out)
+{
+    unsigned long size = 0, resident = 0;
+    long page = sysconf(_SC_PAGESIZE);
+    FILE *file = fopen("/proc/self/statm", "re");
+
+    if (file == NULL)
+        return;
+    if (fscanf(file, "%lu %lu", &size, &resident) == 2) {
+        put_one(out, "process_virtual_memory_bytes", "gauge", "Virtual memory.", (double)size * page);
+        put_one(out, "process_resident_memory_bytes", "gauge", "Resident memory.", (double)resident * page);
+    }
+    fclose(file);
+}
+
+static void put_descriptors(struct gw_exposition *out)
+{
+    DIR *dir = opendir("/proc/self/fd");
+    struct rlimit limit;
+    unsigned n = 0;
+
+    if (dir != NULL) {
+        while (readdir(dir) != NULL)
+            ++n;
+        closedir(dir);
+        put_one(out, "process_open_fds", "gauge", "Open descriptors.", n >= 3 ? n - 3 : 0); /* ".", "..", and this one */
+    }
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
+        put_one(out, "process_max_fds", "gauge", "Limit of open descriptors.", (double)limit.rlim_cur);
+}
+
+static void put_process(struct gw_exposition *out, const struct gw_process *process)
+{
+    struct rusage usage;
+
+    put_memory(out);
+    put_descriptors(out);
+    put_one(out, "process_start_time_seconds", "gauge", "When the process started.", (double)process->started_ms / 1000);
+    if (getrusage(RUSAGE_SELF, &usage) == 0)
+        put_one(out, "process_cpu_seconds_total", "counter", "CPU time in user and system mode.",
+                (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+                    (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
+    gw_exposition_family(out, "weir_build_info", "gauge", "Always 1; what runs is in the labels.");
+    gw_exposition_sample(out, "weir_build_info", 1, "version", WEIR_VERSION, "openssl", OpenSSL_version(OPENSSL_VERSION_STRING),
+                         NULL);
+}
+
+void gw_metrics_page(struct gw_process *process, struct gw_exposition *out)
+{
+    if (process->active != NULL) {
+        put_routes(out, process);
+        put_targets(out, process->active);
+        put_group_states(out, process->active);
+        put_certificates(out, process->active);
+        put_config(out, process);
+    }
+    put_connections(out, process);
+    put_upstream(out, process);
+    put_lag(out, process);
+    put_process(out, process);
+}

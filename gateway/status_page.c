@@ -1,0 +1,190 @@
+#include "gateway/admin_pages.h"
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* 2026-01-02T03:04:05Z, or null for "never" */
+static void put_time(struct gw_json *json, const char *key, time_t t)
+{
+    char text[40];
+    struct tm tm;
+
+    gw_json_key(json, key);
+    if (t == 0 || gmtime_r(&t, &tm) == NULL || strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm) == 0)
+        gw_json_null(json);
+    else
+        gw_json_string(json, text);
+}
+
+static void put_number(struct gw_json *json, const char *key, uint64_t value)
+{
+    gw_json_key(json, key);
+    gw_json_unsigned(json, value);
+}
+
+static void put_reload(struct gw_json *json, const struct gw_process *process)
+{
+    gw_json_key(json, "last_reload");
+    gw_json_object(json);
+    gw_json_key(json, "ok");
+    gw_json_bool(json, process->last_reload_ok);
+    put_time(json, "at", (time_t)(process->last_reload_ms / 1000));
+    gw_json_key(json, "error");
+    if (process->last_reload_error != NULL)
+        gw_json_string(json, process->last_reload_error);
+    else
+        gw_json_null(json);
+    gw_json_object_end(json);
+}
+
+static void put_listeners(struct gw_json *json, const struct gw_snapshot *snapshot)
+{
+    gw_json_key(json, "listeners");
+    gw_json_array(json);
+    for (size_t i = 0; i != snapshot->num_listeners; ++i) {
+        const struct gw_snapshot_listener *listener = &snapshot->listeners[i];
+        gw_json_object(json);
+        gw_json_key(json, "name");
+        gw_json_text(json, listener->name);
+        gw_json_key(json, "addresses");
+        gw_json_array(json);
+        for (size_t j = 0; j != listener->conf->address.size; ++j)
+            gw_json_text(json, listener->conf->address.entries[j].text);
+        gw_json_array_end(json);
+        gw_json_key(json, "tls");
+        gw_json_bool(json, listener->tls != NULL);
+        gw_json_object_end(json);
+    }
+    gw_json_array_end(json);
+}
+
+static void put_certificates(struct gw_json *json, const struct gw_snapshot *snapshot)
+{
+    time_t now = time(NULL);
+
+    gw_json_key(json, "certificates");
+    gw_json_array(json);
+    for (size_t i = 0; i != snapshot->num_certificates; ++i) {
+        const struct tls_certificate *certificate = snapshot->certificates[i];
+        gw_json_object(json);
+        gw_json_key(json, "name");
+        gw_json_text(json, certificate->name);
+        gw_json_key(json, "names");
+        gw_json_array(json);
+        for (size_t j = 0; j != certificate->num_dns_names; ++j)
+            gw_json_text(json, certificate->dns_names[j]);
+        gw_json_array_end(json);
+        put_time(json, "not_after", certificate->not_after);
+        gw_json_key(json, "days_left");
+        gw_json_number(json, tls_certificate_days_left(certificate, now));
+        gw_json_object_end(json);
+    }
+    gw_json_array_end(json);
+}
+
+/* Everything of a target's health: the prober lives on this thread. */
+static void put_target(struct gw_json *json, const struct routing_target *target)
+{
+    const struct routing_health *health = target->health;
+    enum routing_health_state state = routing_health_state(health);
+
+    gw_json_object(json);
+    gw_json_key(json, "target");
+    gw_json_text(json, target->name);
+    put_number(json, "weight", target->weight);
+    gw_json_key(json, "state");
+    gw_json_string(json, routing_health_name(state));
+    gw_json_key(json, "reason");
+    gw_json_string(json, routing_health_reason(health));
+    gw_json_key(json, "last_status");
+    if (health->last_status != 0)
+        gw_json_number(json, health->last_status);
+    else
+        gw_json_null(json);
+    put_time(json, "since", (time_t)(health->changed_at_ms / 1000));
+    put_number(json, "checks", health->checks);
+    put_number(json, "failed_checks", health->failed_checks);
+    gw_json_object_end(json);
+}
+
+static void put_target_groups(struct gw_json *json, const struct gw_snapshot *snapshot)
+{
+    gw_json_key(json, "target_groups");
+    gw_json_array(json);
+    for (size_t i = 0; i != snapshot->num_groups; ++i) {
+        const struct routing_target_group *group = &snapshot->groups[i];
+        gw_json_object(json);
+        gw_json_key(json, "name");
+        gw_json_text(json, group->name);
+        gw_json_key(json, "targets");
+        gw_json_array(json);
+        for (uint32_t j = 0; j != group->size; ++j)
+            put_target(json, &group->targets[j]);
+        gw_json_array_end(json);
+        gw_json_object_end(json);
+    }
+    gw_json_array_end(json);
+}
+
+static void put_threads(struct gw_json *json, const struct gw_process *process)
+{
+    uint64_t open = 0, accepted = 0, in_flight = 0, requests = 0;
+
+    gw_json_key(json, "threads");
+    gw_json_array(json);
+    for (unsigned i = 0; i != process->num_workers; ++i) {
+        const struct gw_worker *worker = &process->workers[i];
+        gw_json_object(json);
+        put_number(json, "thread", i);
+        put_number(json, "connections", gw_counter_read(&worker->stats.connections));
+        put_number(json, "requests", gw_counter_read(&worker->server.stats.requests));
+        put_number(json, "requests_in_flight", gw_counter_read(&worker->stats.requests_in_flight));
+        gw_json_key(json, "loop_lag_ms");
+        gw_json_decimal(json, (double)gw_counter_read(&worker->stats.loop_lag_us) / 1000, 3);
+        gw_json_object_end(json);
+        open += gw_counter_read(&worker->stats.connections);
+        accepted += gw_counter_read(&worker->server.stats.accepted);
+        in_flight += gw_counter_read(&worker->stats.requests_in_flight);
+        requests += gw_counter_read(&worker->server.stats.requests);
+    }
+    gw_json_array_end(json);
+    gw_json_key(json, "connections");
+    gw_json_object(json);
+    put_number(json, "open", open);
+    put_number(json, "accepted", accepted);
+    gw_json_object_end(json);
+    gw_json_key(json, "requests");
+    gw_json_object(json);
+    put_number(json, "total", requests);
+    put_number(json, "in_flight", in_flight);
+    gw_json_object_end(json);
+}
+
+void gw_status_page(struct gw_process *process, struct gw_json *json)
+{
+    uint64_t now_ms = (uint64_t)time(NULL) * 1000;
+
+    gw_json_object(json);
+    gw_json_key(json, "version");
+    gw_json_string(json, WEIR_VERSION);
+    put_number(json, "pid", (uint64_t)getpid());
+    put_number(json, "uptime_s", now_ms > process->started_ms ? (now_ms - process->started_ms) / 1000 : 0);
+    gw_json_key(json, "config_path");
+    gw_json_string(json, process->config_path);
+    put_number(json, "generation", process->generation);
+    gw_json_key(json, "ready");
+    gw_json_bool(json, process->is_ready && !process->is_draining);
+    gw_json_key(json, "draining");
+    gw_json_bool(json, process->is_draining);
+    put_reload(json, process);
+    if (process->active != NULL) {
+        put_number(json, "routes", process->active->num_routes);
+        put_listeners(json, process->active);
+        put_certificates(json, process->active);
+        put_target_groups(json, process->active);
+    }
+    put_threads(json, process);
+    put_number(json, "access_log_dropped", gw_access_log_dropped(process->access_log));
+    gw_json_object_end(json);
+    gw_json_raw(json, "\n", 1);
+}
