@@ -12,7 +12,7 @@
 enum {
     MAX_CONNECTIONS = 64,
     ACCEPTS_A_TURN = 16,
-    PAUSE_MS = 100,        /* out of descriptors: libh2o.md 3.6 */
+    PAUSE_MS = 100, /* out of descriptors: libh2o.md 3.6 */
     RELOAD_POLL_MS = 10,
     RELOAD_PATIENCE_MS = 60 * 1000,
 };
@@ -20,11 +20,11 @@ enum {
 /* A socket the admin API listens on. */
 struct door {
     struct gw_admin *admin;
-    h2o_iovec_t text;     /* the address as written; base NULL: closed */
-    h2o_socket_t *sock;   /* NULL: closed */
+    h2o_iovec_t text;   /* the address as written; base NULL: closed */
+    h2o_socket_t *sock; /* NULL: closed */
     struct gw_timer resume;
-    char *unix_path;      /* NULL: TCP */
-    dev_t dev;            /* of the socket file we made: another one in its place is not ours to remove */
+    char *unix_path; /* NULL: TCP */
+    dev_t dev;       /* of the socket file we made: another one in its place is not ours to remove */
     ino_t ino;
 };
 
@@ -71,10 +71,7 @@ static void answer_problem(struct admin_request *self, int status, const char *p
     gw_json_dispose(&json);
 }
 
-static void show_health(struct admin_request *self)
-{
-    answer_text(self, 200, "ok\n");
-}
+static void show_health(struct admin_request *self) { answer_text(self, 200, "ok\n"); }
 
 static void show_readiness(struct admin_request *self)
 {
@@ -163,8 +160,8 @@ static const struct {
     int method;
     void (*run)(struct admin_request *);
 } endpoints[] = {
-    {"/healthz", GET, show_health},   {"/readyz", GET, show_readiness}, {"/metrics", GET, show_metrics},
-    {"/status", GET, show_status},    {"/reload", POST, reload},
+    {"/healthz", GET, show_health}, {"/readyz", GET, show_readiness}, {"/metrics", GET, show_metrics},
+    {"/status", GET, show_status},  {"/reload", POST, reload},
 };
 
 static int method_of(h2o_iovec_t method)
@@ -188,8 +185,8 @@ static struct admin_request *create_request(struct gw_stream *stream)
     return self;
 }
 
-/* A page in a browser on this machine may ask for loopback addresses in its user's name: by a form or script (Origin), or
- * by a host name that was made to point here (DNS rebinding). */
+/* A page in a browser on this machine may ask for loopback addresses in its user's name: by a form or script (Origin),
+ * or by a host name that was made to point here (DNS rebinding). */
 static bool is_from_a_web_page(const struct gw_stream *stream)
 {
     h2o_iovec_t host = stream->head.authority;
@@ -214,7 +211,8 @@ static void on_request(struct gw_stream *stream)
     h2o_iovec_t path = stream->head.path;
 
     if (is_from_a_web_page(stream)) {
-        answer_problem(self, 403, "the admin API is not for web pages: no Origin, and a Host that is an address or localhost");
+        answer_problem(self, 403,
+                       "the admin API is not for web pages: no Origin, and a Host that is an address or localhost");
         return;
     }
     if (stream->head.query_at != SIZE_MAX)
@@ -226,7 +224,8 @@ static void on_request(struct gw_stream *stream)
             endpoints[i].run(self);
         } else {
             const char *allowed = endpoints[i].method == GET ? "GET, HEAD" : "POST";
-            h2o_add_header(&stream->req.pool, &stream->req.res.headers, H2O_TOKEN_ALLOW, NULL, allowed, strlen(allowed));
+            h2o_add_header(&stream->req.pool, &stream->req.res.headers, H2O_TOKEN_ALLOW, NULL, allowed,
+                           strlen(allowed));
             answer_problem(self, 405, "method not allowed");
         }
         return;
@@ -280,7 +279,8 @@ static void on_readable(h2o_socket_t *listener, const char *err)
                 return;
             gw_log(GW_LOG_ERROR, "admin", "cannot accept: %s", strerror(errno));
             h2o_socket_read_stop(listener);
-            gw_timer_arm(admin->process->control.wheel, &door->resume, gw_thread_now(&admin->process->control) + PAUSE_MS);
+            gw_timer_arm(admin->process->control.wheel, &door->resume,
+                         gw_thread_now(&admin->process->control) + PAUSE_MS);
             return;
         }
         if (admin->server.num_conns >= MAX_CONNECTIONS) {
@@ -298,7 +298,8 @@ static void on_readable(h2o_socket_t *listener, const char *err)
 static bool is_alive(const struct gw_address *address)
 {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    bool alive = fd != -1 && (connect(fd, (const struct sockaddr *)&address->sa, address->sa_len) == 0 || errno == EAGAIN);
+    bool alive =
+        fd != -1 && (connect(fd, (const struct sockaddr *)&address->sa, address->sa_len) == 0 || errno == EAGAIN);
 
     if (fd != -1)
         close(fd);
@@ -349,7 +350,8 @@ static int open_socket(const struct gw_address *address, const char **why)
 static bool is_our_file(const struct door *door)
 {
     struct stat st;
-    return door->unix_path != NULL && lstat(door->unix_path, &st) == 0 && st.st_dev == door->dev && st.st_ino == door->ino;
+    return door->unix_path != NULL && lstat(door->unix_path, &st) == 0 && st.st_dev == door->dev &&
+           st.st_ino == door->ino;
 }
 
 static void close_door(struct door *door)
@@ -409,7 +411,8 @@ bool gw_admin_configure(struct gw_admin *admin, const struct gw_config *config, 
 
     if (!move_door(&admin->doors[0], &conf->address, conf->is_enabled, &why)) {
         if (!conf->is_default)
-            return gw_error_at(errors, gw_setting_at(at, "address"), "cannot listen on %s: %s", conf->address.text.base, why);
+            return gw_error_at(errors, gw_setting_at(at, "address"), "cannot listen on %s: %s", conf->address.text.base,
+                               why);
         gw_warn_at(errors, at, "no admin listener: cannot listen on %s: %s (admin.address moves it)",
                    conf->address.text.base, why);
         close_door(&admin->doors[0]);

@@ -27,9 +27,10 @@ static int usage(const char *command)
 
 static bool parse_options(int argc, char **argv, struct options *options)
 {
-    static const struct option names[] = {
-        {"config", required_argument, NULL, 'c'}, {"admin", required_argument, NULL, 'a'}, {"json", no_argument, NULL, 'j'},
-        {NULL, 0, NULL, 0}};
+    static const struct option names[] = {{"config", required_argument, NULL, 'c'},
+                                          {"admin", required_argument, NULL, 'a'},
+                                          {"json", no_argument, NULL, 'j'},
+                                          {NULL, 0, NULL, 0}};
     int c;
 
     *options = (struct options){NULL};
@@ -67,7 +68,8 @@ static bool address_of_config(h2o_mem_pool_t *pool, const char *path, h2o_iovec_
         *text = h2o_strdup(pool, address->text.base, address->text.len);
     else if (tcp != NULL && tcp->kind == GW_NODE_SCALAR && tcp->text.len != 0)
         *text = h2o_strdup(pool, tcp->text.base, tcp->text.len);
-    if (enabled != NULL && enabled->kind == GW_NODE_SCALAR && h2o_memis(enabled->text.base, enabled->text.len, H2O_STRLIT("false"))) {
+    if (enabled != NULL && enabled->kind == GW_NODE_SCALAR &&
+        h2o_memis(enabled->text.base, enabled->text.len, H2O_STRLIT("false"))) {
         fprintf(stderr, "%s:%u:%u: the admin listener is turned off\n", enabled->file, enabled->line, enabled->column);
         found = false;
     }
@@ -75,7 +77,8 @@ static bool address_of_config(h2o_mem_pool_t *pool, const char *path, h2o_iovec_
     return found;
 }
 
-static bool find_address(h2o_mem_pool_t *pool, const char *command, const struct options *options, struct gw_address *address)
+static bool find_address(h2o_mem_pool_t *pool, const char *command, const struct options *options,
+                         struct gw_address *address)
 {
     h2o_iovec_t text = h2o_iovec_init(default_address, sizeof(default_address) - 1);
     const char *why;
@@ -219,7 +222,7 @@ static void print_head(const json_t *status)
     printf("weir %s, pid %" PRId64 ", up ", text_in(status, "version"), number_in(status, "pid"));
     print_uptime(number_in(status, "uptime_s"));
     printf(", %s\n", json_is_true(json_object_get(status, "draining")) ? "draining"
-                     : json_is_true(json_object_get(status, "ready")) ? "ready"
+                     : json_is_true(json_object_get(status, "ready"))  ? "ready"
                                                                        : "starting");
     printf("configuration: %s, generation %" PRId64 ", %" PRId64 " routes\n", text_in(status, "config_path"),
            number_in(status, "generation"), number_in(status, "routes"));
@@ -235,7 +238,8 @@ static void print_listeners(const json_t *listeners)
     json_t *listener, *address;
 
     printf("\nlisteners\n");
-    json_array_foreach(listeners, i, listener) {
+    json_array_foreach(listeners, i, listener)
+    {
         printf("  %-20s", text_in(listener, "name"));
         json_array_foreach(json_object_get(listener, "addresses"), j, address)
             printf(" %s", json_string_value(address));
@@ -251,11 +255,11 @@ static void print_certificates(const json_t *certificates)
     if (json_array_size(certificates) == 0)
         return;
     printf("\ncertificates\n");
-    json_array_foreach(certificates, i, certificate) {
+    json_array_foreach(certificates, i, certificate)
+    {
         printf("  %-20s ends %s (%" PRId64 " days)", text_in(certificate, "name"), text_in(certificate, "not_after"),
                number_in(certificate, "days_left"));
-        json_array_foreach(json_object_get(certificate, "names"), j, name)
-            printf(" %s", json_string_value(name));
+        json_array_foreach(json_object_get(certificate, "names"), j, name) printf(" %s", json_string_value(name));
         printf("\n");
     }
 }
@@ -265,9 +269,11 @@ static void print_target_groups(const json_t *groups)
     size_t i, j;
     json_t *group, *target;
 
-    json_array_foreach(groups, i, group) {
+    json_array_foreach(groups, i, group)
+    {
         printf("\ntarget group %s\n", text_in(group, "name"));
-        json_array_foreach(json_object_get(group, "targets"), j, target) {
+        json_array_foreach(json_object_get(group, "targets"), j, target)
+        {
             const json_t *status = json_object_get(target, "last_status");
             printf("  %-28s %-10s", text_in(target, "target"), text_in(target, "state"));
             if (strcmp(text_in(target, "reason"), "-") != 0)
@@ -289,8 +295,8 @@ static void print_status(const json_t *status)
     print_listeners(json_object_get(status, "listeners"));
     print_certificates(json_object_get(status, "certificates"));
     print_target_groups(json_object_get(status, "target_groups"));
-    printf("\n%zu threads; connections: %" PRId64 " open, %" PRId64 " accepted; requests: %" PRId64 " in flight, %" PRId64
-           " in all\n",
+    printf("\n%zu threads; connections: %" PRId64 " open, %" PRId64 " accepted; requests: %" PRId64
+           " in flight, %" PRId64 " in all\n",
            json_array_size(json_object_get(status, "threads")), number_in(connections, "open"),
            number_in(connections, "accepted"), number_in(requests, "in_flight"), number_in(requests, "total"));
     if (number_in(status, "access_log_dropped") != 0)
@@ -304,7 +310,8 @@ int gw_command_status(int argc, char **argv)
 
     if (!parse_options(argc, argv, &options))
         return usage("status");
-    if ((status = ask("status", &options, "GET /status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 10)) == NULL)
+    if ((status = ask("status", &options, "GET /status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+                      10)) == NULL)
         return 1;
     if (options.json) {
         json_dumpf(status, stdout, JSON_INDENT(2));

@@ -1,5 +1,5 @@
-/* What the admin listener shows: built from the process's counters and its active snapshot. Control thread only; counters
- * of the workers are read relaxed, each whole. */
+/* What the admin listener shows: built from the process's counters and its active snapshot. Control thread only;
+ * counters of the workers are read relaxed, each whole. */
 #pragma once
 #include "gateway/base/json.h"
 #include "gateway/base/metrics.h"

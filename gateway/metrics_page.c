@@ -6,13 +6,13 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-/* Series each family may have. The sum, with some fifty that do not grow, stays below 2,000. What does not fit is summed
- * up under "_other", so that totals over a family stay true. */
+/* Series each family may have. The sum, with some fifty that do not grow, stays below 2,000. What does not fit is
+ * summed up under "_other", so that totals over a family stay true. */
 enum {
-    MAX_REQUEST_SERIES = 560,   /* weir_requests_total; the last ones of them for "_other" */
+    MAX_REQUEST_SERIES = 560, /* weir_requests_total; the last ones of them for "_other" */
     OTHER_REQUEST_SERIES = 60,
-    MAX_ROUTES_COUNTED = 500,   /* routes with series of their own */
-    MAX_ROUTES_TIMED = 50,      /* with a histogram of their own: 18 series each */
+    MAX_ROUTES_COUNTED = 500,    /* routes with series of their own */
+    MAX_ROUTES_TIMED = 50,       /* with a histogram of their own: 18 series each */
     MAX_ROUTES_TIMED_TWICE = 25, /* of these, how many have one of the upstream's time too */
     MAX_RETRY_SERIES = 60,
     MAX_TARGET_SERIES = 250,
@@ -193,8 +193,9 @@ static void put_routes(struct gw_exposition *out, struct gw_process *process)
 
     put_requests(out, &routes);
     put_retries(out, &routes);
-    put_histograms(out, &routes, "weir_request_seconds", "From the end of the request's head to the end of the response.",
-                   MAX_ROUTES_TIMED, offsetof(struct gw_route_slot, seconds));
+    put_histograms(out, &routes, "weir_request_seconds",
+                   "From the end of the request's head to the end of the response.", MAX_ROUTES_TIMED,
+                   offsetof(struct gw_route_slot, seconds));
     put_histograms(out, &routes, "weir_upstream_seconds", "From the request to the target until its response began.",
                    MAX_ROUTES_TIMED_TWICE, offsetof(struct gw_route_slot, upstream_seconds));
 }
@@ -221,9 +222,11 @@ static void put_connections(struct gw_exposition *out, struct gw_process *proces
             (double)(int64_t)SUM_OF_WORKERS(process, worker->stats.connections));
     put_one(out, "weir_connections_accepted_total", "counter", "Client connections that were served.",
             (double)SUM_OF_WORKERS(process, worker->server.stats.accepted));
-    put_one(out, "weir_connections_refused_total", "counter", "Client connections closed because of limits.max_connections.",
+    put_one(out, "weir_connections_refused_total", "counter",
+            "Client connections closed because of limits.max_connections.",
             (double)SUM_OF_WORKERS(process, worker->stats.refused_connections));
-    put_one(out, "weir_accept_errors_total", "counter", "Times that a connection could not be accepted for want of resources.",
+    put_one(out, "weir_accept_errors_total", "counter",
+            "Times that a connection could not be accepted for want of resources.",
             (double)SUM_OF_WORKERS(process, worker->stats.accept_errors));
     put_one(out, "weir_requests_in_flight", "gauge", "Requests that are being answered.",
             (double)(int64_t)SUM_OF_WORKERS(process, worker->stats.requests_in_flight));
@@ -255,7 +258,8 @@ static void put_lag(struct gw_exposition *out, const struct gw_process *process)
     uint64_t lag_us, worst_us = 0;
     char thread[16];
 
-    gw_exposition_family(out, "weir_event_loop_lag_seconds", "gauge", "How late the last timer of a thread's loop ran.");
+    gw_exposition_family(out, "weir_event_loop_lag_seconds", "gauge",
+                         "How late the last timer of a thread's loop ran.");
     for (i = 0; i != shown; ++i) {
         snprintf(thread, sizeof(thread), "%u", i);
         lag_us = gw_counter_read(&process->workers[i].stats.loop_lag_us);
@@ -312,7 +316,8 @@ static void put_group_states(struct gw_exposition *out, const struct gw_snapshot
         for (int state = 0; state != NUM_STATES; ++state) {
             if (fits && counts[state] != 0)
                 gw_exposition_sample(out, "weir_target_group_targets", (double)counts[state], "target_group",
-                                     group->name.base, "state", routing_health_name((enum routing_health_state)state), NULL);
+                                     group->name.base, "state", routing_health_name((enum routing_health_state)state),
+                                     NULL);
             else if (!fits)
                 rest[state] += counts[state];
         }
@@ -327,8 +332,8 @@ static void put_group_states(struct gw_exposition *out, const struct gw_snapshot
 
 static void put_certificates(struct gw_exposition *out, const struct gw_snapshot *snapshot)
 {
-    size_t shown = snapshot->num_certificates <= MAX_CERTIFICATE_SERIES ? snapshot->num_certificates
-                                                                       : MAX_CERTIFICATE_SERIES - 1;
+    size_t shown =
+        snapshot->num_certificates <= MAX_CERTIFICATE_SERIES ? snapshot->num_certificates : MAX_CERTIFICATE_SERIES - 1;
     time_t soonest = 0;
 
     gw_exposition_family(out, "weir_certificate_expiry_timestamp_seconds", "gauge", "When a certificate ends.");
@@ -341,7 +346,8 @@ static void put_certificates(struct gw_exposition *out, const struct gw_snapshot
             soonest = certificate->not_after;
     }
     if (shown != snapshot->num_certificates) /* of the rest, the first to end */
-        gw_exposition_sample(out, "weir_certificate_expiry_timestamp_seconds", (double)soonest, "certificate", other, NULL);
+        gw_exposition_sample(out, "weir_certificate_expiry_timestamp_seconds", (double)soonest, "certificate", other,
+                             NULL);
 }
 
 static void put_config(struct gw_exposition *out, const struct gw_process *process)
@@ -352,8 +358,10 @@ static void put_config(struct gw_exposition *out, const struct gw_process *proce
             process->last_reload_ok);
     put_one(out, "weir_config_last_reload_timestamp_seconds", "gauge", "When the last load ended.",
             (double)process->last_reload_ms / 1000);
-    put_one(out, "weir_config_routes", "gauge", "Routes of the active configuration.", (double)process->active->num_routes);
-    put_one(out, "weir_access_log_dropped_total", "counter", "Lines of the access log that could not be written in time.",
+    put_one(out, "weir_config_routes", "gauge", "Routes of the active configuration.",
+            (double)process->active->num_routes);
+    put_one(out, "weir_access_log_dropped_total", "counter",
+            "Lines of the access log that could not be written in time.",
             (double)gw_access_log_dropped(process->access_log));
 }
 
@@ -383,7 +391,8 @@ static void put_descriptors(struct gw_exposition *out)
         while (readdir(dir) != NULL)
             ++n;
         closedir(dir);
-        put_one(out, "process_open_fds", "gauge", "Open descriptors.", n >= 3 ? n - 3 : 0); /* ".", "..", and this one */
+        put_one(out, "process_open_fds", "gauge", "Open descriptors.",
+                n >= 3 ? n - 3 : 0); /* ".", "..", and this one */
     }
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
         put_one(out, "process_max_fds", "gauge", "Limit of open descriptors.", (double)limit.rlim_cur);
@@ -395,14 +404,15 @@ static void put_process(struct gw_exposition *out, const struct gw_process *proc
 
     put_memory(out);
     put_descriptors(out);
-    put_one(out, "process_start_time_seconds", "gauge", "When the process started.", (double)process->started_ms / 1000);
+    put_one(out, "process_start_time_seconds", "gauge", "When the process started.",
+            (double)process->started_ms / 1000);
     if (getrusage(RUSAGE_SELF, &usage) == 0)
         put_one(out, "process_cpu_seconds_total", "counter", "CPU time in user and system mode.",
                 (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
                     (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
     gw_exposition_family(out, "weir_build_info", "gauge", "Always 1; what runs is in the labels.");
-    gw_exposition_sample(out, "weir_build_info", 1, "version", WEIR_VERSION, "openssl", OpenSSL_version(OPENSSL_VERSION_STRING),
-                         NULL);
+    gw_exposition_sample(out, "weir_build_info", 1, "version", WEIR_VERSION, "openssl",
+                         OpenSSL_version(OPENSSL_VERSION_STRING), NULL);
 }
 
 void gw_metrics_page(struct gw_process *process, struct gw_exposition *out)

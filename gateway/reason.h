@@ -1,13 +1,14 @@
-/* Reason codes: why weir answered by itself or ended an exchange early. One closed table (design section 1): in the access
- * log, in the metrics label, in the explain trace, in `weir reason`, and for trusted clients in x-weir-reason. A local answer
- * is made from a reason, so one without a code does not compile. */
+/* Reason codes: why weir answered by itself or ended an exchange early. One closed table (design section 1): in the
+ * access log, in the metrics label, in the explain trace, in `weir reason`, and for trusted clients in x-weir-reason. A
+ * local answer is made from a reason, so one without a code does not compile. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
 #include "gateway/http/stream.h"
 #include "gateway/upstream/client.h"
 
-/* X(code, status, cause, remedy). status 0: the reason has no status of its own (configured, or the response had begun). */
+/* X(code, status, cause, remedy). status 0: the reason has no status of its own (configured, or the response had
+ * begun). */
 #define GW_REASONS(X)                                                                                                  \
     X(BAD_SYNTAX, 400, "The request head is not HTTP/1.x.", "Check the client; a raw capture shows the bytes.")        \
     X(BAD_METHOD, 400, "The method is not a token.", "Send a method made of RFC 9110 token characters.")               \
@@ -15,7 +16,8 @@
     X(BAD_VERSION, 505, "The protocol version is not HTTP/1.x on this connection.", "Use HTTP/1.1.")                   \
     X(BAD_LINE_END, 400, "A line of the head ends in a bare LF or holds a bare CR.", "End lines with CRLF.")           \
     X(FOLDED_FIELD, 400, "A header field is folded over several lines (obs-fold).", "Send each field on one line.")    \
-    X(BAD_FIELD, 400, "A header field's name or value has bytes that may not stand there.", "Fix the sender of the field.") \
+    X(BAD_FIELD, 400, "A header field's name or value has bytes that may not stand there.",                            \
+      "Fix the sender of the field.")                                                                                  \
     X(MISSING_HOST, 400, "An HTTP/1.1 request has no Host field.", "Send exactly one Host field.")                     \
     X(BAD_HOST, 400, "The Host field is repeated, malformed, or differs from the target's authority.",                 \
       "Send one Host that equals the authority of an absolute target.")                                                \
@@ -23,41 +25,56 @@
       "Frame the body in exactly one way.")                                                                            \
     X(BAD_TRANSFER_ENCODING, 400, "Transfer-Encoding is repeated, misplaced, or used in HTTP/1.0.",                    \
       "Send `Transfer-Encoding: chunked` alone, on HTTP/1.1.")                                                         \
-    X(UNSUPPORTED_TRANSFER_ENCODING, 501, "A transfer coding other than chunked was used.", "Use chunked or Content-Length.") \
+    X(UNSUPPORTED_TRANSFER_ENCODING, 501, "A transfer coding other than chunked was used.",                            \
+      "Use chunked or Content-Length.")                                                                                \
     X(HEAD_TOO_LARGE, 431, "The request head or its number of fields is above limits.header_block or limits.headers.", \
       "Send less, or raise the limit.")                                                                                \
     X(URL_TOO_LONG, 414, "The request target is longer than limits.url.", "Send less, or raise the limit.")            \
     X(EXPECTATION_FAILED, 417, "Expect holds something other than 100-continue.", "Remove the field.")                 \
-    X(METHOD_NOT_ALLOWED, 405, "CONNECT and TRACE are not served, files take only GET and HEAD.", "Use another method.") \
+    X(METHOD_NOT_ALLOWED, 405, "CONNECT and TRACE are not served, files take only GET and HEAD.",                      \
+      "Use another method.")                                                                                           \
     X(BAD_PATH, 400, "The path cannot be made canonical: bad escape, NUL, or .. above the root.", "Fix the URL.")      \
-    X(HEADER_TIMEOUT, 408, "The request head did not arrive within limits.header_timeout.", "Check the client's network.") \
+    X(HEADER_TIMEOUT, 408, "The request head did not arrive within limits.header_timeout.",                            \
+      "Check the client's network.")                                                                                   \
     X(BODY_TIMEOUT, 408, "The request body stopped coming for limits.body_timeout.", "Check the client's network.")    \
     X(BAD_CHUNK, 400, "The chunked framing of the request body is broken.", "Fix the client's encoder.")               \
-    X(BODY_TOO_LARGE, 413, "The request body is above max_body of the route or of limits.", "Send less, or raise max_body.") \
+    X(BODY_TOO_LARGE, 413, "The request body is above max_body of the route or of limits.",                            \
+      "Send less, or raise max_body.")                                                                                 \
     X(NO_ROUTE, 404, "No route takes this request.", "`weir explain URL` shows why each one lost.")                    \
     X(FIXED_RESPONSE, 0, "The route answers with a fixed response.", "Nothing is wrong.")                              \
     X(REDIRECT, 0, "The route redirects.", "Nothing is wrong.")                                                        \
     X(REDIRECT_TOO_LONG, 507, "The redirect's Location would be longer than 8 KiB.", "Shorten the URL.")               \
     X(FILE_SERVED, 0, "The route serves a file.", "Nothing is wrong.")                                                 \
     X(FILE_NOT_FOUND, 404, "There is no such file below the route's root.", "Check root, index and strip_prefix.")     \
-    X(FILE_FORBIDDEN, 403, "The file may not be read, is no regular file, or lies outside the root.", "Check permissions and links.") \
-    X(PRECONDITION_FAILED, 412, "If-Match or If-Unmodified-Since does not hold for the file.", "Fetch the file anew, then ask again.") \
-    X(RANGE_NOT_SATISFIABLE, 416, "None of the ranges asked for lies within the file.", "Content-Range names the file's size.") \
+    X(FILE_FORBIDDEN, 403, "The file may not be read, is no regular file, or lies outside the root.",                  \
+      "Check permissions and links.")                                                                                  \
+    X(PRECONDITION_FAILED, 412, "If-Match or If-Unmodified-Since does not hold for the file.",                         \
+      "Fetch the file anew, then ask again.")                                                                          \
+    X(RANGE_NOT_SATISFIABLE, 416, "None of the ranges asked for lies within the file.",                                \
+      "Content-Range names the file's size.")                                                                          \
     X(ECHO, 200, "The route echoes the request.", "Nothing is wrong.")                                                 \
     X(TOO_MANY_FORWARDED, 463, "X-Forwarded-For holds more than 30 addresses.", "Look for a proxy loop.")              \
     X(REWRITE_FAILED, 500, "The rewritten URL is not a valid request target.", "Fix the route's rewrite.")             \
-    X(NO_TARGETS, 503, "The target group has no target that may take traffic.", "Add targets or give one a weight above 0.") \
-    X(CONNECT_FAILED, 502, "No target could be connected to: refused or unreachable.", "Check that the targets run and listen.") \
-    X(CONNECT_TIMEOUT, 504, "Connecting to the target took longer than timeouts.connect.", "Check the network and the target's backlog.") \
+    X(NO_TARGETS, 503, "The target group has no target that may take traffic.",                                        \
+      "Add targets or give one a weight above 0.")                                                                     \
+    X(CONNECT_FAILED, 502, "No target could be connected to: refused or unreachable.",                                 \
+      "Check that the targets run and listen.")                                                                        \
+    X(CONNECT_TIMEOUT, 504, "Connecting to the target took longer than timeouts.connect.",                             \
+      "Check the network and the target's backlog.")                                                                   \
     X(UPSTREAM_CLOSED, 502, "The target closed the connection before it answered.", "Look into the target's log.")     \
-    X(FIRST_BYTE_TIMEOUT, 504, "The target did not begin its response within timeouts.first_byte.", "Look into the target's latency.") \
-    X(UPSTREAM_BAD_RESPONSE, 502, "The target's response head breaks HTTP/1.1.", "`error` in the access log names the rule.") \
+    X(FIRST_BYTE_TIMEOUT, 504, "The target did not begin its response within timeouts.first_byte.",                    \
+      "Look into the target's latency.")                                                                               \
+    X(UPSTREAM_BAD_RESPONSE, 502, "The target's response head breaks HTTP/1.1.",                                       \
+      "`error` in the access log names the rule.")                                                                     \
     X(UPSTREAM_HEAD_TOO_LARGE, 502, "The target's response head is above 64 KiB.", "Send fewer or smaller headers.")   \
-    X(UPSTREAM_TRUNCATED, 0, "The target's response body ended early; the client's was cut off too.", "Look into the target's log.") \
+    X(UPSTREAM_TRUNCATED, 0, "The target's response body ended early; the client's was cut off too.",                  \
+      "Look into the target's log.")                                                                                   \
     X(UPSTREAM_BAD_CHUNK, 0, "The chunked framing of the target's response broke.", "Fix the target's encoder.")       \
-    X(UPSTREAM_IDLE_TIMEOUT, 504, "No byte moved to or from the target for timeouts.idle.", "Look into the target's latency.") \
+    X(UPSTREAM_IDLE_TIMEOUT, 504, "No byte moved to or from the target for timeouts.idle.",                            \
+      "Look into the target's latency.")                                                                               \
     X(UPSTREAM_RESET, 0, "The target reset the connection within its response.", "Look into the target's log.")        \
-    X(CLIENT_CLOSED, 460, "The client closed the connection before the response was complete.", "Nothing to do here; look at latency.") \
+    X(CLIENT_CLOSED, 460, "The client closed the connection before the response was complete.",                        \
+      "Nothing to do here; look at latency.")                                                                          \
     X(SEND_TIMEOUT, 0, "The client stopped reading for limits.send_timeout.", "Check the client's network.")           \
     X(SHUTTING_DOWN, 0, "The exchange was cut off: shutdown_timeout passed.", "Raise shutdown_timeout.")               \
     X(INTERNAL_ERROR, 500, "weir could not do its work (out of descriptors, or a bug).", "See the error log.")
