@@ -68,7 +68,7 @@ check-san: ## unit and end-to-end tests under AddressSanitizer and UBSan
 bench: ## weir beside nginx and HAProxy: CPU microseconds per request (tests/bench/README.md)
 	@conf/deps run build bench
 	@[ -f build-bench/build.ninja ] || meson setup build-bench --buildtype=release -Db_ndebug=false -Dtests=true
-	@ninja -C build-bench weir origin
+	@ninja -C build-bench weir tests/bench/origin
 	@tests/bench/run --weir build-bench/weir --origin build-bench/tests/bench/origin
 
 fuzz: ## every fuzz target for FUZZ_SECONDS (60) each

@@ -110,7 +110,6 @@ enum routing_rewrite_result routing_rewrite_apply(const struct routing_rewrite *
                                                   h2o_iovec_t path, h2o_iovec_t query, h2o_iovec_t *target)
 {
     h2o_iovec_t groups[GW_REGEX_MAX_GROUPS];
-    *target = (h2o_iovec_t){NULL, 0};
     if (self->regex == NULL || !gw_regex_search(self->regex, path, groups))
         return ROUTING_REWRITE_UNCHANGED;
 

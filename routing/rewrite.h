@@ -6,7 +6,8 @@ struct routing_rewrite;
 struct routing_rewrite *routing_rewrite_create(const struct routing_rewrite_conf *, struct gw_errors *);
 void routing_rewrite_destroy(struct routing_rewrite *);
 enum routing_rewrite_result { ROUTING_REWRITE_UNCHANGED, ROUTING_REWRITE_CHANGED, ROUTING_REWRITE_FAILED };
-/* On CHANGED *target is path plus query, from the pool; the request's query is kept unless the replacement has its own
+/* On CHANGED *target is path plus query, from the pool (else it is left alone); the request's query is kept unless the
+ * replacement has its own
  * '?'. FAILED: the result would not be a valid request target (500 TransformInvalidPath). */
 enum routing_rewrite_result routing_rewrite_apply(const struct routing_rewrite *, h2o_mem_pool_t *, h2o_iovec_t path,
                                                   h2o_iovec_t query, h2o_iovec_t *target);

@@ -91,8 +91,8 @@ class Exchange:
 
 
 class Stream:
-    def __init__(self, sock, keep_bodies):
-        self.socket, self.buffer, self.keep = sock, b"", keep_bodies
+    def __init__(self, sock, origin):
+        self.socket, self.buffer, self.origin = sock, b"", origin
 
     def more(self):
         data = self.socket.recv(1 << 18)
@@ -113,7 +113,7 @@ class Stream:
             part, self.buffer = self.buffer[:count], self.buffer[count:]
             count -= len(part)
             request.size = getattr(request, "size", 0) + (len(part) if is_data else 0)
-            if self.keep:
+            if self.origin.keep_bodies:
                 request.framed += part
                 if is_data:
                     request.body += part
@@ -189,7 +189,7 @@ class Origin:
             threading.Thread(target=self._serve, args=(sock, number), daemon=True).start()
 
     def _serve(self, sock, number):
-        stream = Stream(sock, self.keep_bodies)
+        stream = Stream(sock, self)
         try:
             if sock.family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -19,9 +19,9 @@ listeners:
   https: {address: "127.0.0.1:@https@", tls: {certificates: self}}
 certificates: {self: {self_signed: [localhost]}}
 target_groups:
-  origin: {targets: ["127.0.0.1:@origin@"], health_check: {path: /health, interval: 200ms, timeout: 1s, healthy_threshold: 2, unhealthy_threshold: 2}}
+  origin: {targets: ["127.0.0.1:@origin@"], health_check: {path: /health, interval: 200ms, timeout: 200ms, healthy_threshold: 2, unhealthy_threshold: 2}}
   dead: {targets: ["127.0.0.1:@dead@"], health_check: {enabled: false}}
-  empty: {targets: []}
+  empty: {targets: [{address: "127.0.0.1:9", weight: 0}], health_check: {enabled: false}}
 routes:
   - {name: local, match: {path: "/local*"}, respond: {status: 200, body: "local"}}
   - {name: dead, match: {path: "/dead*"}, forward: dead}
@@ -62,7 +62,8 @@ def test_a_client_that_says_nothing_does_not_block_the_admin_api(gateway):
         idle.close()
 
 
-@pytest.mark.parametrize("raw", [b"GARBAGE\r\n\r\n", b"GET /healthz HTTP/1.1\r\n\r\n", b"\x00" * 100000, b"GET /" + b"a" * 100000])
+@pytest.mark.parametrize("raw", [b"GARBAGE\r\n\r\n", b"GET /healthz HTTP/1.1\r\n\r\n", b"\x00" * 100000, b"GET /" + b"a" * 100000],
+                         ids=["no request", "no host", "100,000 NULs", "an endless target"])
 def test_garbage_does_not_hurt_the_admin_api(gateway, raw):
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(5)
@@ -233,9 +234,9 @@ def test_every_local_answer_has_its_reason(gateway, target, status, reason):
 
 
 def test_hostile_bytes_do_not_break_the_log(gateway):
-    fetch(gateway.port("http"), "/local/%22%0a%5c?\"\\}", headers=[("User-Agent", '"}\t\xff\xc3\x28\\'), ("X-Request-Id", 'a"b')])
+    fetch(gateway.port("http"), "/local/%22%0a%5c?\\}", headers=[("User-Agent", '"}\t\xff\xc3\x28\\'), ("X-Request-Id", 'a"b')])
     entry = gateway.wait_log(lambda entry: entry["user_agent"] and entry["user_agent"].startswith('"}'))[0]
-    assert entry["query"] == '"\\}'
+    assert entry["query"] == "\\}"
     assert "\n" not in entry["request_id"]
 
 

@@ -1,5 +1,6 @@
 """Which route takes a request, what each action answers, and which headers reach the target."""
 import email.utils
+import hashlib
 import json
 import os
 import re
@@ -225,7 +226,7 @@ def test_a_redirect_cannot_be_split_into_two_answers(redirects):
 
 
 def test_a_redirect_of_a_very_long_url_is_refused(redirects):
-    assert fetch(redirects.port("http"), "/path/" + "a" * 8150).status in (414, 507)
+    assert fetch(redirects.port("http"), "/path/" + "a" * 8170).status in (414, 507)
 
 
 # --- respond, echo ------------------------------------------------------------------------------------------------
@@ -285,14 +286,18 @@ def test_echo_shows_what_weir_saw(actions):
     assert seen["query"] == "b=c"
     assert seen["host"] == "echo.example"
     assert seen["route"] == "echo"
-    assert seen["client_ip"] == "127.0.0.1"
-    assert seen["listener"] == "http"
-    assert {name.lower(): value for name, value in seen["headers"].items()}["x-thing"] == "1"
+    assert seen["raw_path"] == "/echo/%7Ea"
+    assert (seen["client"]["ip"], seen["listener"], seen["protocol"]) == ("127.0.0.1", "http", "HTTP/1.1")
+    assert ["x-thing", "1"] in seen["headers"]
+    assert (seen["body"]["bytes"], seen["body"]["text"]) == (5, "hello")
+    assert seen["body"]["sha256"] == hashlib.sha256(b"hello").hexdigest()
 
 
 def test_echo_of_hostile_headers_is_still_json(actions):
-    response = fetch(actions.port("http"), '/echo?"\\', headers=[("X-A", '"\\\t\xff\x80</script>')])
-    assert json.loads(response.body)["query"] == '"\\'
+    response = fetch(actions.port("http"), "/echo?\\}|", headers=[("X-A", '"\\\t\xff\x80</script>')])
+    seen = json.loads(response.body)
+    assert seen["query"] == "\\}|"
+    assert ["x-a", '"\\\t\ufffd\ufffd</script>'] in seen["headers"]
 
 
 def test_the_reason_is_shown_to_trusted_clients_only(actions):
