@@ -186,7 +186,7 @@ static void bind_group(struct routing_balancer *self, const struct routing_targe
     self->is_in_heap = h2o_mem_alloc((n + 1) * sizeof(*self->is_in_heap));
     self->heap_size = 0;
     self->scan_at = 0;
-    self->now = 0;
+    self->now = -(STRIDE << 4); /* wraps early, so that it is nothing special when it wraps */
     for (uint32_t i = 0; i != n; ++i) {
         self->names[i] = h2o_strdup(NULL, group->targets[i].name.base, group->targets[i].name.len);
         self->weights[i] = group->targets[i].weight;

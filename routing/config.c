@@ -5,6 +5,7 @@
 #include "routing/header_rules.h"
 #include "routing/path.h"
 #include "routing/redirect.h"
+#include "routing/rewrite.h"
 
 /* ---- conditions ---- */
 
@@ -157,15 +158,15 @@ static bool read_pair_values(struct gw_loader *load, const struct gw_node *value
     size_t n = is_list ? value->size : 1;
     bool is_ok = true;
     if (value->kind == GW_NODE_MAP)
-        return gw_error_at(load->errors, value, "\"%s\" must be a pattern or a list of patterns", pair->name.base);
-    if (n == 0)
-        return gw_error_at(load->errors, value, "\"%s\" has no pattern (\"*\" takes every value)", pair->name.base);
+        return gw_error_at(load->errors, value, "%s is a map (expected a pattern or a list of patterns)", pair->name.base);
+    if (n == 0 || gw_node_is_null(value))
+        return gw_error_at(load->errors, value, "%s has no pattern (\"*\" takes every value)", pair->name.base);
     pair->values.entries = h2o_mem_alloc_pool(load->pool, n * sizeof(*pair->values.entries));
     pair->values.at = h2o_mem_alloc_pool(load->pool, n * sizeof(*pair->values.at));
     for (size_t i = 0; i != n; ++i) {
         const struct gw_node *entry = is_list ? value->entries[i] : value;
-        if (entry->kind != GW_NODE_SCALAR) {
-            is_ok = gw_error_at(load->errors, entry, "a pattern of \"%s\" must be text", pair->name.base);
+        if (entry->is_broken || entry->kind != GW_NODE_SCALAR) {
+            is_ok = gw_error_at(load->errors, entry, "a pattern of %s is no text", pair->name.base);
             continue;
         }
         is_ok = check_glob_value(load, entry, entry->text) && is_ok;
@@ -183,16 +184,21 @@ static bool read_pairs(struct gw_loader *load, const struct gw_setting *setting,
     bool is_ok = true;
 
     *pairs = (struct routing_pairs_conf){NULL};
-    if (value == NULL)
+    if (value == NULL || gw_node_is_null(value))
         return true;
     if (value->kind != GW_NODE_MAP)
-        return gw_error_at(load->errors, value, "\"%s\" must be a map of name: pattern", setting->name);
+        return gw_error_at(load->errors, value, "%s is no map (expected names and patterns: {NAME: \"PATTERN\"})",
+                           setting->name);
     pairs->entries = h2o_mem_alloc_pool(load->pool, (value->size + 1) * sizeof(*pairs->entries));
     memset(pairs->entries, 0, (value->size + 1) * sizeof(*pairs->entries));
     for (size_t i = 0; i != value->size; ++i) {
         struct routing_pair_conf *pair = pairs->entries + pairs->size++;
         pair->name = value->keys[i]->text;
         pair->at = value->keys[i];
+        if (value->keys[i]->is_broken) {
+            is_ok = false;
+            continue;
+        }
         if (setting->valid != NULL)
             is_ok = setting->valid(load, pair->at, pair->name) && is_ok;
         is_ok = read_pair_values(load, value->entries[i], pair) && is_ok;
@@ -218,6 +224,23 @@ static void print_pairs(struct gw_json *json, const struct gw_setting *setting, 
 #define PAIRS_SCHEMA                                                                                                   \
     "{\"type\":\"object\",\"additionalProperties\":{\"oneOf\":[{\"type\":[\"string\",\"number\",\"boolean\"]},"        \
     "{\"type\":\"array\",\"minItems\":1,\"items\":{\"type\":[\"string\",\"number\",\"boolean\"]}}]}}"
+
+/* An empty list would read as "none" and mean "all". */
+static bool check_match(struct gw_loader *load, void *conf)
+{
+    const struct routing_match_conf *match = conf;
+    bool is_ok = true;
+
+    if (match->at == NULL || match->at->kind != GW_NODE_MAP)
+        return true;
+    for (size_t i = 0; i != match->at->size; ++i) {
+        const struct gw_node *value = match->at->entries[i];
+        if (value->kind == GW_NODE_LIST && value->size == 0)
+            is_ok = gw_error_at(load->errors, value, "%s is an empty list (left out, it takes every request)",
+                                match->at->keys[i]->text.base);
+    }
+    return is_ok;
+}
 
 #define AT(field) offsetof(struct routing_match_conf, field)
 static const struct gw_setting match_settings[] = {
@@ -253,6 +276,7 @@ static const struct gw_section match_section = {
     .help = "Conditions of a route: different conditions must all hold, of several values one must.",
     .size = sizeof(struct routing_match_conf),
     .settings = match_settings,
+    .check = check_match,
 };
 
 /* ---- actions ---- */
@@ -384,19 +408,6 @@ static const struct gw_section respond_section = {
     .check = check_respond,
 };
 
-static bool check_files(struct gw_loader *load, void *conf)
-{
-    struct routing_files_conf *files = conf;
-    if (files->index.size == 0) {
-        files->index.entries = h2o_mem_alloc_pool(load->pool, sizeof(*files->index.entries));
-        files->index.at = h2o_mem_alloc_pool(load->pool, sizeof(*files->index.at));
-        files->index.entries[0] = h2o_iovec_init(H2O_STRLIT("index.html"));
-        files->index.at[0] = files->at;
-        files->index.size = 1;
-    }
-    return true;
-}
-
 static bool check_index_name(struct gw_loader *load, const struct gw_node *at, h2o_iovec_t name)
 {
     if (name.len == 0 || memchr(name.base, '/', name.len) != NULL || memchr(name.base, '\0', name.len) != NULL)
@@ -421,7 +432,6 @@ static const struct gw_section files_section = {
     .size = sizeof(struct routing_files_conf),
     .settings = files_settings,
     .scalar_is = "root",
-    .check = check_files,
 };
 
 /* ---- what happens around the action ---- */
@@ -472,7 +482,7 @@ static bool check_rewrite(struct gw_loader *load, void *conf)
         return gw_error_at(load->errors, rewrite->at, "\"rewrite\" has \"path\" without \"to\"");
     if (rewrite->path.base == NULL && rewrite->to.base != NULL)
         return gw_error_at(load->errors, rewrite->at, "\"rewrite\" has \"to\" without \"path\"");
-    return true;
+    return routing_rewrite_check(load, rewrite);
 }
 
 #define AT(field) offsetof(struct routing_rewrite_conf, field)

@@ -137,7 +137,7 @@ bool routing_pattern_takes(const struct routing_pattern *self, h2o_iovec_t text)
         return text.len >= (size_t)self->prefix_len + self->suffix_len && has_prefix(self, text) &&
                memcmp(text.base + text.len - self->suffix_len, self->suffix, self->suffix_len) == 0;
     case ROUTING_PATTERN_REGEX:
-        return gw_regex_search(self->regex, text, NULL);
+        return self->regex != NULL && gw_regex_search(self->regex, text, NULL);
     }
     return false;
 }

@@ -19,7 +19,7 @@ struct routing_pattern {
     const char *prefix, *suffix;
     h2o_iovec_t text;       /* EXACT: unescaped; else as written (hosts in lower case) */
     h2o_iovec_t shown;      /* as written */
-    struct gw_regex *regex; /* owned; REGEX only */
+    struct gw_regex *regex; /* owned; REGEX only, NULL if it does not compile */
 };
 
 /* ANY: every text. is_path: texts start with '/', which tells what `*` can stand for. */

@@ -74,10 +74,10 @@ static void check_rule(const struct routing_table *table, const struct routing_r
                 first = covering;
         }
     const struct routing_route_conf *conf = rule->route.conf, *earlier = first->route.conf;
-    gw_warn_at(errors, conf->at, "route \"%.*s\" is never reached: \"%.*s\" at %s:%u:%u %s before it",
-               (int)conf->name.len, conf->name.base, (int)earlier->name.len, earlier->name.base, earlier->at->file,
-               earlier->at->line, earlier->at->column,
-               by_several ? "and others take all its requests" : "takes all its requests");
+    char place[ROUTING_PLACE_MAX];
+    gw_warn_at(errors, conf->at, "route \"%.*s\" is never reached: \"%.*s\" at %s %s", (int)conf->name.len,
+               conf->name.base, (int)earlier->name.len, earlier->name.base, routing_place(earlier->at, place),
+               by_several ? "and others take every request before it" : "takes every request before it");
 }
 
 void routing_warn_unreachable(const struct routing_table *table, struct gw_errors *errors)

@@ -132,7 +132,7 @@ bool routing_redirect_check(struct gw_loader *load, struct routing_redirect_conf
 /* ---- building ---- */
 
 struct location {
-    char text[MAX_LOCATION];
+    char text[MAX_LOCATION + 1]; /* one more for a '?' that nothing follows */
     size_t len;
     bool is_too_long;
 };
@@ -267,7 +267,7 @@ h2o_iovec_t routing_redirect_location(h2o_mem_pool_t *pool, const struct routing
     put_template(&to, conf->query.base != NULL ? conf->query : same_query, facts, port);
     if (to.len == query_start && !to.is_too_long)
         --to.len;
-    if (to.is_too_long)
+    if (to.is_too_long || to.len > MAX_LOCATION)
         return (h2o_iovec_t){NULL, 0};
     return h2o_strdup(pool, to.text, to.len);
 }

@@ -80,6 +80,13 @@ struct routing_rewrite *routing_rewrite_create(const struct routing_rewrite_conf
     return self;
 }
 
+bool routing_rewrite_check(struct gw_loader *load, const struct routing_rewrite_conf *conf)
+{
+    struct routing_rewrite *made = routing_rewrite_create(conf, load->errors);
+    routing_rewrite_destroy(made);
+    return made != NULL;
+}
+
 void routing_rewrite_destroy(struct routing_rewrite *self)
 {
     if (self == NULL)

@@ -2,6 +2,9 @@
 #pragma once
 #include "routing/config.h"
 
+/* For the check of the section: the replacement uses only groups that the expression has. */
+bool routing_rewrite_check(struct gw_loader *, const struct routing_rewrite_conf *);
+
 struct routing_rewrite;
 struct routing_rewrite *routing_rewrite_create(const struct routing_rewrite_conf *, struct gw_errors *);
 void routing_rewrite_destroy(struct routing_rewrite *);

@@ -72,22 +72,18 @@ static bool compile_paths(struct routing_table *self, struct routing_rule *rule,
     return is_ok;
 }
 
-static bool compile_rules(struct routing_table *self, const struct gw_list *routes, const h2o_iovec_t *listeners,
+static bool compile_rules(struct routing_table *self, struct ordered *ordered, size_t n, const h2o_iovec_t *listeners,
                           size_t num_listeners, struct gw_errors *errors)
 {
-    struct ordered *ordered = h2o_mem_alloc((routes->size + 1) * sizeof(*ordered));
     size_t num_patterns = 0;
     bool is_ok = true;
 
-    for (size_t i = 0; i != routes->size; ++i) {
-        ordered[i] = (struct ordered){routes->entries[i], i};
-        give_name(self, ordered[i].conf, i);
+    for (size_t i = 0; i != n; ++i)
         num_patterns += count_patterns(&ordered[i].conf->match);
-    }
-    qsort(ordered, routes->size, sizeof(*ordered), compare_routes);
-    self->rules = h2o_mem_alloc_pool(&self->pool, (routes->size + 1) * sizeof(*self->rules));
+    qsort(ordered, n, sizeof(*ordered), compare_routes);
+    self->rules = h2o_mem_alloc_pool(&self->pool, (n + 1) * sizeof(*self->rules));
     self->patterns = h2o_mem_alloc_pool(&self->pool, (num_patterns + 1) * sizeof(*self->patterns));
-    for (; self->size != routes->size; ++self->size) {
+    for (; self->size != n; ++self->size) {
         struct routing_rule *rule = self->rules + self->size;
         rule->route = (struct routing_route){(uint32_t)self->size, ordered[self->size].conf};
         compile_hosts(self, rule);
@@ -96,11 +92,18 @@ static bool compile_rules(struct routing_table *self, const struct gw_list *rout
                                           &rule->conditions) &&
                 is_ok;
     }
-    free(ordered);
     return is_ok;
 }
 
 /* ---- names ---- */
+
+const char *routing_place(const struct gw_node *at, char *buf)
+{
+    if (at == NULL)
+        return "?";
+    snprintf(buf, ROUTING_PLACE_MAX, "%s:%u:%u", at->file, at->line, at->column);
+    return buf;
+}
 
 static int compare_texts(h2o_iovec_t a, h2o_iovec_t b)
 {
@@ -116,22 +119,18 @@ static int compare_names(const void *a_, const void *b_)
 }
 
 /* Logs, metrics and statistics know a route by its name. */
-static bool check_names(const struct gw_list *routes, struct gw_errors *errors)
+static bool check_names(struct ordered *routes, size_t n, struct gw_errors *errors)
 {
-    struct ordered *sorted = h2o_mem_alloc((routes->size + 1) * sizeof(*sorted));
     bool is_ok = true;
 
-    for (size_t i = 0; i != routes->size; ++i)
-        sorted[i] = (struct ordered){routes->entries[i], i};
-    qsort(sorted, routes->size, sizeof(*sorted), compare_names);
-    for (size_t i = 1; i < routes->size; ++i) {
-        const struct routing_route_conf *first = sorted[i - 1].conf, *again = sorted[i].conf;
+    qsort(routes, n, sizeof(*routes), compare_names);
+    for (size_t i = 1; i < n; ++i) {
+        const struct routing_route_conf *first = routes[i - 1].conf, *again = routes[i].conf;
+        char place[ROUTING_PLACE_MAX];
         if (compare_texts(first->name, again->name) == 0)
-            is_ok = gw_error_at(errors, gw_setting_at(again->at, "name"),
-                                "route \"%.*s\" is defined twice (first at %s:%u:%u)", (int)again->name.len,
-                                again->name.base, first->at->file, first->at->line, first->at->column);
+            is_ok = gw_error_at(errors, gw_setting_at(again->at, "name"), "route \"%.*s\" is defined twice (first at %s)",
+                                (int)again->name.len, again->name.base, routing_place(first->at, place));
     }
-    free(sorted);
     return is_ok;
 }
 
@@ -223,18 +222,28 @@ struct routing_table *routing_table_create(const struct gw_list *routes, const h
                                            size_t num_listeners, struct gw_errors *errors)
 {
     struct routing_table *self = h2o_mem_alloc(sizeof(*self));
-    bool is_ok;
+    struct ordered *ordered = h2o_mem_alloc((routes->size + 1) * sizeof(*ordered));
+    size_t n = 0;
+    bool is_ok = true;
 
     memset(self, 0, sizeof(*self));
     h2o_mem_init_pool(&self->pool);
-    is_ok = compile_rules(self, routes, listeners, num_listeners, errors);
-    is_ok = check_names(routes, errors) && is_ok;
+    for (size_t i = 0; i != routes->size; ++i) {
+        give_name(self, routes->entries[i], i);
+        if (routes->is_bad != NULL && routes->is_bad[i])
+            is_ok = false; /* has its errors already; the others are still looked at */
+        else
+            ordered[n++] = (struct ordered){routes->entries[i], i};
+    }
+    is_ok = compile_rules(self, ordered, n, listeners, num_listeners, errors) && is_ok;
+    is_ok = check_names(ordered, n, errors) && is_ok;
+    free(ordered);
+    build_indexes(self);
+    routing_warn_unreachable(self, errors);
     if (!is_ok) {
         routing_table_destroy(self);
         return NULL;
     }
-    build_indexes(self);
-    routing_warn_unreachable(self, errors);
     return self;
 }
 

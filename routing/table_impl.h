@@ -20,3 +20,7 @@ struct routing_table {
     struct routing_index *sets; /* paths of one host pattern; values unused, order is the rule */
     size_t num_sets;
 };
+
+/* "edge.yaml:9:5" for messages; buf holds ROUTING_PLACE_MAX bytes. */
+enum { ROUTING_PLACE_MAX = 512 };
+const char *routing_place(const struct gw_node *, char *buf);
