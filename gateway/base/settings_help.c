@@ -190,7 +190,7 @@ static bool step(struct place *place, const struct gw_section *root, const char 
         *used_name = false;
         return true;
     }
-    if (place->row == NULL || *used_name)
+    if (place->row == NULL || *used_name || segment[0] == '\0')
         return false;
     *used_name = true;
     return (place->row->type == GW_LIST && is_index(segment)) ||

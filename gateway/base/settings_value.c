@@ -204,6 +204,7 @@ const char *gw_value_expected(const struct gw_setting *row, char *buf, size_t bu
     case GW_ADDRESSES:
         return "an address like 127.0.0.1:8080, [::1]:8080 or unix:/path";
     case GW_TEXT:
+    case GW_TEXTS:
         return "a text";
     default:
         return "another value";

@@ -48,6 +48,11 @@ static void parse_source(struct load *load, struct source *source, h2o_iovec_t t
     source->document = gw_yaml_parse(&load->reader, source->name, text);
     if (source->document == NULL)
         return;
+    if (gw_node_is_null(source->document)) {
+        gw_error_in(load->reader.errors, source->name, 0, 0, "the file is empty");
+        source->document = NULL;
+        return;
+    }
     if (source->document->kind != GW_NODE_MAP) {
         gw_error_at(load->reader.errors, source->document, "the file holds a %s (expected a map of settings)",
                     source->document->kind == GW_NODE_LIST ? "list" : "text");

@@ -59,7 +59,10 @@ static unsigned char byte_at(const struct parse *p, yaml_mark_t mark)
 /* libyaml's words are exact but of the grammar; the mistakes that people make get the remedy too. */
 static const char *syntax_hint(const struct parse *p, const char *problem)
 {
-    unsigned char c = byte_at(p, p->yaml.problem_mark);
+    yaml_mark_t before = p->yaml.problem_mark;
+    unsigned char c = byte_at(p, before);
+    if (c == '{' && before.column-- != 0 && byte_at(p, before) == '$')
+        return " (inside of [] and {}, ${...} needs quotes)";
     if (strstr(problem, "cannot start any token") != NULL)
         return c == '\t' ? " (indent with spaces, not tabs)" : " (put the value in quotes)";
     if (p->yaml.context != NULL && strstr(p->yaml.context, "alias") != NULL)
