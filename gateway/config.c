@@ -204,7 +204,8 @@ static const struct gw_setting config_settings[] = {
     {"access_log", GW_SECTION, TOP(access_log), "One line for every request.", .section = &access_log_section},
     {"admin", GW_SECTION, TOP(admin), "Where status, reload, health and metrics are served.",
      .section = &admin_section},
-    {"state_dir", GW_TEXT, TOP(state_dir), "Folder for what must live through a restart.", .min = 1,
+    {"state_dir", GW_TEXT, TOP(state_dir),
+     "Folder for what must live through a restart; relative to the file that names it.", .min = 1,
      .needs_restart = true},
     {"shutdown_timeout", GW_DURATION, TOP(shutdown_timeout_ms),
      "How long requests may go on after SIGTERM before they are cut off.", .initial = 30000, .max = 86400000},
@@ -249,6 +250,18 @@ static void name_routes(struct gw_config *config)
     }
 }
 
+/* Every path of a configuration is relative to the file that says it, as certificates are. */
+static void resolve_paths(struct gw_config *config)
+{
+    if (config->state_dir.base != NULL)
+        config->state_dir = gw_node_path(config->pool, gw_setting_at(config->at, "state_dir"), config->state_dir);
+    for (size_t i = 0; i != config->routes.size; ++i) {
+        struct routing_files_conf *files = ((struct routing_route_conf *)config->routes.entries[i])->files;
+        if (files != NULL && files->root.base != NULL)
+            files->root = gw_node_path(config->pool, gw_setting_at(files->at, "root"), files->root);
+    }
+}
+
 static h2o_mem_pool_t *create_pool(void)
 {
     h2o_mem_pool_t *pool = h2o_mem_alloc(sizeof(*pool));
@@ -277,6 +290,7 @@ static struct gw_config *load_tree(h2o_mem_pool_t *pool, const struct gw_node *r
     if (config->worker_threads == 0)
         config->worker_threads = count_cores();
     name_routes(config);
+    resolve_paths(config);
     gw_config_check(config, errors);
     if (errors->num_errors == 0)
         return config;

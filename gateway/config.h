@@ -1,5 +1,7 @@
 /* The configuration as written (design section 2): plain structs that the settings tables fill, defaults included.
- * Built whole by one load, read-only afterwards, freed whole. gateway/snapshot.h compiles it for serving. */
+ * Built whole by one load, read-only afterwards, freed whole. gateway/snapshot.h compiles it for serving.
+ * Relative paths have been made relative to the working directory, but for those of certificates (tls/certificate.h).
+ */
 #pragma once
 #include "gateway/base/ip.h"
 #include "gateway/base/settings.h"
@@ -64,7 +66,7 @@ struct gw_config {
     uint64_t worker_threads; /* 1..256; default one per core this process may use */
     struct gw_access_log_conf access_log;
     struct gw_admin_conf admin;
-    h2o_iovec_t state_dir; /* base NULL = none; relative to the working directory */
+    h2o_iovec_t state_dir; /* base NULL = none */
     uint64_t shutdown_timeout_ms;
     struct gw_limits_conf limits;
     struct gw_map listeners;    /* of gw_listener_conf; at least one */
