@@ -1,5 +1,5 @@
-/* The process and its control thread: registries of what outlives snapshots, and the life from start to exit. Loading is in
- * load.c, sockets are in listening.c. */
+/* The process and its control thread: registries of what outlives snapshots, and the life from start to exit. Loading
+ * is in load.c, sockets are in listening.c. */
 #include "gateway/process.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -25,10 +25,7 @@ static void *grow(void *entries, size_t size, size_t *capacity, size_t entry_siz
     return h2o_mem_realloc(entries, *capacity * entry_size);
 }
 
-static bool same(h2o_iovec_t a, h2o_iovec_t b)
-{
-    return a.len == b.len && memcmp(a.base, b.base, a.len) == 0;
-}
+static bool same(h2o_iovec_t a, h2o_iovec_t b) { return a.len == b.len && memcmp(a.base, b.base, a.len) == 0; }
 
 static uint64_t hash_text(uint64_t hash, h2o_iovec_t text)
 {
@@ -46,7 +43,8 @@ static uint32_t *find_slot(struct gw_registry_index *index, uint64_t hash, bool 
             return &index->slots[at];
 }
 
-static void rehash(struct gw_registry_index *index, size_t size, uint64_t (*hash)(const void *entry), void *const *entries)
+static void rehash(struct gw_registry_index *index, size_t size, uint64_t (*hash)(const void *entry),
+                   void *const *entries)
 {
     if ((size + 1) * 2 <= index->num_slots)
         return;
@@ -88,8 +86,8 @@ static struct gw_endpoint_entry *create_endpoint(h2o_iovec_t group, const struct
     return entry;
 }
 
-struct gw_endpoint_entry *gw_process_endpoint(struct gw_process *process, h2o_iovec_t group, const struct gw_address *address,
-                                              bool is_checked)
+struct gw_endpoint_entry *gw_process_endpoint(struct gw_process *process, h2o_iovec_t group,
+                                              const struct gw_address *address, bool is_checked)
 {
     struct gw_endpoint_entry key = {.group = group, .endpoint = {.name = address->text}}, *entry;
 
@@ -98,8 +96,8 @@ struct gw_endpoint_entry *gw_process_endpoint(struct gw_process *process, h2o_io
     uint32_t *slot = find_slot(&process->endpoints.index, endpoint_hash(&key), endpoint_is,
                                (void **)process->endpoints.entries, &key);
     if (*slot == 0) {
-        process->endpoints.entries = grow(process->endpoints.entries, process->endpoints.size, &process->endpoints.capacity,
-                                          sizeof(*process->endpoints.entries));
+        process->endpoints.entries = grow(process->endpoints.entries, process->endpoints.size,
+                                          &process->endpoints.capacity, sizeof(*process->endpoints.entries));
         entry = create_endpoint(group, address, is_checked);
         entry->endpoint.index = process->endpoints.size;
         process->endpoints.entries[process->endpoints.size++] = entry;
@@ -315,11 +313,13 @@ static const char *parse_options(int argc, char **argv)
 
     while ((c = getopt_long(argc, argv, "c:", options, NULL)) != -1) {
         if (c != 'c')
-            return NULL;
+            break;
         path = optarg;
     }
-    if (path == NULL && optind < argc)
+    if (c == -1 && path == NULL && optind < argc)
         path = argv[optind];
+    if (c != -1)
+        path = NULL;
     if (path == NULL)
         fputs("usage: weir run -c FILE\n", stderr);
     return path;

@@ -158,7 +158,8 @@ static bool read_pair_values(struct gw_loader *load, const struct gw_node *value
     size_t n = is_list ? value->size : 1;
     bool is_ok = true;
     if (value->kind == GW_NODE_MAP)
-        return gw_error_at(load->errors, value, "%s is a map (expected a pattern or a list of patterns)", pair->name.base);
+        return gw_error_at(load->errors, value, "%s is a map (expected a pattern or a list of patterns)",
+                           pair->name.base);
     if (n == 0 || gw_node_is_null(value))
         return gw_error_at(load->errors, value, "%s has no pattern (\"*\" takes every value)", pair->name.base);
     pair->values.entries = h2o_mem_alloc_pool(load->pool, n * sizeof(*pair->values.entries));
@@ -417,8 +418,9 @@ static bool check_index_name(struct gw_loader *load, const struct gw_node *at, h
 
 #define AT(field) offsetof(struct routing_files_conf, field)
 static const struct gw_setting files_settings[] = {
-    {"root", GW_TEXT, AT(root), "Directory whose files are served; nothing outside of it ever is.", .is_required = true,
-     .min = 1},
+    {"root", GW_TEXT, AT(root),
+     "Directory whose files are served, relative to the file that names it; nothing outside of it ever is.",
+     .is_required = true, .min = 1},
     {"index", GW_TEXTS, AT(index), "Names tried, in order, when a directory is asked for.",
      .initial_text = "index.html", .valid = check_index_name},
     {"strip_prefix", GW_TEXT, AT(strip_prefix), "Taken off the start of the path before the file is looked up.",

@@ -58,7 +58,7 @@ def test_echo_redirects_and_fixed_responses(demo):
 
 
 def test_metrics_over_tcp(demo):
-    assert b"weir_requests_total" in fetch(demo.port("admin"), "/metrics").body
+    assert b"weir_requests_total" in fetch(demo.port("admin"), "/metrics", host="localhost").body
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "conf").glob("*.yaml")) + sorted((ROOT / "conf" / "examples").glob("*.yaml")),
