@@ -225,6 +225,9 @@ static struct gw_client *create(struct gw_pool *pool, const struct gw_client_req
     return client;
 }
 
+/* Requests that nobody may send twice when their connection turns out to be dead. */
+static bool is_repeatable(const struct gw_client_request *req) { return !req->has_body && req->method.base[0] != 'P'; }
+
 struct gw_client *gw_client_start(struct gw_pool *pool, const struct gw_endpoint *endpoint,
                                   const struct gw_pool_limits *limits, const struct gw_client_timeouts *timeouts,
                                   const struct gw_client_request *req, bool allow_reuse,
@@ -235,7 +238,7 @@ struct gw_client *gw_client_start(struct gw_pool *pool, const struct gw_endpoint
     client->timeouts = *timeouts;
     client->callbacks = callbacks;
     client->data = data;
-    client->conn = allow_reuse ? gw_pool_take(pool, endpoint) : NULL;
+    client->conn = allow_reuse ? gw_pool_take(pool, endpoint, !is_repeatable(req)) : NULL;
     uint32_t num_before = client->conn != NULL ? client->conn->num_requests : 0;
     bool is_last = limits->max_idle == 0 || (limits->max_requests != 0 && num_before + 1 >= limits->max_requests);
     size_t bound = gw_client_head_bound(req);

@@ -31,8 +31,9 @@ static inline struct gw_upstream_connection *gw_upstream_connection_from(h2o_soc
     return self;
 }
 
-/* The newest idle connection, now the caller's, or NULL. */
-struct gw_upstream_connection *gw_pool_take(struct gw_pool *, const struct gw_endpoint *);
+/* The newest idle connection, now the caller's, or NULL. look_first: ask the kernel whether the origin has closed or
+ * said anything that the loop has not seen yet; a system call that only a request worth it should pay. */
+struct gw_upstream_connection *gw_pool_take(struct gw_pool *, const struct gw_endpoint *, bool look_first);
 /* Starts to connect; on_connect tells how it went. NULL: failed at once, errno says why. on_due: the deadline passed.
  */
 struct gw_upstream_connection *gw_pool_connect(struct gw_pool *, const struct gw_endpoint *, h2o_socket_cb on_connect,

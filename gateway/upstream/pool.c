@@ -193,15 +193,29 @@ void gw_pool_forget(struct gw_pool *pool, const struct gw_endpoint *endpoint)
         forget(pool->slots[endpoint->index]);
 }
 
-struct gw_upstream_connection *gw_pool_take(struct gw_pool *pool, const struct gw_endpoint *endpoint)
+/* Nothing to read, not even the end. */
+static bool is_quiet(const struct gw_upstream_connection *self)
+{
+    char byte;
+    ssize_t n = recv(h2o_socket_get_fd(self->sock), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    return n < 0 && (errno == EAGAIN || errno == EINTR);
+}
+
+struct gw_upstream_connection *gw_pool_take(struct gw_pool *pool, const struct gw_endpoint *endpoint, bool look_first)
 {
     struct gw_pool_slot *slot = slot_of(pool, endpoint);
-    if (slot->num_idle == 0)
-        return NULL;
-    struct gw_upstream_connection *self = H2O_STRUCT_FROM_MEMBER(struct gw_upstream_connection, link, slot->idle.next);
-    unlink_idle(self);
-    gw_count(&pool->stats.reuses, 1);
-    return self;
+    while (slot->num_idle != 0) {
+        struct gw_upstream_connection *self =
+            H2O_STRUCT_FROM_MEMBER(struct gw_upstream_connection, link, slot->idle.next);
+        if (look_first && self->sock->ssl == NULL && !is_quiet(self)) {
+            close_idle(self);
+            continue;
+        }
+        unlink_idle(self);
+        gw_count(&pool->stats.reuses, 1);
+        return self;
+    }
+    return NULL;
 }
 
 struct gw_upstream_connection *gw_pool_connect(struct gw_pool *pool, const struct gw_endpoint *endpoint,
@@ -261,10 +275,7 @@ void gw_pool_close(struct gw_upstream_connection *self)
 void gw_pool_on_idle_readable(struct gw_upstream_connection *self, const char *err)
 {
     /* A wake-up without bytes or end (a TLS session ticket, say) is no reason to close. */
-    char byte;
-    if (err == NULL && self->sock->input->size == 0 &&
-        (self->sock->ssl != NULL || (recv(h2o_socket_get_fd(self->sock), &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 &&
-                                     (errno == EAGAIN || errno == EINTR))))
+    if (err == NULL && self->sock->input->size == 0 && (self->sock->ssl != NULL || is_quiet(self)))
         return;
     close_idle(self);
 }

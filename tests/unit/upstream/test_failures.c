@@ -135,6 +135,31 @@ static void a_connection_that_died_unseen_is_safe_to_retry(void **state)
     }
 }
 
+static void a_post_does_not_go_out_on_a_connection_that_died_unseen(void **state)
+{
+    for (int how = 0; how != 3; ++how) {
+        int fd = exchange(&origin, -1, OK_RESPONSE);
+        if (how == 0)
+            close(fd);
+        else if (how == 1)
+            origin_reset(fd);
+        else
+            origin_send(fd, "HTTP/1.1 408 Request Time-out\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+        struct gw_client_request req = get_request();
+        req.method = h2o_iovec_init(H2O_STRLIT("POST"));
+        attempt_start(&a, &origin, &req); /* no turn of the loop in between */
+        fd = origin_accept(&origin);
+        origin_expect_head(fd);
+        origin_send(fd, OK_RESPONSE);
+        UNTIL(a.has_ended);
+        assert_int_equal(a.status, 200);
+        assert_false(a.is_reused);
+        close(fd);
+        UNTIL(gw_counter_read(&gw_pool_stats(pool)->idle) == 0);
+        attempt_release(&a);
+    }
+}
+
 static void an_idle_timeout_notice_of_the_origin_is_no_answer_to_a_reusing_request(void **state)
 {
     int fd = exchange(&origin, -1, OK_RESPONSE);
@@ -390,6 +415,7 @@ int main(void)
         T(a_new_connection_closed_before_a_response_is_not_safe_to_retry),
         T(a_reused_connection_closed_before_a_response_is_safe_to_retry),
         T(a_connection_that_died_unseen_is_safe_to_retry),
+        T(a_post_does_not_go_out_on_a_connection_that_died_unseen),
         T(an_idle_timeout_notice_of_the_origin_is_no_answer_to_a_reusing_request),
         T(a_408_on_a_new_connection_is_an_answer),
         T(a_response_cut_off_anywhere_is_an_error_and_not_safe_to_retry),
