@@ -88,11 +88,7 @@ bool routing_pattern_init_regex(struct routing_pattern *self, h2o_mem_pool_t *po
     self->text = self->shown = regex;
     if ((self->regex = gw_regex_create(regex, false, why, why_len)) == NULL)
         return false;
-    size_t literal = anchored_literal(regex);
-    if (literal != 0)
-        set_prefix(self, regex.base + 1, literal);
-    else
-        set_prefix(self, "/", 1); /* as every path */
+    set_prefix(self, regex.base + 1, anchored_literal(regex));
     return true;
 }
 
@@ -238,7 +234,10 @@ static void to_globs(const struct routing_pattern *self, struct globs *to)
         }
         break;
     case ROUTING_PATTERN_REGEX:
-        add_glob(to, self->prefix, self->prefix_len, "*");
+        if (self->prefix_len != 0)
+            add_glob(to, self->prefix, self->prefix_len, "*");
+        else
+            add_glob(to, "/", 1, "*");
         break;
     case ROUTING_PATTERN_ANY:
     case ROUTING_PATTERN_GLOB:

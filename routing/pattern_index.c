@@ -1,9 +1,14 @@
 #include <assert.h>
 #include <string.h>
+#include <h2o/string_.h>
 #include "routing/pattern_index.h"
 
 /* A list of so few is walked faster than any table is asked. */
 enum { SMALL = 8 };
+
+/* Stands for the pattern of an item that matches where its key ends if a segment ends there too: the text of the
+ * pattern itself, far away in memory, need not be looked at. */
+static const struct routing_pattern at_segment_end;
 
 /* A node of a radix trie: its label is what comes after the labels of its ancestors. Children are found by their first
  * byte in a stretch of the child table that spans from the lowest to the highest of these bytes. */
@@ -30,7 +35,7 @@ struct slot {
     uint32_t first_item, num_items;
 };
 struct routing_index_tables {
-    struct slot *slots;
+    struct slot *slots; /* NULL: no exact patterns */
     uint32_t mask;
     const struct routing_index_item *exact_items;
     struct trie from_front, from_back;
@@ -217,6 +222,9 @@ static void build_trie(struct trie *trie, h2o_mem_pool_t *pool, struct keyed *ke
 static void build_exact(struct routing_index_tables *tables, h2o_mem_pool_t *pool, struct keyed *keyed, size_t n)
 {
     size_t num_slots = 4;
+    tables->slots = NULL;
+    if (n == 0)
+        return;
     qsort(keyed, n, sizeof(*keyed), compare_front);
     tables->exact_items = copy_items(pool, keyed, n);
     while (num_slots * 3 < n * 4)
@@ -261,6 +269,8 @@ static int place_item(const struct routing_index_item *item, struct keyed *keyed
     keyed->len = is_front ? pattern->prefix_len : pattern->suffix_len;
     if (is_front ? routing_pattern_is_prefix_only(pattern) : routing_pattern_is_suffix_only(pattern))
         keyed->item.pattern = NULL;
+    else if (pattern->kind == ROUTING_PATTERN_PREFIX)
+        keyed->item.pattern = &at_segment_end;
     return is_front ? FRONT : BACK;
 }
 
@@ -314,10 +324,21 @@ struct visit {
     void *context;
 };
 
-static inline void visit_list(const struct visit *visit, const struct routing_index_item *items, uint32_t n)
+/* used: length of the key that led to the list */
+static inline bool takes(const struct routing_index_item *item, h2o_iovec_t text, size_t used)
+{
+    if (item->pattern == NULL)
+        return true;
+    if (item->pattern == &at_segment_end)
+        return used == text.len || text.base[used] == '/';
+    return routing_pattern_takes(item->pattern, text);
+}
+
+static inline void visit_list(const struct visit *visit, const struct routing_index_item *items, uint32_t n,
+                              size_t used)
 {
     for (uint32_t i = 0; i != n && items[i].order < *visit->best; ++i)
-        if (items[i].pattern == NULL || routing_pattern_takes(items[i].pattern, visit->text))
+        if (takes(items + i, visit->text, used))
             visit->take(visit->context, items + i, visit->best);
 }
 
@@ -375,7 +396,7 @@ static inline void visit_trie(const struct visit *visit, const struct trie *trie
     size_t used = 0;
     while (node != NULL && node->min_order < *visit->best && enter_node(node, visit->text, &used, is_reversed)) {
         if (node->num_items != 0)
-            visit_list(visit, trie->items + node->first_item, node->num_items);
+            visit_list(visit, trie->items + node->first_item, node->num_items, used);
         node = next_node(trie, node, visit->text, used, is_reversed);
     }
 }
@@ -389,13 +410,13 @@ void routing_index_match(const struct routing_index *self, h2o_iovec_t text, uin
     if (self->min_order >= *best)
         return;
     if (tables != NULL) {
-        const struct slot *slot = find_exact(tables, text.base, text.len);
+        const struct slot *slot = tables->slots != NULL ? find_exact(tables, text.base, text.len) : NULL;
         if (slot != NULL)
-            visit_list(&visit, tables->exact_items + slot->first_item, slot->num_items);
+            visit_list(&visit, tables->exact_items + slot->first_item, slot->num_items, text.len);
         visit_trie(&visit, &tables->from_front, false);
         visit_trie(&visit, &tables->from_back, true);
     }
-    visit_list(&visit, self->items, self->num_items);
+    visit_list(&visit, self->items, self->num_items, 0);
 }
 
 /* ---- covering ---- */
@@ -432,8 +453,11 @@ bool routing_index_covering(const struct routing_index *self, const struct routi
     if (tables != NULL) {
         h2o_iovec_t front = h2o_iovec_init(pattern->prefix, pattern->prefix_len),
                     back = h2o_iovec_init(pattern->suffix, pattern->suffix_len);
+        if (pattern->kind == ROUTING_PATTERN_REGEX && pattern->prefix_len == 0)
+            front = h2o_iovec_init(H2O_STRLIT("/")); /* of every path but the "*" of OPTIONS */
         if (pattern->kind == ROUTING_PATTERN_EXACT) {
-            const struct slot *slot = find_exact(tables, pattern->text.base, pattern->text.len);
+            const struct slot *slot =
+                tables->slots != NULL ? find_exact(tables, pattern->text.base, pattern->text.len) : NULL;
             if (slot != NULL && !see_list(tables->exact_items + slot->first_item, slot->num_items, below, see, context))
                 return false;
             back = pattern->text;

@@ -6,7 +6,7 @@
 #include "routing/pattern.h"
 
 struct routing_index_item {
-    const struct routing_pattern *pattern; /* NULL: being found by its key means to match */
+    const struct routing_pattern *pattern; /* inside the index: NULL when being found by the key means to match */
     uint32_t order;                        /* lower wins; lists are sorted by it */
     uint32_t value;
 };

@@ -5,7 +5,7 @@
 /* A route with many hosts and many paths is filed under the larger of the two only, the other is checked afterwards:
  * the index must not grow by their product. */
 enum { MAX_BOXES = 64 };
-enum { CHECK_HOSTS = 1, CHECK_PATHS = 2 }; /* values of the items of a set */
+enum { CHECK_HOSTS = 1, CHECK_PATHS = 2, CHECK_CONDITIONS = 4 }; /* values of the items of a set */
 
 /* ---- compiling routes ---- */
 
@@ -21,13 +21,6 @@ static int compare_routes(const void *a_, const void *b_)
     if (in_a != in_b)
         return in_a < in_b ? -1 : 1;
     return a->position < b->position ? -1 : a->position > b->position;
-}
-
-static void give_name(struct routing_table *self, struct routing_route_conf *conf, size_t position)
-{
-    char name[32];
-    if (conf->name.base == NULL)
-        conf->name = h2o_strdup(&self->pool, name, (size_t)snprintf(name, sizeof(name), "route-%zu", position + 1));
 }
 
 static size_t count_patterns(const struct routing_match_conf *match)
@@ -107,7 +100,8 @@ const char *routing_place(const struct gw_node *at, char *buf)
 
 static int compare_texts(h2o_iovec_t a, h2o_iovec_t b)
 {
-    int order = memcmp(a.base, b.base, a.len < b.len ? a.len : b.len);
+    size_t n = a.len < b.len ? a.len : b.len;
+    int order = n != 0 ? memcmp(a.base, b.base, n) : 0;
     return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
 }
 
@@ -127,9 +121,10 @@ static bool check_names(struct ordered *routes, size_t n, struct gw_errors *erro
     for (size_t i = 1; i < n; ++i) {
         const struct routing_route_conf *first = routes[i - 1].conf, *again = routes[i].conf;
         char place[ROUTING_PLACE_MAX];
-        if (compare_texts(first->name, again->name) == 0)
-            is_ok = gw_error_at(errors, gw_setting_at(again->at, "name"), "route \"%.*s\" is defined twice (first at %s)",
-                                (int)again->name.len, again->name.base, routing_place(first->at, place));
+        if (again->name.base != NULL && compare_texts(first->name, again->name) == 0)
+            is_ok =
+                gw_error_at(errors, gw_setting_at(again->at, "name"), "route \"%.60s\" is defined twice (first at %s)",
+                            again->name.base, routing_place(gw_setting_at(first->at, "name"), place));
     }
     return is_ok;
 }
@@ -183,12 +178,13 @@ static void build_set(struct routing_table *self, struct routing_index *set, con
     struct routing_index_item *items = h2o_mem_alloc((num_items + 1) * sizeof(*items)), *item = items;
     for (size_t i = 0; i != n; ++i) {
         const struct routing_rule *rule = self->rules + filed[i].rule;
+        uint32_t checks = filed[i].check | (rule->conditions != NULL ? CHECK_CONDITIONS : 0);
         if (filed[i].check == CHECK_PATHS) {
-            *item++ = (struct routing_index_item){any_path, filed[i].rule, CHECK_PATHS};
+            *item++ = (struct routing_index_item){any_path, filed[i].rule, checks};
             continue;
         }
         for (uint32_t j = 0; j != rule->num_paths; ++j)
-            *item++ = (struct routing_index_item){rule->paths + j, filed[i].rule, filed[i].check};
+            *item++ = (struct routing_index_item){rule->paths + j, filed[i].rule, checks};
     }
     routing_index_build(set, &self->pool, items, num_items);
     free(items);
@@ -229,7 +225,6 @@ struct routing_table *routing_table_create(const struct gw_list *routes, const h
     memset(self, 0, sizeof(*self));
     h2o_mem_init_pool(&self->pool);
     for (size_t i = 0; i != routes->size; ++i) {
-        give_name(self, routes->entries[i], i);
         if (routes->is_bad != NULL && routes->is_bad[i])
             is_ok = false; /* has its errors already; the others are still looked at */
         else
@@ -269,6 +264,7 @@ const struct routing_route *routing_table_at(const struct routing_table *self, s
 struct match {
     const struct routing_table *table;
     const struct routing_facts *facts;
+    h2o_iovec_t host;
 };
 
 static bool any_takes(const struct routing_pattern *patterns, uint32_t n, h2o_iovec_t text)
@@ -283,11 +279,11 @@ static void take_rule(void *context, const struct routing_index_item *item, uint
 {
     const struct match *match = context;
     const struct routing_rule *rule = match->table->rules + item->order;
-    if (item->value == CHECK_HOSTS && !any_takes(rule->hosts, rule->num_hosts, match->facts->host))
+    if ((item->value & CHECK_HOSTS) != 0 && !any_takes(rule->hosts, rule->num_hosts, match->host))
         return;
-    if (item->value == CHECK_PATHS && !any_takes(rule->paths, rule->num_paths, match->facts->path))
+    if ((item->value & CHECK_PATHS) != 0 && !any_takes(rule->paths, rule->num_paths, match->facts->path))
         return;
-    if (rule->conditions == NULL || routing_conditions_hold(rule->conditions, match->facts))
+    if ((item->value & CHECK_CONDITIONS) == 0 || routing_conditions_hold(rule->conditions, match->facts))
         *best = item->order;
 }
 
@@ -318,16 +314,17 @@ static void list_patterns(const struct routing_pattern *patterns, uint32_t n, ch
     free(texts.entries);
 }
 
-static void trace_loss(const struct routing_rule *rule, const struct routing_facts *facts, struct gw_trace *trace)
+static void trace_loss(const struct match *match, const struct routing_rule *rule, struct gw_trace *trace)
 {
+    const struct routing_facts *facts = match->facts;
     const struct routing_route_conf *conf = rule->route.conf;
     const struct gw_node *at = conf->at;
     char list[512], why[1024];
 
-    if (!any_takes(rule->hosts, rule->num_hosts, facts->host)) {
+    if (!any_takes(rule->hosts, rule->num_hosts, match->host)) {
         at = gw_setting_at(conf->match.at, "host");
         list_patterns(rule->hosts, rule->num_hosts, list, sizeof(list));
-        snprintf(why, sizeof(why), "host \"%.*s\" does not match %s", (int)facts->host.len, facts->host.base, list);
+        snprintf(why, sizeof(why), "host \"%.*s\" does not match %s", (int)match->host.len, match->host.base, list);
     } else if (!any_takes(rule->paths, rule->num_paths, facts->path)) {
         at = path_setting(&conf->match);
         list_patterns(rule->paths, rule->num_paths, list, sizeof(list));
@@ -339,33 +336,33 @@ static void trace_loss(const struct routing_rule *rule, const struct routing_fac
 }
 
 /* Of too many losers, those that had the right host say more than the others. */
-static void trace_losers(const struct routing_table *self, size_t n, const struct routing_facts *facts,
-                         struct gw_trace *trace)
+static void trace_losers(const struct match *match, size_t n, struct gw_trace *trace)
 {
+    const struct routing_rule *rules = match->table->rules;
     size_t same_host = 0, left, others_left, left_out = 0;
     for (size_t i = 0; i != n; ++i)
-        same_host += any_takes(self->rules[i].hosts, self->rules[i].num_hosts, facts->host);
+        same_host += any_takes(rules[i].hosts, rules[i].num_hosts, match->host);
     left = same_host < MAX_TRACED ? same_host : MAX_TRACED;
     others_left = MAX_TRACED - left;
     for (size_t i = 0; i != n; ++i) {
-        bool has_host = any_takes(self->rules[i].hosts, self->rules[i].num_hosts, facts->host);
+        bool has_host = any_takes(rules[i].hosts, rules[i].num_hosts, match->host);
         size_t *quota = has_host ? &left : &others_left;
         if (*quota == 0) {
             ++left_out;
             continue;
         }
         --*quota;
-        trace_loss(self->rules + i, facts, trace);
+        trace_loss(match, rules + i, trace);
     }
     if (left_out != 0)
         gw_trace_write(trace, "route", NULL, "%zu more routes lost", left_out);
 }
 
-static void trace_match(const struct routing_table *self, uint32_t best, const struct routing_facts *facts,
-                        struct gw_trace *trace)
+static void trace_match(const struct match *match, uint32_t best, struct gw_trace *trace)
 {
+    const struct routing_table *self = match->table;
     bool has_winner = best != UINT32_MAX;
-    trace_losers(self, has_winner ? best : self->size, facts, trace);
+    trace_losers(match, has_winner ? best : self->size, trace);
     if (has_winner) {
         const struct routing_route_conf *conf = self->rules[best].route.conf;
         gw_trace_write(trace, "route", conf->at, "route \"%.*s\" takes the request", (int)conf->name.len,
@@ -378,11 +375,11 @@ static void trace_match(const struct routing_table *self, uint32_t best, const s
 const struct routing_route *routing_table_match(const struct routing_table *self, const struct routing_facts *facts,
                                                 struct gw_trace *trace)
 {
-    struct match match = {self, facts};
+    struct match match = {self, facts, facts->host.base != NULL ? facts->host : h2o_iovec_init(H2O_STRLIT(""))};
     uint32_t best = UINT32_MAX;
 
-    routing_index_match(&self->hosts, facts->host, &best, take_set, &match);
+    routing_index_match(&self->hosts, match.host, &best, take_set, &match);
     if (__builtin_expect(trace != NULL, 0))
-        trace_match(self, best, facts, trace);
+        trace_match(&match, best, trace);
     return best == UINT32_MAX ? NULL : &self->rules[best].route;
 }

@@ -40,6 +40,12 @@ static inline void load_text(struct loaded *self, h2o_iovec_t yaml)
     struct gw_node *node = gw_yaml_load_text(&self->pool, "t.yaml", yaml, false, NULL, &self->errors);
     assert_non_null(node);
     self->is_ok = gw_settings_load(&loader, &root, node, &self->root);
+    for (size_t i = 0; i != self->root.routes.size; ++i) {
+        struct routing_route_conf *route = self->root.routes.entries[i];
+        char name[32];
+        if (route->name.base == NULL)
+            route->name = h2o_strdup(&self->pool, name, (size_t)snprintf(name, sizeof(name), "route-%zu", i + 1));
+    }
 }
 
 static inline void load(struct loaded *self, const char *yaml) { load_text(self, text_of(yaml)); }

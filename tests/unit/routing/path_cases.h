@@ -10,8 +10,14 @@ struct path_case {
     enum routing_path_result result;
 };
 
-#define IS(raw, canonical) {{H2O_STRLIT(raw)}, canonical, ROUTING_PATH_OK}
-#define REFUSED(raw, result) {{H2O_STRLIT(raw)}, NULL, ROUTING_PATH_##result}
+#define IS(raw, canonical)                                                                                             \
+    {                                                                                                                  \
+        {H2O_STRLIT(raw)}, canonical, ROUTING_PATH_OK                                                                  \
+    }
+#define REFUSED(raw, result)                                                                                           \
+    {                                                                                                                  \
+        {H2O_STRLIT(raw)}, NULL, ROUTING_PATH_##result                                                                 \
+    }
 
 static const struct path_case path_cases[] = {
     /* ---- nothing to do ---- */

@@ -345,7 +345,8 @@ static void trace_says_who_lost_and_who_won(void **state)
     gw_trace_init(&trace);
     uint32_t picked = routing_balancer_pick(balancer, 0, &trace);
     char expected[128];
-    sprintf(expected, "target \"t%u\" takes its turn of \"g\" (weight 1, unhealthy; no target is healthy, so all take part)",
+    sprintf(expected,
+            "target \"t%u\" takes its turn of \"g\" (weight 1, unhealthy; no target is healthy, so all take part)",
             picked);
     assert_string_equal(trace.entries[trace.size - 1].text, expected);
     gw_trace_dispose(&trace);

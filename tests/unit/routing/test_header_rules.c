@@ -23,8 +23,8 @@ static void assert_headers(const char *rules, const char *const *given, const ch
     routing_header_rules_apply(compiled, &loaded.pool, &headers);
     for (size_t i = 0; i != headers.size; ++i) {
         const h2o_header_t *header = headers.entries + i;
-        snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%.*s: %.*s", i == 0 ? "" : "|", (int)header->name->len,
-                 header->name->base, (int)header->value.len, header->value.base);
+        snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%.*s: %.*s", i == 0 ? "" : "|",
+                 (int)header->name->len, header->name->base, (int)header->value.len, header->value.base);
     }
     assert_string_equal(text, expected);
     routing_header_rules_destroy(compiled);
@@ -106,8 +106,9 @@ static void names_that_weir_writes_itself_are_refused(void **state)
             snprintf(rule, sizeof(rule), forms[j], names[i]);
             snprintf(yaml, sizeof(yaml), "routes: [{echo: true, request_headers: {%s}}]\n", rule);
             int column = (int)(strstr(yaml, j == 2 ? names[i] : "x}}") - yaml) + 1;
-            snprintf(expected, sizeof(expected), "t.yaml:1:%d: \"%s\" cannot be changed by header rules: weir writes it itself\n",
-                     column, names[i]);
+            snprintf(expected, sizeof(expected),
+                     "t.yaml:1:%d: \"%s\" cannot be changed by header rules: weir writes it itself\n", column,
+                     names[i]);
             assert_refused(yaml, expected);
         }
 }
@@ -118,12 +119,14 @@ static void bad_header_rules_are_refused(void **state)
                    "t.yaml:1:53: Host cannot be changed by header rules (use \"rewrite: {host: ...}\")\n");
     assert_refused("routes: [{echo: true, request_headers: {set: {\":path\": x}}}]\n",
                    "t.yaml:1:56: \":path\" is not a header name\n");
-    assert_refused("routes: [{echo: true, request_headers: {remove: \"a b\"}}]\n", "t.yaml:1:49: \"a b\" is not a header name\n");
+    assert_refused("routes: [{echo: true, request_headers: {remove: \"a b\"}}]\n",
+                   "t.yaml:1:49: \"a b\" is not a header name\n");
     assert_refused("routes: [{echo: true, request_headers: {set: {x: \"a\\nb\"}}}]\n",
                    "t.yaml:1:50: the value of header \"x\" has a control character or a space at its end\n");
     assert_refused("routes: [{echo: true, request_headers: {add: {x: \"a \"}}}]\n",
                    "t.yaml:1:50: the value of header \"x\" has a control character or a space at its end\n");
-    assert_refused("routes: [{echo: true, request_headers: {set: {x-a: 1, X-A: 2}}}]\n", "t.yaml:1:60: header \"X-A\" is set twice\n");
+    assert_refused("routes: [{echo: true, request_headers: {set: {x-a: 1, X-A: 2}}}]\n",
+                   "t.yaml:1:60: header \"X-A\" is set twice\n");
 }
 
 static void tokens_and_field_values_follow_rfc_9110(void **state)
@@ -131,8 +134,9 @@ static void tokens_and_field_values_follow_rfc_9110(void **state)
     assert_true(routing_is_token(text_of("!#$%&'*+-.^_`|~09azAZ")));
     for (int c = 0; c != 256; ++c) {
         char byte = (char)c;
-        bool is_tchar = c != 0 && c < 0x80 && (strchr("!#$%&'*+-.^_`|~", c) != NULL || (c >= '0' && c <= '9') ||
-                                               (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'));
+        bool is_tchar = c != 0 && c < 0x80 &&
+                        (strchr("!#$%&'*+-.^_`|~", c) != NULL || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') ||
+                         (c >= 'A' && c <= 'Z'));
         assert_int_equal(routing_is_token(h2o_iovec_init(&byte, 1)), is_tchar);
         char value[3] = {'a', byte, 'b'};
         assert_int_equal(routing_is_field_value(h2o_iovec_init(value, 3)), c == '\t' || (c >= 0x20 && c != 0x7f));

@@ -116,16 +116,17 @@ static void matcher_takes_codes_and_ranges(void **state)
 
 static void matcher_refuses_what_is_no_list_of_codes(void **state)
 {
-    static const char *const bad[] = {"",      ",",       "200,",   ",200",   "2xx",     "20",       "2000",
-                                      "199",   "600",     "200-",   "-200",   "299-200", "200-199",  "200 201",
-                                      "200;3", "200,201x", "200--299", "200-299-300", "0x200", "+200"};
+    static const char *const bad[] = {"",      ",",        "200,",     ",200",        "2xx",     "20",      "2000",
+                                      "199",   "600",      "200-",     "-200",        "299-200", "200-199", "200 201",
+                                      "200;3", "200,201x", "200--299", "200-299-300", "0x200",   "+200"};
     struct routing_matcher matcher;
     for (size_t i = 0; i != sizeof(bad) / sizeof(bad[0]); ++i)
         if (routing_matcher_parse(text_of(bad[i]), &matcher))
             fail_msg("\"%s\" was taken", bad[i]);
-    assert_true(routing_matcher_parse(text_of("200,200,200,200,200,200,200,200,200,200,200,200,200,200,200,200"), &matcher));
-    assert_false(
-        routing_matcher_parse(text_of("200,200,200,200,200,200,200,200,200,200,200,200,200,200,200,200,200"), &matcher));
+    assert_true(
+        routing_matcher_parse(text_of("200,200,200,200,200,200,200,200,200,200,200,200,200,200,200,200"), &matcher));
+    assert_false(routing_matcher_parse(text_of("200,200,200,200,200,200,200,200,200,200,200,200,200,200,200,200,200"),
+                                       &matcher));
 }
 
 int main(void)

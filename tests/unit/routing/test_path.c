@@ -16,7 +16,8 @@ static void every_case_of_the_table_has_its_canonical_path(void **state)
         enum routing_path_result result = routing_path_canonical(&pool, raw, &canonical);
         if (result != c->result || (c->canonical != NULL && (canonical.len != strlen(c->canonical) ||
                                                              memcmp(canonical.base, c->canonical, canonical.len) != 0)))
-            fail_msg("\"%s\": %s, \"%.*s\"", c->raw.base, routing_path_problem(result), (int)canonical.len, canonical.base);
+            fail_msg("\"%s\": %s, \"%.*s\"", c->raw.base, routing_path_problem(result), (int)canonical.len,
+                     canonical.base);
         if (c->canonical == NULL)
             assert_null(canonical.base);
         h2o_mem_clear_pool(&pool);

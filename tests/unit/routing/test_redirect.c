@@ -111,7 +111,8 @@ static void bytes_that_cannot_stand_in_a_url_are_escaped(void **state)
     facts.query = text_of("x=\"<\r\n>");
     assert_string_equal(location("{port: 81}", &facts), "http://h:81/a%22%3C%3E%5C%5E%60%7B%7C%7Db?x=%22%3C%0D%0A%3E");
     facts = request();
-    assert_string_equal(location("{path: \"/caf\xc3\xa9 #1\", query: \"a b\"}", &facts), "http://h:8080/caf%C3%A9%20%231?a%20b");
+    assert_string_equal(location("{path: \"/caf\xc3\xa9 #1\", query: \"a b\"}", &facts),
+                        "http://h:8080/caf%C3%A9%20%231?a%20b");
 }
 
 static void location_without_host_cannot_lead_to_another_server(void **state)
@@ -168,24 +169,32 @@ static void status_is_302_unless_given(void **state)
 
 static void bad_redirects_are_refused(void **state)
 {
-    assert_refused("routes:\n  - redirect: {status: 301}\n",
-                   "t.yaml:2:15: the redirect would lead back to itself (expected another scheme, host, port or path)\n");
-    assert_refused("routes:\n  - redirect: {scheme: \"#{protocol}\", host: \"#{host}\", port: \"#{port}\", path: \"/#{path}\"}\n",
-                   "t.yaml:2:15: the redirect would lead back to itself (expected another scheme, host, port or path)\n");
-    assert_refused("routes:\n  - redirect: {scheme: ftp}\n", "t.yaml:2:24: \"scheme\" must be http, https or \"#{protocol}\"\n");
-    assert_refused("routes:\n  - redirect: {port: 70000}\n", "t.yaml:2:22: \"port\" must be 1 to 65535 or \"#{port}\"\n");
+    assert_refused(
+        "routes:\n  - redirect: {status: 301}\n",
+        "t.yaml:2:15: the redirect would lead back to itself (expected another scheme, host, port or path)\n");
+    assert_refused(
+        "routes:\n  - redirect: {scheme: \"#{protocol}\", host: \"#{host}\", port: \"#{port}\", path: \"/#{path}\"}\n",
+        "t.yaml:2:15: the redirect would lead back to itself (expected another scheme, host, port or path)\n");
+    assert_refused("routes:\n  - redirect: {scheme: ftp}\n",
+                   "t.yaml:2:24: \"scheme\" must be http, https or \"#{protocol}\"\n");
+    assert_refused("routes:\n  - redirect: {port: 70000}\n",
+                   "t.yaml:2:22: \"port\" must be 1 to 65535 or \"#{port}\"\n");
     assert_refused("routes:\n  - redirect: {port: 0}\n", "t.yaml:2:22: \"port\" must be 1 to 65535 or \"#{port}\"\n");
     assert_refused("routes:\n  - redirect: {port: 4294967377}\n",
                    "t.yaml:2:22: \"port\" must be 1 to 65535 or \"#{port}\"\n");
     assert_refused("routes:\n  - redirect: {path: a}\n",
                    "t.yaml:2:22: \"path\" must start with \"/\" (\"/#{path}\" is the path as it came)\n");
-    assert_refused("routes:\n  - redirect: {path: \"/#{user}\"}\n",
-                   "t.yaml:2:22: unknown placeholder in \"path\" (expected #{protocol} #{host} #{port} #{path} #{query})\n");
-    assert_refused("routes:\n  - redirect: {path: \"/#{query}\"}\n", "t.yaml:2:22: \"#{query}\" cannot stand in \"path\"\n");
-    assert_refused("routes:\n  - redirect: {host: \"#{path}\"}\n", "t.yaml:2:22: \"#{path}\" cannot stand in \"host\"\n");
+    assert_refused(
+        "routes:\n  - redirect: {path: \"/#{user}\"}\n",
+        "t.yaml:2:22: unknown placeholder in \"path\" (expected #{protocol} #{host} #{port} #{path} #{query})\n");
+    assert_refused("routes:\n  - redirect: {path: \"/#{query}\"}\n",
+                   "t.yaml:2:22: \"#{query}\" cannot stand in \"path\"\n");
+    assert_refused("routes:\n  - redirect: {host: \"#{path}\"}\n",
+                   "t.yaml:2:22: \"#{path}\" cannot stand in \"host\"\n");
     assert_refused("routes:\n  - redirect: {host: \"a.b:81\"}\n",
                    "t.yaml:2:22: \"a.b:81\" is not a host (a port goes into \"port\")\n");
-    assert_refused("routes:\n  - redirect: {port: 81, query: \"?a\"}\n", "t.yaml:2:33: \"query\" is written without the \"?\"\n");
+    assert_refused("routes:\n  - redirect: {port: 81, query: \"?a\"}\n",
+                   "t.yaml:2:33: \"query\" is written without the \"?\"\n");
     assert_refused("routes:\n  - redirect: {port: 81, status: 304}\n",
                    "t.yaml:2:34: \"status\" must be 301, 302, 303, 307 or 308\n");
 }

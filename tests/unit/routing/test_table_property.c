@@ -29,12 +29,13 @@ static const char *pick_text(const char *const *texts)
 static const struct gw_node somewhere = {.kind = GW_NODE_MAP, .file = "t.yaml", .line = 1, .column = 1};
 
 static const char *const host_patterns[] = {
-    "a.com",  "b.com",   "A.COM",      "x.a.com", "y.a.com", "x.y.a.com",  "*.a.com", "*.b.com", "*.com",  "*",
-    "a.*",    "*a.com",  "x.*.com",    "?.com",   "x?.com",  "api-*.a.com", "*.y.a.com", "*-1.a.com", "**", "\\*.com",
-    "[::1]",  "localhost", "*.A.com", "api-*",   "x.a.c?m",  "*.x.*",       NULL};
-static const char *const hosts[] = {"a.com",     "b.com",       "x.a.com",     "y.a.com", "x.y.a.com", "z.a.com", "c.com",
-                                    "ba.com",    "api-1.a.com", "api-2.a.com", "a.org",   "x.q.com",   "[::1]",   "localhost",
-                                    "", "xa.com", "a.y.a.com",   "*.com", "api-", "q.x.z", NULL};
+    "a.com", "b.com",   "A.COM",  "x.a.com",   "y.a.com", "x.y.a.com", "*.a.com",     "*.b.com",   "*.com",
+    "*",     "a.*",     "*a.com", "x.*.com",   "?.com",   "x?.com",    "api-*.a.com", "*.y.a.com", "*-1.a.com",
+    "**",    "\\*.com", "[::1]",  "localhost", "*.A.com", "api-*",     "x.a.c?m",     "*.x.*",     NULL};
+static const char *const hosts[] = {
+    "a.com",  "b.com",       "x.a.com",     "y.a.com", "x.y.a.com", "z.a.com", "c.com",
+    "ba.com", "api-1.a.com", "api-2.a.com", "a.org",   "x.q.com",   "[::1]",   "localhost",
+    "",       "xa.com",      "a.y.a.com",   "*.com",   "api-",      "q.x.z",   NULL};
 static const char *const methods[] = {"GET", "POST", "PUT", NULL};
 static const char *const listeners[] = {"http", "https", "admin", NULL};
 static const char *const header_names[] = {"X-A", "x-b", "cookie", NULL};
@@ -108,7 +109,8 @@ static void add_paths(h2o_mem_pool_t *pool, struct routing_match_conf *match)
     }
 }
 
-static void add_pairs(h2o_mem_pool_t *pool, struct routing_pairs_conf *pairs, unsigned percent, const char *const *names)
+static void add_pairs(h2o_mem_pool_t *pool, struct routing_pairs_conf *pairs, unsigned percent,
+                      const char *const *names)
 {
     if (!chance(percent))
         return;
@@ -129,10 +131,12 @@ static void add_networks(h2o_mem_pool_t *pool, struct gw_cidrs *cidrs)
         assert_true(gw_cidr_parse(text_of(pick_text(networks)), cidrs->entries + cidrs->size++));
 }
 
-static struct routing_route_conf *make_route(h2o_mem_pool_t *pool)
+static struct routing_route_conf *make_route(h2o_mem_pool_t *pool, size_t index)
 {
     struct routing_route_conf *route = h2o_mem_alloc_pool(pool, sizeof(*route));
+    char name[16];
     *route = (struct routing_route_conf){.at = &somewhere, .echo = true};
+    route->name = h2o_strdup(pool, name, (size_t)sprintf(name, "route-%zu", index + 1));
     route->match.at = &somewhere;
     route->priority = chance(20) ? 1 + draw(5) : 0;
     add_texts(pool, &route->match.host, 80, host_patterns);
@@ -153,11 +157,14 @@ static void make_request(h2o_mem_pool_t *pool, struct routing_facts *facts)
     facts->listener = draw(3);
     facts->method = text_of(pick_text(methods));
     facts->host = text_of(pick_text(hosts));
-    facts->path = facts->raw_path = text_of(make_path(pool, false));
+    facts->path = facts->raw_path = text_of(chance(2) ? "*" : make_path(pool, false)); /* "*": OPTIONS */
     if (chance(60)) {
         char query[128] = "";
         for (unsigned n = draw(4); n != 0; --n)
-            sprintf(query + strlen(query), "%s%s%s%s", query[0] != '\0' ? "&" : "", chance(50) ? "q" : chance(50) ? "r" : "dx",
+            sprintf(query + strlen(query), "%s%s%s%s", query[0] != '\0' ? "&" : "",
+                    chance(50)   ? "q"
+                    : chance(50) ? "r"
+                                 : "dx",
                     chance(80) ? "=" : "", chance(80) ? pick_text(values) : "");
         facts->query = h2o_strdup(pool, query, strlen(query));
     }
@@ -307,8 +314,9 @@ static void assert_same(const struct routing_table *table, const struct gw_list 
         const struct routing_route *found = routing_table_match(table, &facts, NULL);
         const struct routing_route_conf *expected = plain_match(routes, &facts);
         if ((found != NULL ? found->conf : NULL) != expected)
-            fail_msg("%.*s%.*s: %s instead of %s", (int)facts.host.len, facts.host.base, (int)facts.path.len, facts.path.base,
-                     found != NULL ? found->conf->name.base : "none", expected != NULL ? expected->name.base : "none");
+            fail_msg("%.*s%.*s: %s instead of %s", (int)facts.host.len, facts.host.base, (int)facts.path.len,
+                     facts.path.base, found != NULL ? found->conf->name.base : "none",
+                     expected != NULL ? expected->name.base : "none");
         if (chance(10)) {
             struct gw_trace trace;
             gw_trace_init(&trace);
@@ -316,7 +324,7 @@ static void assert_same(const struct routing_table *table, const struct gw_list 
             assert_in_range(trace.size, 1, 52);
             gw_trace_dispose(&trace);
         }
-        for (size_t j = 0; found != NULL && j != errors->size; ++j) {
+        for (size_t j = 0; found != NULL && facts.path.base[0] == '/' && j != errors->size; ++j) {
             snprintf(dead, sizeof(dead), "route \"%s\" is never reached", found->conf->name.base);
             if (strncmp(errors->entries[j].text, dead, strlen(dead)) == 0)
                 fail_msg("%s, but it took %.*s%.*s", errors->entries[j].text, (int)facts.host.len, facts.host.base,
@@ -343,7 +351,7 @@ static void table_and_plain_matcher_agree_and_unreachable_routes_never_win(void 
         gw_errors_init(&errors);
         routes.size = chance(50) ? draw(8) : draw(MAX_ROUTES);
         for (size_t i = 0; i != routes.size; ++i)
-            entries[i] = make_route(&pool);
+            entries[i] = make_route(&pool, i);
         struct routing_table *table = routing_table_create(&routes, names, 3, &errors);
         assert_non_null(table);
         assert_int_equal(errors.num_errors, 0);
