@@ -5,19 +5,20 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
+#include "tls/status.h"
 
 /* Series each family may have. The sum, with some fifty that do not grow, stays below 2,000. What does not fit is
  * summed up under "_other", so that totals over a family stay true. */
 enum {
-    MAX_REQUEST_SERIES = 560, /* weir_requests_total; the last ones of them for "_other" */
-    OTHER_REQUEST_SERIES = 60,
-    MAX_ROUTES_COUNTED = 500,    /* routes with series of their own */
-    MAX_ROUTES_TIMED = 50,       /* with a histogram of their own: 18 series each */
-    MAX_ROUTES_TIMED_TWICE = 25, /* of these, how many have one of the upstream's time too */
+    MAX_ROUTE_SERIES = 1420,     /* weir_requests_total and the histograms of routes */
+    OTHER_REQUEST_SERIES = 60,   /* of these, kept for route="_other" */
+    MAX_ROUTES_COUNTED = 500,    /* routes with counters of their own */
+    MAX_ROUTES_TIMED = 50,       /* with a histogram of their own */
+    MAX_ROUTES_TIMED_TWICE = 25, /* with one of the upstream's time too */
+    HISTOGRAM_SERIES = GW_HISTOGRAM_BUCKETS + 2,
     MAX_RETRY_SERIES = 60,
-    MAX_TARGET_SERIES = 250,
+    MAX_TARGET_SERIES = 200,
     MAX_GROUP_STATE_SERIES = 80,
-    MAX_CERTIFICATE_SERIES = 40,
     MAX_THREAD_SERIES = 32,
 };
 
@@ -118,10 +119,18 @@ static void put_request_counts(struct gw_exposition *out, const char *name, cons
     }
 }
 
+/* What the histograms leave. */
+static unsigned request_series(size_t num_routes)
+{
+    size_t timed = num_routes <= MAX_ROUTES_TIMED ? num_routes + 1 : 1;
+    size_t timed_twice = num_routes <= MAX_ROUTES_TIMED_TWICE ? num_routes + 1 : 1;
+    return MAX_ROUTE_SERIES - HISTOGRAM_SERIES * (unsigned)(timed + timed_twice) - OTHER_REQUEST_SERIES;
+}
+
 static void put_requests(struct gw_exposition *out, const struct routes *routes)
 {
     struct gw_route_slot total, rest = {.retries = 0};
-    unsigned left = MAX_REQUEST_SERIES - OTHER_REQUEST_SERIES;
+    unsigned left = request_series(routes->snapshot->num_routes);
     const char *name;
 
     gw_exposition_family(out, "weir_requests_total", "counter",
@@ -165,23 +174,44 @@ static void put_retries(struct gw_exposition *out, const struct routes *routes)
     gw_exposition_sample(out, "weir_upstream_retries_total", (double)rest, "route", other, NULL);
 }
 
-/* With many routes one histogram for all of them: each has 18 series. */
-static void put_histograms(struct gw_exposition *out, const struct routes *routes, const char *family, const char *help,
-                           size_t max_routes, size_t offset)
+/* With many routes one histogram for all of them. */
+static void put_request_times(struct gw_exposition *out, const struct routes *routes)
 {
-    bool is_each = routes->snapshot->num_routes <= max_routes;
+    static const char family[] = "weir_request_seconds";
+    bool is_each = routes->snapshot->num_routes <= MAX_ROUTES_TIMED;
     struct gw_route_slot total;
     struct gw_histogram rest = {.sum_us = 0};
     const char *name;
 
-    gw_exposition_family(out, family, "histogram", help);
+    gw_exposition_family(out, family, "histogram", "From the end of the request's head to the end of the response.");
     for (size_t i = 0; i != routes->size; ++i) {
         route_at(routes, i, &total, &name);
-        const struct gw_histogram *histogram = (const struct gw_histogram *)((const char *)&total + offset);
         if (is_each)
-            gw_exposition_histogram(out, family, histogram, "route", name, NULL);
+            gw_exposition_histogram(out, family, &total.seconds, "route", name, NULL);
         else
-            gw_histogram_add(&rest, histogram);
+            gw_histogram_add(&rest, &total.seconds);
+    }
+    if (!is_each)
+        gw_exposition_histogram(out, family, &rest, "route", other, NULL);
+}
+
+static void put_upstream_times(struct gw_exposition *out, const struct routes *routes)
+{
+    static const char family[] = "weir_upstream_seconds";
+    bool is_each = routes->snapshot->num_routes <= MAX_ROUTES_TIMED_TWICE;
+    struct gw_route_slot total;
+    struct gw_histogram rest = {.sum_us = 0};
+    const char *name;
+
+    gw_exposition_family(out, family, "histogram", "From the request's head until the target's response began.");
+    for (size_t i = 0; i != routes->snapshot->num_routes; ++i) {
+        if (routes->snapshot->routes[i].action != ROUTING_FORWARD)
+            continue;
+        route_at(routes, i, &total, &name);
+        if (is_each)
+            gw_exposition_histogram(out, family, &total.upstream_seconds, "route", name, NULL);
+        else
+            gw_histogram_add(&rest, &total.upstream_seconds);
     }
     if (!is_each)
         gw_exposition_histogram(out, family, &rest, "route", other, NULL);
@@ -193,11 +223,8 @@ static void put_routes(struct gw_exposition *out, struct gw_process *process)
 
     put_requests(out, &routes);
     put_retries(out, &routes);
-    put_histograms(out, &routes, "weir_request_seconds",
-                   "From the end of the request's head to the end of the response.", MAX_ROUTES_TIMED,
-                   offsetof(struct gw_route_slot, seconds));
-    put_histograms(out, &routes, "weir_upstream_seconds", "From the request to the target until its response began.",
-                   MAX_ROUTES_TIMED_TWICE, offsetof(struct gw_route_slot, upstream_seconds));
+    put_request_times(out, &routes);
+    put_upstream_times(out, &routes);
 }
 
 /* ---- threads and connections ---- */
@@ -330,26 +357,6 @@ static void put_group_states(struct gw_exposition *out, const struct gw_snapshot
 
 /* ---- configuration and process ---- */
 
-static void put_certificates(struct gw_exposition *out, const struct gw_snapshot *snapshot)
-{
-    size_t shown =
-        snapshot->num_certificates <= MAX_CERTIFICATE_SERIES ? snapshot->num_certificates : MAX_CERTIFICATE_SERIES - 1;
-    time_t soonest = 0;
-
-    gw_exposition_family(out, "weir_certificate_expiry_timestamp_seconds", "gauge", "When a certificate ends.");
-    for (size_t i = 0; i != snapshot->num_certificates; ++i) {
-        const struct tls_certificate *certificate = snapshot->certificates[i];
-        if (i < shown)
-            gw_exposition_sample(out, "weir_certificate_expiry_timestamp_seconds", (double)certificate->not_after,
-                                 "certificate", certificate->name.base, NULL);
-        else if (i == shown || certificate->not_after < soonest)
-            soonest = certificate->not_after;
-    }
-    if (shown != snapshot->num_certificates) /* of the rest, the first to end */
-        gw_exposition_sample(out, "weir_certificate_expiry_timestamp_seconds", (double)soonest, "certificate", other,
-                             NULL);
-}
-
 static void put_config(struct gw_exposition *out, const struct gw_process *process)
 {
     put_one(out, "weir_config_generation", "gauge", "Counts the configurations that were taken into service.",
@@ -421,7 +428,7 @@ void gw_metrics_page(struct gw_process *process, struct gw_exposition *out)
         put_routes(out, process);
         put_targets(out, process->active);
         put_group_states(out, process->active);
-        put_certificates(out, process->active);
+        tls_status_metrics(out, process->active->certificates, process->active->num_certificates);
         put_config(out, process);
     }
     put_connections(out, process);

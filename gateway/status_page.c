@@ -2,6 +2,7 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#include "tls/status.h"
 
 /* 2026-01-02T03:04:05Z, or null for "never" */
 static void put_time(struct gw_json *json, const char *key, time_t t)
@@ -53,30 +54,6 @@ static void put_listeners(struct gw_json *json, const struct gw_snapshot *snapsh
         gw_json_array_end(json);
         gw_json_key(json, "tls");
         gw_json_bool(json, listener->tls != NULL);
-        gw_json_object_end(json);
-    }
-    gw_json_array_end(json);
-}
-
-static void put_certificates(struct gw_json *json, const struct gw_snapshot *snapshot)
-{
-    time_t now = time(NULL);
-
-    gw_json_key(json, "certificates");
-    gw_json_array(json);
-    for (size_t i = 0; i != snapshot->num_certificates; ++i) {
-        const struct tls_certificate *certificate = snapshot->certificates[i];
-        gw_json_object(json);
-        gw_json_key(json, "name");
-        gw_json_text(json, certificate->name);
-        gw_json_key(json, "names");
-        gw_json_array(json);
-        for (size_t j = 0; j != certificate->num_dns_names; ++j)
-            gw_json_text(json, certificate->dns_names[j]);
-        gw_json_array_end(json);
-        put_time(json, "not_after", certificate->not_after);
-        gw_json_key(json, "days_left");
-        gw_json_number(json, tls_certificate_days_left(certificate, now));
         gw_json_object_end(json);
     }
     gw_json_array_end(json);
@@ -180,7 +157,8 @@ void gw_status_page(struct gw_process *process, struct gw_json *json)
     if (process->active != NULL) {
         put_number(json, "routes", process->active->num_routes);
         put_listeners(json, process->active);
-        put_certificates(json, process->active);
+        gw_json_key(json, "certificates");
+        tls_status_json(json, process->active->certificates, process->active->num_certificates, time(NULL));
         put_target_groups(json, process->active);
     }
     put_threads(json, process);
