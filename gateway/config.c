@@ -155,6 +155,7 @@ static const struct gw_section listener_section = {
     .size = sizeof(struct gw_listener_conf),
     .settings = listener_settings,
     .scalar_is = "address",
+    .list_is = "address",
     .check = check_listener,
 };
 

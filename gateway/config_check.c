@@ -13,6 +13,7 @@ struct taken {
     struct gw_ip ip;
     const struct gw_node *at;
     const char *owner; /* name of the listener; NULL: the admin listener */
+    size_t order;
 };
 
 struct taken_list {
@@ -56,7 +57,7 @@ static void check_pair(const struct taken *first, const struct taken *second, st
 
 static void take(struct taken_list *list, const struct gw_address *address, const struct gw_node *at, const char *owner)
 {
-    struct taken taken = {address, {{0}}, at, owner};
+    struct taken taken = {address, {{0}}, at, owner, list->size};
     if (!gw_ip_from_sockaddr((const struct sockaddr *)&address->sa, &taken.ip))
         return;
     list->entries = h2o_mem_realloc(list->entries, (list->size + 1) * sizeof(list->entries[0]));
@@ -68,7 +69,7 @@ static int compare_taken(const void *a, const void *b)
     const struct taken *x = a, *y = b;
     if (x->address->port != y->address->port)
         return x->address->port < y->address->port ? -1 : 1;
-    return 0;
+    return x->order < y->order ? -1 : 1;
 }
 
 static void check_addresses(const struct gw_config *config, struct gw_errors *errors)
@@ -119,6 +120,7 @@ static void check_group_names(const struct gw_config *config, struct gw_errors *
     }
 }
 
+/* Between good routes the routing table finds them. */
 static void check_route_names(const struct gw_config *config, struct gw_errors *errors)
 {
     struct gw_names names;
@@ -131,6 +133,8 @@ static void check_route_names(const struct gw_config *config, struct gw_errors *
             *index = i;
             continue;
         }
+        if (!config->routes.is_bad[i] && !config->routes.is_bad[*index] && !config->at->is_broken)
+            continue;
         const struct routing_route_conf *first = config->routes.entries[*index];
         const struct gw_node *first_at = gw_setting_at(first->at, "name");
         gw_error_at(errors, gw_setting_at(route->at, "name"), "route \"%.60s\" is defined twice (first at %s:%u:%u)",

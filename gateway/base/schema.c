@@ -97,10 +97,9 @@ static void write_any_scalar(struct schema *s)
     gw_json_array_end(&s->json);
 }
 
-/* The object of one value as it is usually written. */
-static void write_plain_value(struct schema *s, const struct gw_setting *row)
+/* Keywords of one value as it is usually written. */
+static void write_value_keywords(struct schema *s, const struct gw_setting *row)
 {
-    gw_json_object(&s->json);
     switch (row->type) {
     case GW_BOOL:
         write_type(s, "boolean");
@@ -136,7 +135,6 @@ static void write_plain_value(struct schema *s, const struct gw_setting *row)
         write_type(s, "string");
         break;
     }
-    gw_json_object_end(&s->json);
 }
 
 static bool may_be_substituted(enum gw_setting_type type)
@@ -148,7 +146,9 @@ static bool may_be_substituted(enum gw_setting_type type)
 /* The alternatives of one value, inside of an array that is open. */
 static void write_alternatives(struct schema *s, const struct gw_setting *row)
 {
-    write_plain_value(s, row);
+    gw_json_object(&s->json);
+    write_value_keywords(s, row);
+    gw_json_object_end(&s->json);
     if (may_be_substituted(row->type))
         write_substitution(s);
 }
@@ -211,22 +211,15 @@ static void write_any_of(struct schema *s, const struct gw_setting *row)
         write_alternatives(s, row);
         write_list_of(s, write_alternatives, row);
         break;
-    case GW_SECTION:
-        write_reference(s, row->section);
-        write_object(s, "type", "null");
-        break;
-    case GW_OPTION:
-        write_reference(s, row->section);
-        break;
     case GW_LIST:
         write_reference(s, row->section);
         write_list_of(s, write_section_entry, row);
-        write_object(s, "type", "null");
+        break;
+    case GW_SECTION:
+    case GW_OPTION:
+        write_reference(s, row->section);
         break;
     case GW_MAP:
-        write_map_of(s, row);
-        write_object(s, "type", "null");
-        break;
     case GW_PAIRS:
         write_map_of(s, row);
         break;
@@ -234,6 +227,8 @@ static void write_any_of(struct schema *s, const struct gw_setting *row)
         write_alternatives(s, row);
         break;
     }
+    if ((row->type == GW_LIST || row->type == GW_SECTION || row->type == GW_MAP) && !row->is_required)
+        write_object(s, "type", "null"); /* nothing after the colon: all default */
     gw_json_array_end(&s->json);
 }
 
@@ -264,7 +259,9 @@ static void write_row(struct schema *s, const struct gw_setting *row)
 {
     gw_json_object(&s->json);
     write_pair(s, "description", row->help);
-    if (row->type != GW_CUSTOM)
+    if (row->type == GW_TEXT || row->type == GW_ADDRESS)
+        write_value_keywords(s, row);
+    else if (row->type != GW_CUSTOM)
         write_any_of(s, row);
     write_own_keywords(s, row->schema_json);
     write_default(s, row);
@@ -295,6 +292,26 @@ static void write_map_form(struct schema *s, const struct gw_section *section)
     gw_json_bool(&s->json, false);
 }
 
+/* What may stand in the place of a map that has only this row. is_single: no list. */
+static void write_short_form(struct schema *s, const struct gw_setting *row, bool is_single)
+{
+    if (!is_single) {
+        write_row(s, row);
+        return;
+    }
+    gw_json_object(&s->json);
+    write_pair(s, "description", row->help);
+    gw_json_key(&s->json, "anyOf");
+    gw_json_array(&s->json);
+    if (row->section != NULL)
+        write_reference(s, row->section);
+    else
+        write_alternatives(s, row);
+    gw_json_array_end(&s->json);
+    write_own_keywords(s, row->schema_json);
+    gw_json_object_end(&s->json);
+}
+
 static void write_section(struct schema *s, const struct gw_section *section)
 {
     const char *shorts[2] = {section->scalar_is, section->list_is};
@@ -311,9 +328,11 @@ static void write_section(struct schema *s, const struct gw_section *section)
     gw_json_object(&s->json);
     write_map_form(s, section);
     gw_json_object_end(&s->json);
-    for (size_t i = 0; i != 2; ++i)
-        if (shorts[i] != NULL)
-            write_row(s, gw_setting_find(section, shorts[i], strlen(shorts[i])));
+    if (shorts[0] != NULL)
+        write_short_form(s, gw_setting_find(section, shorts[0], strlen(shorts[0])),
+                         shorts[1] == NULL && section->list_is == NULL);
+    if (shorts[1] != NULL)
+        write_short_form(s, gw_setting_find(section, shorts[1], strlen(shorts[1])), false);
     gw_json_array_end(&s->json);
 }
 

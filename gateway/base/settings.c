@@ -226,6 +226,8 @@ static bool load_cidrs(struct gw_loader *loader, const struct gw_setting *row, c
     size_t n;
     const struct gw_node *const *entries = entries_of(&node, &n);
     bool is_good = true;
+    if (gw_node_is_null(node))
+        return gw_error_at(loader->errors, node, "%s has no value (expected %s)", row->name, expected);
     cidrs->entries = h2o_mem_alloc_pool(loader->pool, n * sizeof(cidrs->entries[0]));
     for (size_t i = 0; i != n; ++i) {
         if (entries[i]->is_broken)
@@ -412,6 +414,7 @@ static const char *article(const char *noun) { return strchr("aeiou", noun[0]) !
 struct assignment {
     const struct gw_node *values[MAX_ROWS];
     bool is_misspelt[MAX_ROWS];
+    bool has_broken_key; /* which might be any row's */
 };
 
 static bool unknown_key(struct gw_loader *loader, const struct gw_section *section, const struct gw_node *key,
@@ -454,7 +457,7 @@ static bool assign(struct gw_loader *loader, const struct gw_section *section, c
         const struct gw_node *key = node->keys[i];
         const struct gw_setting *row = gw_setting_find(section, key->text.base, key->text.len);
         if (key->is_broken)
-            is_good = false;
+            is_good = !(assignment->has_broken_key = true);
         else if (row == NULL)
             is_good = unknown_key(loader, section, key, assignment);
         else
@@ -477,7 +480,7 @@ static bool load_rows(struct gw_loader *loader, const struct gw_section *section
         size_t i = row - section->settings;
         if (assignment->values[i] != NULL)
             is_good &= load_row(loader, row, assignment->values[i], gw_setting_field(row, conf));
-        else if (row->is_required && node != NULL && !assignment->is_misspelt[i])
+        else if (row->is_required && node != NULL && !assignment->is_misspelt[i] && !assignment->has_broken_key)
             is_good = gw_error_at(loader->errors, node, "%s is missing (%s %s needs it)", row->name,
                                   article(section->name), section->name);
         else
@@ -489,7 +492,7 @@ static bool load_rows(struct gw_loader *loader, const struct gw_section *section
 bool gw_settings_load(struct gw_loader *loader, const struct gw_section *section, const struct gw_node *node,
                       void *conf)
 {
-    struct assignment assignment = {{NULL}, {false}};
+    struct assignment assignment = {.has_broken_key = false};
     bool is_good = true;
     memset(conf, 0, section->size);
     *(const struct gw_node **)conf = node;
