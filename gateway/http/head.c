@@ -4,11 +4,27 @@
 
 enum { MAX_METHOD = 32, VERSION_LEN = 8 /* HTTP/1.1 */ };
 
-/* Reads the version at p: "HTTP/" DIGIT "." DIGIT. */
-static enum gw_head_result read_version(const char *p, int *minor_version)
+/* Compares with a pattern, in which # is any digit, as far as there are bytes: what cannot become right is refused now,
+ * as a slow head is looked at again only when an empty line comes. */
+static enum gw_head_result match(const char *p, const char *end, const char *pattern)
 {
-    if (memcmp(p, "HTTP/", 5) != 0 || !('0' <= p[5] && p[5] <= '9') || p[6] != '.' || !('0' <= p[7] && p[7] <= '9'))
-        return GW_HEAD_BAD_SYNTAX;
+    for (; *pattern != '\0'; ++p, ++pattern) {
+        if (p == end)
+            return GW_HEAD_INCOMPLETE;
+        if (*pattern == '#' ? !('0' <= *p && *p <= '9') : *p != *pattern)
+            return GW_HEAD_BAD_SYNTAX;
+    }
+    return GW_HEAD_OK;
+}
+
+static enum gw_head_result read_version(const char *p, const char *end, int *minor_version)
+{
+    enum gw_head_result result;
+    *minor_version = 1;
+    if (end - p >= VERSION_LEN && memcmp(p, "HTTP/1.1", VERSION_LEN) == 0)
+        return GW_HEAD_OK;
+    if ((result = match(p, end, "HTTP/#.#")) != GW_HEAD_OK)
+        return result;
     if (p[5] != '1')
         return GW_HEAD_BAD_VERSION;
     *minor_version = p[7] == '0' ? 0 : 1; /* RFC 9110 2.5: a higher minor version is ours to treat as 1.1 */
@@ -106,9 +122,7 @@ static enum gw_head_result parse_request_line(char *p, char *end, size_t max_tar
     head->target = h2o_iovec_init(target, (size_t)(p - target));
     line->target_end = p++;
 
-    if (end - p < VERSION_LEN)
-        return GW_HEAD_INCOMPLETE;
-    if ((result = read_version(p, &head->minor_version)) != GW_HEAD_OK)
+    if ((result = read_version(p, end, &head->minor_version)) != GW_HEAD_OK)
         return result;
     p += VERSION_LEN;
     line->next = p + 2;
@@ -297,23 +311,12 @@ enum gw_head_result gw_head_parse_request(char *bytes, size_t len, size_t prev_l
 
 static enum gw_head_result parse_status_line(char *p, char *end, struct gw_response_head *head, char **next)
 {
-    enum gw_head_result result;
-    size_t len = (size_t)(end - p);
-    if (memcmp(p, "HTTP/", len < 5 ? len : 5) != 0)
-        return GW_HEAD_BAD_SYNTAX;
-    if (len < VERSION_LEN + 4)
-        return GW_HEAD_INCOMPLETE;
-    if ((result = read_version(p, &head->minor_version)) != GW_HEAD_OK)
+    enum gw_head_result result = read_version(p, end, &head->minor_version);
+    if (result != GW_HEAD_OK || (result = match(p + VERSION_LEN, end, " ###")) != GW_HEAD_OK)
         return result;
-    p += VERSION_LEN;
-    if (*p++ != ' ')
-        return GW_HEAD_BAD_SYNTAX;
-    head->status = 0;
-    for (int i = 0; i != 3; ++i, ++p) {
-        if (!('0' <= *p && *p <= '9'))
-            return GW_HEAD_BAD_SYNTAX;
-        head->status = head->status * 10 + (*p - '0');
-    }
+    p += VERSION_LEN + 1;
+    head->status = (p[0] - '0') * 100 + (p[1] - '0') * 10 + (p[2] - '0');
+    p += 3;
     if (head->status < 100 || head->status > 599) /* RFC 9110 15 */
         return GW_HEAD_BAD_STATUS;
     /* some origins leave out the space before an empty phrase; nothing can be misread there */

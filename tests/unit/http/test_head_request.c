@@ -248,6 +248,8 @@ static const struct {
     /* version */
     {RAW("GET /\r\n\r\n"), GW_HEAD_BAD_SYNTAX}, /* HTTP/0.9 */
     {RAW("GET / \r\nHost: a\r\n\r\n"), GW_HEAD_BAD_SYNTAX},
+    {RAW("GET / \r\n\r\nrest"), GW_HEAD_BAD_SYNTAX}, /* ends before a version would */
+    {RAW("GET / HTTP\r\n\r\n"), GW_HEAD_BAD_SYNTAX},
     {RAW("GET / HTTP/2.0\r\n" HOST "\r\n"), GW_HEAD_BAD_VERSION},
     {RAW("GET / HTTP/0.9\r\n" HOST "\r\n"), GW_HEAD_BAD_VERSION},
     {RAW("GET / HTTP/3.0\r\n" HOST "\r\n"), GW_HEAD_BAD_VERSION},

@@ -91,6 +91,8 @@ static const struct {
 } bad[] = {
     {RAW("HTTP/2.0 200 OK\r\n\r\n"), GW_HEAD_BAD_VERSION},
     {RAW("HTTP/0.9 200 OK\r\n\r\n"), GW_HEAD_BAD_VERSION},
+    {RAW("HTTP/1.1\r\n\r\n"), GW_HEAD_BAD_SYNTAX}, /* ends before a status would */
+    {RAW("HTTP\r\n\r\n"), GW_HEAD_BAD_SYNTAX},
     {RAW("http/1.1 200 OK\r\n\r\n"), GW_HEAD_BAD_SYNTAX},
     {RAW("ICY 200 OK\r\n\r\n"), GW_HEAD_BAD_SYNTAX},
     {RAW("\r\nHTTP/1.1 200 OK\r\n\r\n"), GW_HEAD_BAD_SYNTAX},
