@@ -11,12 +11,16 @@ struct routing_conditions {
 
 static bool is_text(h2o_iovec_t a, h2o_iovec_t b) { return a.len == b.len && memcmp(a.base, b.base, a.len) == 0; }
 
+/* Until the error is reported; is no listener's index. */
+static const uint32_t UNKNOWN_LISTENER = UINT32_MAX;
+
 /* ---- making ---- */
 
 static bool find_listener(const struct routing_match_conf *conf, size_t at, const h2o_iovec_t *listeners,
                           size_t num_listeners, struct gw_errors *errors, uint32_t *index)
 {
     h2o_iovec_t name = conf->listener.entries[at];
+    *index = UNKNOWN_LISTENER;
     for (size_t i = 0; i != num_listeners; ++i)
         if (is_text(listeners[i], name)) {
             *index = (uint32_t)i;
@@ -145,7 +149,7 @@ static bool listeners_cover(const struct routing_conditions *a, const struct rou
     for (size_t i = 0; i != b->conf->listener.size; ++i) {
         bool is_in = false;
         for (size_t j = 0; j != a->conf->listener.size; ++j)
-            is_in = is_in || a->listeners[j] == b->listeners[i];
+            is_in = is_in || (a->listeners[j] == b->listeners[i] && a->listeners[j] != UNKNOWN_LISTENER);
         if (!is_in)
             return false;
     }
