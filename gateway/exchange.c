@@ -20,6 +20,7 @@ struct gw_exchange {
     bool piece_is_last;
     bool body_began;        /* the stream has been asked for it */
     bool body_is_lost;      /* bytes were consumed: no other attempt can send them again */
+    bool is_started;        /* the attempt in progress has sent its head: body may be written */
     bool is_writing;        /* the client holds `piece` */
     /* response body */
     H2O_VECTOR(h2o_iovec_t) pending; /* not yet handed to h2o_send */
@@ -66,6 +67,7 @@ static void attempt(struct gw_exchange *exchange, bool allow_reuse)
     struct gw_pool_limits limits = {conf->pool.max_idle, conf->pool.idle_ms, conf->pool.max_requests};
 
     ++request->attempts;
+    exchange->is_started = false;
     if (request->target < 64)
         exchange->tried |= (uint64_t)1 << request->target;
     exchange->client = gw_client_start(request->worker->pool, target->endpoint, &limits, &timeouts, &exchange->out,
@@ -159,7 +161,7 @@ static void on_request_body(void *data, h2o_iovec_t bytes, bool is_last)
         gw_answer_error(request, GW_REASON_BODY_TOO_LARGE, 0);
         return;
     }
-    if (exchange->client != NULL)
+    if (exchange->client != NULL && exchange->is_started) /* else on_started of a further attempt writes it */
         write_piece(exchange);
 }
 
@@ -167,6 +169,7 @@ static void on_started(void *data, bool reused)
 {
     struct gw_exchange *exchange = data;
 
+    exchange->is_started = true;
     if (!exchange->out.has_body)
         return;
     if (!exchange->body_began) {
