@@ -341,7 +341,7 @@ static const struct gw_setting forward_settings[] = {
 };
 #undef AT
 static const struct gw_section forward_section = {
-    .name = "forward",
+    .name = "forward action",
     .help = "Sends the request to a target of a target group.",
     .size = sizeof(struct routing_forward_conf),
     .settings = forward_settings,
@@ -367,7 +367,7 @@ static const struct gw_setting redirect_settings[] = {
 };
 #undef AT
 static const struct gw_section redirect_section = {
-    .name = "redirect",
+    .name = "redirect action",
     .help = "Answers with a Location made of the request's URL and the parts given here.",
     .size = sizeof(struct routing_redirect_conf),
     .settings = redirect_settings,
@@ -401,7 +401,7 @@ static const struct gw_setting respond_settings[] = {
 };
 #undef AT
 static const struct gw_section respond_section = {
-    .name = "respond",
+    .name = "respond action",
     .help = "Answers with a fixed response.",
     .size = sizeof(struct routing_respond_conf),
     .settings = respond_settings,
@@ -429,7 +429,7 @@ static const struct gw_setting files_settings[] = {
 };
 #undef AT
 static const struct gw_section files_section = {
-    .name = "files",
+    .name = "files action",
     .help = "Serves static files from a directory.",
     .size = sizeof(struct routing_files_conf),
     .settings = files_settings,
