@@ -1,6 +1,7 @@
 #include "gateway/http/socket.h"
 #include <errno.h>
 #include <limits.h>
+#include <openssl/err.h>
 #include <sys/uio.h>
 
 /* h2o_iovec_t is given to the kernel as it is */
@@ -17,12 +18,73 @@ static inline uint16_t *last_read_was_full(h2o_socket_t *sock)
     return &sock->_latency_optimization.suggested_tls_payload_size;
 }
 
+/* libh2o reads a TLS socket until the kernel has no more, megabytes at a time from a fast sender, and keeps what came behind the
+ * end of the handshake until the next event. We read in bounded steps instead, through its own staging buffer. These are the first members
+ * of its private struct, frozen by the soname 0.13 (built without picotls). */
+struct st_h2o_socket_ssl_t {
+    SSL_CTX *ssl_ctx;
+    SSL *ossl;
+    int *did_write_in_read;
+    size_t record_overhead;
+    struct {
+        h2o_socket_cb cb;
+        union {
+            struct {
+                int state;
+                SSL_SESSION *session_data;
+            } server;
+            struct {
+                char *server_name;
+                h2o_cache_t *session_cache;
+                h2o_iovec_t session_cache_key;
+                h2o_cache_hashcode_t session_cache_key_hash;
+            } client;
+        };
+    } handshake;
+    struct {
+        h2o_buffer_t *encrypted;
+    } input;
+};
+
+/* Decrypts all that is staged; a record of which a part is missing stays. */
+static const char *decrypt_staged(h2o_socket_t *sock)
+{
+    struct st_h2o_socket_ssl_t *ssl = sock->ssl;
+
+    while (ssl->input.encrypted->size != 0 || SSL_pending(ssl->ossl) != 0) {
+        int did_write_in_read = 0, got;
+        h2o_iovec_t space = h2o_buffer_reserve(&sock->input, MIN_READ);
+        if (space.base == NULL)
+            return h2o_socket_error_out_of_memory;
+        ssl->did_write_in_read = &did_write_in_read; /* libh2o's BIO refuses writes then: no renegotiation */
+        ERR_clear_error();
+        got = SSL_read(ssl->ossl, space.base, (int)(space.len < INT_MAX ? space.len : INT_MAX));
+        ssl->did_write_in_read = NULL;
+        if (did_write_in_read)
+            return h2o_socket_error_ssl_decode;
+        if (got > 0) {
+            sock->input->size += (size_t)got;
+            continue;
+        }
+        switch (SSL_get_error(ssl->ossl, got)) {
+        case SSL_ERROR_WANT_READ:
+            return NULL;
+        case SSL_ERROR_ZERO_RETURN: /* close_notify */
+            return h2o_socket_error_closed;
+        default:
+            return h2o_socket_error_ssl_decode;
+        }
+    }
+    return NULL;
+}
+
 void gw_socket_setup(h2o_socket_t *sock)
 {
-    if (sock->ssl != NULL)
-        return;
     h2o_socket_dont_read(sock, 1);
-    *last_read_was_full(sock) = 0;
+    if (sock->ssl == NULL)
+        *last_read_was_full(sock) = 0;
+    else
+        decrypt_staged(sock); /* an error is met again by the first read */
 }
 
 /* An idle connection must not hold a buffer. */
@@ -63,11 +125,49 @@ static const char *read_plain(h2o_socket_t *sock, size_t max_bytes)
     return err;
 }
 
+static const char *read_tls(h2o_socket_t *sock, size_t max_bytes)
+{
+    int fd = h2o_socket_get_fd(sock);
+    h2o_buffer_t **staged = &sock->ssl->input.encrypted;
+    size_t total = 0, room, before = sock->input->size;
+    ssize_t got;
+    const char *err = NULL;
+
+    do {
+        h2o_iovec_t space = h2o_buffer_reserve(staged, total == 0 ? MIN_READ : BULK_READ);
+        if (space.base == NULL)
+            return h2o_socket_error_out_of_memory;
+        room = space.len < max_bytes - total ? space.len : max_bytes - total;
+        do
+            got = recv(fd, space.base, room, 0);
+        while (got == -1 && errno == EINTR);
+        if (got == 0)
+            err = h2o_socket_error_closed;
+        else if (got == -1 && errno != EAGAIN)
+            err = h2o_socket_error_io;
+        if (got <= 0)
+            break;
+        (*staged)->size += (size_t)got;
+        total += (size_t)got;
+    } while ((size_t)got == room && total < max_bytes);
+    if ((*staged)->size == 0 && (*staged)->bytes != NULL) {
+        h2o_buffer_dispose(staged);
+        h2o_buffer_init(staged, &h2o_socket_buffer_prototype);
+    }
+    const char *bad = decrypt_staged(sock);
+    sock->bytes_read = sock->input->size - before;
+    /* what was decrypted comes first; the end or error behind it is met again by the next read */
+    if (sock->bytes_read != 0 && (bad == NULL || bad == h2o_socket_error_closed))
+        return NULL;
+    drop_empty_input(sock);
+    return bad != NULL ? bad : err;
+}
+
 const char *gw_socket_read(h2o_socket_t *sock, const char *err, size_t max_bytes)
 {
-    if (err != NULL || sock->ssl != NULL || max_bytes == 0)
+    if (err != NULL || max_bytes == 0)
         return err;
-    return read_plain(sock, max_bytes);
+    return sock->ssl != NULL ? read_tls(sock, max_bytes) : read_plain(sock, max_bytes);
 }
 
 /* Hands what was not sent to libh2o, whose loop goes on with it and reports the outcome. It tries at once, so an error

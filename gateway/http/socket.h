@@ -8,7 +8,7 @@
 
 /* After accept or connect (and after a TLS handshake): plain sockets are told not to read by themselves. */
 void gw_socket_setup(h2o_socket_t *);
-/* Reads what is there into sock->input (plain: recv until short read or max_bytes more; TLS: libh2o has done it).
+/* Reads what is there into sock->input (plain: recv until short read or max_bytes more; TLS: the same, then decrypted).
  * Call from the read callback with its err. Returns NULL, or the error text; h2o_socket_error_closed on EOF. Data read
  * together with the EOF stays in input and the EOF is reported by the next call. After an error of a TLS socket nothing
  * may be written (libh2o.md 3.10: it would look like a success). */
