@@ -7,42 +7,42 @@
 #include "gateway/http/head.h"
 
 enum gw_client_error { /* how an attempt failed; reason codes are the gateway's */
-    GW_CLIENT_OK,
-    GW_CLIENT_CONNECT_FAILED,       /* refused, unreachable */
-    GW_CLIENT_CONNECT_TIMEOUT,
-    GW_CLIENT_CLOSED_EARLY,         /* closed or reset before the first byte of a response */
-    GW_CLIENT_FIRST_BYTE_TIMEOUT,
-    GW_CLIENT_BAD_HEAD,             /* gw_client_failure()->head says which rule; 101 and endless 1xx too */
-    GW_CLIENT_HEAD_TOO_LARGE,
-    GW_CLIENT_TRUNCATED,            /* the body ended before its length or last chunk */
-    GW_CLIENT_BAD_CHUNK,
-    GW_CLIENT_IDLE_TIMEOUT,         /* between bytes, either direction */
-    GW_CLIENT_RESET,                /* reset in the middle of a body */
+                       GW_CLIENT_OK,
+                       GW_CLIENT_CONNECT_FAILED, /* refused, unreachable */
+                       GW_CLIENT_CONNECT_TIMEOUT,
+                       GW_CLIENT_CLOSED_EARLY, /* closed or reset before the first byte of a response */
+                       GW_CLIENT_FIRST_BYTE_TIMEOUT,
+                       GW_CLIENT_BAD_HEAD, /* gw_client_failure()->head says which rule; 101 and endless 1xx too */
+                       GW_CLIENT_HEAD_TOO_LARGE,
+                       GW_CLIENT_TRUNCATED, /* the body ended before its length or last chunk */
+                       GW_CLIENT_BAD_CHUNK,
+                       GW_CLIENT_IDLE_TIMEOUT, /* between bytes, either direction */
+                       GW_CLIENT_RESET,        /* reset in the middle of a body */
 };
 struct gw_client; /* one attempt: created by gw_client_start, freed by gw_client_release and nothing else */
 
 struct gw_client_request {
-    h2o_iovec_t method, target;      /* target: path and query, valid by our own parser */
-    h2o_iovec_t host;                /* value of the Host field */
-    const h2o_header_t *fields;      /* end-to-end fields in order; written as `name: value`. host, content-length and
-                                      * transfer-encoding are added by the client and must not be among them */
+    h2o_iovec_t method, target; /* target: path and query, valid by our own parser */
+    h2o_iovec_t host;           /* value of the Host field */
+    const h2o_header_t *fields; /* end-to-end fields in order; written as `name: value`. host, content-length and
+                                 * transfer-encoding are added by the client and must not be among them */
     size_t num_fields;
-    uint64_t content_length;         /* UINT64_MAX: unknown */
-    bool has_body;                   /* false: nothing follows. true with unknown length: chunked */
-    h2o_iovec_t body;                /* bytes of the body at hand: sent with the head in one write */
-    bool body_is_whole;              /* body is all of it: its length is sent as content-length */
-    bool expects_head_only;          /* HEAD */
+    uint64_t content_length; /* UINT64_MAX: unknown */
+    bool has_body;           /* false: nothing follows. true with unknown length: chunked */
+    h2o_iovec_t body;        /* bytes of the body at hand: sent with the head in one write */
+    bool body_is_whole;      /* body is all of it: its length is sent as content-length */
+    bool expects_head_only;  /* HEAD */
 };
 struct gw_client_timeouts {
     uint32_t connect_ms, first_byte_ms, idle_ms;
 };
 struct gw_client_callbacks { /* static storage; data: what gw_client_start was given. Any may release the client. */
-    /* The request head (and body at hand) went out on a connection; more body may be written. reused: an idle one. Comes
-     * before on_head and before any error but a failed connect; when there is no more body to write it may come as late
-     * as that. May be NULL. */
+    /* The request head (and body at hand) went out on a connection; more body may be written. reused: an idle one.
+     * Comes before on_head and before any error but a failed connect; when there is no more body to write it may come
+     * as late as that. May be NULL. */
     void (*on_started)(void *data, bool reused);
-    /* A final response head (1xx other than 101 are swallowed; 100 is not forwarded). Slices are valid until the client ends or is
-     * released. body_follows false: the response is complete. */
+    /* A final response head (1xx other than 101 are swallowed; 100 is not forwarded). Slices are valid until the client
+     * ends or is released. body_follows false: the response is complete. */
     void (*on_head)(void *data, const struct gw_response_head *, bool body_follows);
     /* Body bytes, valid until gw_client_consumed has been told of them all; is_last: the response is complete and the
      * connection is back in the pool or closed (no further callback; gw_client_release frees buffers). */
@@ -50,26 +50,27 @@ struct gw_client_callbacks { /* static storage; data: what gw_client_start was g
     /* What was given to gw_client_write has left: its bytes are free, more may be written. Does not come when the
      * response ends first or when the origin reads no more (its response or an error will come). May be NULL. */
     void (*on_drained)(void *data);
-    /* The attempt failed; no further callback; release it. retry_is_safe: no byte of a response was seen AND (the connection was
-     * reused and closed before any response byte, or no byte of the request can have been processed). For a reused
-     * connection that is safe for idempotent methods only: gw_client_failure tells the two apart. */
+    /* The attempt failed; no further callback; release it. retry_is_safe: no byte of a response was seen AND (the
+     * connection was reused and closed before any response byte, or no byte of the request can have been processed).
+     * For a reused connection that is safe for idempotent methods only: gw_client_failure tells the two apart. */
     void (*on_error)(void *data, enum gw_client_error, bool retry_is_safe);
 };
-/* What is known about a failed attempt: the caller, who knows the method and still holds the body or not, decides about a
- * retry. Valid from on_error to the release. */
+/* What is known about a failed attempt: the caller, who knows the method and still holds the body or not, decides about
+ * a retry. Valid from on_error to the release. */
 struct gw_client_failure {
     enum gw_client_error error;
-    enum gw_head_result head;  /* GW_CLIENT_BAD_HEAD and _HEAD_TOO_LARGE: the rule; GW_HEAD_OK where detail says it */
-    const char *detail;        /* a static phrase for logs, never NULL */
-    int os_error;              /* errno of a connect that failed at once, else 0 */
-    bool was_reused;           /* the connection came out of the pool */
-    bool any_response_byte;    /* even of a 1xx */
-    uint64_t body_bytes_sent;  /* given to the socket, framing not counted */
+    enum gw_head_result head; /* GW_CLIENT_BAD_HEAD and _HEAD_TOO_LARGE: the rule; GW_HEAD_OK where detail says it */
+    const char *detail;       /* a static phrase for logs, never NULL */
+    int os_error;             /* errno of a connect that failed at once, else 0 */
+    bool was_reused;          /* the connection came out of the pool */
+    bool any_response_byte;   /* even of a 1xx */
+    uint64_t body_bytes_sent; /* given to the socket, framing not counted */
 };
 /* Takes an idle connection or connects. Everything in the request is copied or sent before return; the endpoint and the
- * callbacks stay valid as long as the client. allow_reuse false: always a new connection (second attempt after a stale one).
- * first_byte_ms runs from the moment the whole request has left to the end of the response head; idle_ms while bytes of the
- * request wait in the socket and between two reads of the body, not while the caller holds it back. 0 = no limit. */
+ * callbacks stay valid as long as the client. allow_reuse false: always a new connection (second attempt after a stale
+ * one). first_byte_ms runs from the moment the whole request has left to the end of the response head; idle_ms while
+ * bytes of the request wait in the socket and between two reads of the body, not while the caller holds it back. 0 = no
+ * limit. */
 struct gw_client *gw_client_start(struct gw_pool *, const struct gw_endpoint *, const struct gw_pool_limits *,
                                   const struct gw_client_timeouts *, const struct gw_client_request *, bool allow_reuse,
                                   const struct gw_client_callbacks *, void *data);
@@ -78,6 +79,6 @@ void gw_client_write(struct gw_client *, h2o_iovec_t bytes, bool is_last);
 const struct gw_client_failure *gw_client_failure(const struct gw_client *);
 /* Response bytes have been written on: reads go on when less than 64 KiB is outstanding. */
 void gw_client_consumed(struct gw_client *, size_t bytes);
-/* Ends the attempt at any time (the client went away, a retry begins) and frees it. A complete exchange leaves its connection in the
- * pool, anything else closes it. NULL is fine. */
+/* Ends the attempt at any time (the client went away, a retry begins) and frees it. A complete exchange leaves its
+ * connection in the pool, anything else closes it. NULL is fine. */
 void gw_client_release(struct gw_client *);

@@ -9,8 +9,8 @@ struct gw_prober;
 struct gw_prober_target {
     const struct gw_endpoint *endpoint; /* process lifetime while listed */
     struct routing_health *health;
-    h2o_iovec_t group;                         /* name; copied */
-    struct routing_health_check_conf conf;     /* texts copied */
+    h2o_iovec_t group;                     /* name; copied */
+    struct routing_health_check_conf conf; /* texts copied */
 };
 /* on_change runs on the control thread after a state change (log, metrics). */
 struct gw_prober *gw_prober_create(struct gw_thread *,
