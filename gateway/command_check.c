@@ -100,7 +100,10 @@ int gw_command_help(int argc, char **argv)
     }
     if (argc == 1)
         is_good = gw_settings_help(stdout, &gw_config_section, NULL);
-    for (int i = 1; i < argc; ++i)
+    for (int i = 1; i < argc; ++i) {
+        if (i > 1)
+            fputc('\n', stdout);
         is_good &= gw_settings_help(stdout, &gw_config_section, argv[i]);
+    }
     return finish(is_good ? 0 : 1);
 }

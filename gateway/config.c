@@ -26,7 +26,7 @@ static bool check_access_log(struct gw_loader *loader, void *_conf)
 {
     struct gw_access_log_conf *conf = _conf;
     if (!h2o_memis(conf->path.base, conf->path.len, H2O_STRLIT("stdout")))
-        conf->file = gw_node_path(loader->pool, conf->at, conf->path);
+        conf->file = gw_node_path(loader->pool, gw_setting_at(conf->at, "path"), conf->path);
     return true;
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <stdint.h>
 #include <h2o.h>
+#include "gateway/base/names.h"
 #include "gateway/base/yaml.h"
 
 enum { MAX_FINDINGS = 10000, MIN_SECRET_LEN = 4, MAX_NEAREST_LEN = 64 };
@@ -24,6 +25,9 @@ void gw_errors_dispose(struct gw_errors *errors)
     free(errors->entries);
     free(errors->files);
     free(errors->secrets);
+    if (errors->secret_names != NULL)
+        gw_names_dispose(errors->secret_names);
+    free(errors->secret_names);
     memset(errors, 0, sizeof(*errors));
 }
 
@@ -49,16 +53,18 @@ void gw_errors_add_secret(struct gw_errors *errors, const char *text, size_t len
 {
     if (len < MIN_SECRET_LEN)
         return;
-    char *copy = h2o_strdup(NULL, text, len).base;
-    for (size_t i = 0; i != errors->num_secrets; ++i) {
-        if (strcmp(errors->secrets[i], copy) == 0) {
-            explicit_bzero(copy, len);
-            free(copy);
-            return;
-        }
+    if (errors->secret_names == NULL) {
+        errors->secret_names = h2o_mem_alloc(sizeof(*errors->secret_names));
+        gw_names_init(errors->secret_names, NULL);
     }
-    errors->secrets = h2o_mem_realloc(errors->secrets, (errors->num_secrets + 1) * sizeof(errors->secrets[0]));
-    errors->secrets[errors->num_secrets++] = copy;
+    if (gw_names_get(errors->secret_names, h2o_iovec_init(text, len)) != NULL)
+        return;
+    bool is_new;
+    h2o_iovec_t copy = h2o_strdup(NULL, text, len);
+    gw_names_put(errors->secret_names, copy, &is_new);
+    if ((errors->num_secrets & (errors->num_secrets - 1)) == 0)
+        errors->secrets = h2o_mem_realloc(errors->secrets, (errors->num_secrets * 2 + 1) * sizeof(errors->secrets[0]));
+    errors->secrets[errors->num_secrets++] = copy.base;
 }
 
 /* Replaces every appearance of a secret in place; the text may grow when the secret is shorter than the mask. */

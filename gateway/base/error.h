@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdio.h>
 
+struct gw_names;
 struct gw_node;
 enum gw_severity { GW_ERROR, GW_WARNING };
 
@@ -28,6 +29,7 @@ struct gw_errors {
     size_t num_files, last_file;
     char **secrets; /* never printed */
     size_t num_secrets;
+    struct gw_names *secret_names; /* the same, to find repeats */
 };
 
 void gw_errors_init(struct gw_errors *);

@@ -52,7 +52,7 @@ static bool need_scalar(struct gw_loader *loader, const struct gw_setting *row, 
         return false;
     if (node->kind != GW_NODE_SCALAR)
         return wrong_value(loader, row, node, gw_value_expected(row, buf, sizeof(buf)));
-    if (node->text.len == 0 && !node->is_quoted && !node->is_secret)
+    if (node->text.len == 0 && !node->is_quoted && !node->is_substituted)
         return gw_error_at(loader->errors, node, "%s has no value (expected %s)", row->name,
                            gw_value_expected(row, buf, sizeof(buf)));
     return true;
@@ -79,7 +79,7 @@ static bool read_value(struct gw_loader *loader, const struct gw_setting *row, c
     *fraction = 0;
     if (!need_scalar(loader, row, node))
         return false;
-    if (is_number && node->is_quoted && !node->is_secret)
+    if (is_number && node->is_quoted && !node->is_substituted)
         return gw_error_at(loader->errors, node, "%s is the text %s (expected %s, not in quotes)", row->name,
                            show(node).text, gw_value_expected(row, buf, sizeof(buf)));
     if (!gw_value_parse(row, node->text, number, fraction))

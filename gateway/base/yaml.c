@@ -357,7 +357,7 @@ struct gw_node *gw_node_key(const struct gw_node *map, const char *key)
 bool gw_node_is_null(const struct gw_node *node)
 {
     static const char *const nulls[] = {"", "~", "null", "Null", "NULL"};
-    if (node->kind != GW_NODE_SCALAR || node->is_quoted || node->is_secret || node->is_broken)
+    if (node->kind != GW_NODE_SCALAR || node->is_quoted || node->is_substituted || node->is_broken)
         return false;
     for (size_t i = 0; i != sizeof(nulls) / sizeof(nulls[0]); ++i)
         if (strcmp(node->text.base, nulls[i]) == 0)

@@ -9,8 +9,9 @@ enum gw_node_kind { GW_NODE_SCALAR, GW_NODE_LIST, GW_NODE_MAP };
 
 struct gw_node {
     enum gw_node_kind kind;
-    bool is_quoted; /* scalar written in quotes or as a block: never null, boolean or number by its looks */
-    bool is_secret; /* came out of ${env:} or ${file:}: masked wherever it is shown */
+    bool is_quoted;      /* scalar written in quotes or as a block: never null, boolean or number by its looks */
+    bool is_substituted; /* scalar with ${...} in it: may be a number although it is quoted */
+    bool is_secret;      /* came out of ${env:} or ${file:} (not the default after :-): masked wherever it is shown */
     bool is_broken; /* its error is already recorded (gw_error_at says no more about it); at the root: an include is
                        missing, so that a name without an entry is no finding */
     const char *file;
@@ -47,7 +48,7 @@ struct gw_node *gw_yaml_load_text(h2o_mem_pool_t *, const char *name, h2o_iovec_
 struct gw_node *gw_node_get(const struct gw_node *map, const char *key);
 /* The key's own node (its position), or NULL. */
 struct gw_node *gw_node_key(const struct gw_node *map, const char *key);
-/* A plain scalar without text, or ~ or null: what YAML calls null. */
+/* A plain scalar without text, or ~ or null, as written: what YAML calls null. */
 bool gw_node_is_null(const struct gw_node *);
 /* Something in the tree below the node came out of ${env:} or ${file:}. */
 bool gw_node_holds_secret(const struct gw_node *);

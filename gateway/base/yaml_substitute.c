@@ -50,7 +50,8 @@ bool gw_read_file(h2o_mem_pool_t *pool, const char *path, size_t max_len, h2o_io
 }
 
 /* The value of what stands between ${ and }; false after an error. */
-static bool look_up(struct gw_yaml_reader *reader, struct gw_node *node, h2o_iovec_t expression, h2o_iovec_t *value)
+static bool look_up(struct gw_yaml_reader *reader, struct gw_node *node, h2o_iovec_t expression, h2o_iovec_t *value,
+                    bool *is_secret)
 {
     char *text = h2o_strdup(reader->pool, expression.base, expression.len).base;
     if (strncmp(text, "env:", 4) == 0 && text[4] != '\0') {
@@ -63,8 +64,10 @@ static bool look_up(struct gw_yaml_reader *reader, struct gw_node *node, h2o_iov
             if (!isalnum((unsigned char)*c) && *c != '_')
                 return gw_error_at(reader->errors, node, "\"%.60s\" is no name of an environment variable", name);
         const char *found = getenv(name);
-        if (found == NULL || (*found == '\0' && fallback != NULL)) /* as in the shell: :- takes empty for unset */
+        if (fallback != NULL && (found == NULL || *found == '\0')) /* as in the shell: :- takes empty for unset */
             found = fallback;
+        else
+            *is_secret = true;
         if (found == NULL)
             return gw_error_at(reader->errors, node,
                                "environment variable %.60s is not set (${env:%.60s:-text} gives a default)", name,
@@ -74,6 +77,7 @@ static bool look_up(struct gw_yaml_reader *reader, struct gw_node *node, h2o_iov
     }
     if (strncmp(text, "file:", 5) == 0 && text[5] != '\0') {
         const char *why;
+        *is_secret = true;
         if (!reader->allow_files)
             return gw_error_at(reader->errors, node, "${file:} is not allowed here");
         h2o_iovec_t path = gw_node_path(reader->pool, node, h2o_iovec_init(text + 5, strlen(text + 5)));
@@ -113,15 +117,19 @@ static const char *expand(struct gw_yaml_reader *reader, struct gw_node *node, c
             gw_error_at(reader->errors, node, "\"${\" without \"}\" ($${ is a literal ${)");
             return NULL;
         }
-        if (!look_up(reader, node, h2o_iovec_init(src + 2, end - src - 2), piece))
+        bool is_secret = false;
+        if (!look_up(reader, node, h2o_iovec_init(src + 2, end - src - 2), piece, &is_secret))
             return NULL;
         if (piece->len > reader->limits.max_bytes - reader->num_bytes) {
             gw_error_at(reader->errors, node, "the configuration is larger than %zu bytes", reader->limits.max_bytes);
             return NULL;
         }
         reader->num_bytes += piece->len;
-        gw_errors_add_secret(reader->errors, piece->base, piece->len);
-        node->is_secret = true;
+        node->is_substituted = true;
+        if (is_secret) {
+            gw_errors_add_secret(reader->errors, piece->base, piece->len);
+            node->is_secret = true;
+        }
         return end + 1;
     }
     const char *dollar = strchr(src + 1, '$');

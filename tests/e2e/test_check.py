@@ -284,7 +284,7 @@ routes:
     max_body: 1MiB
     forward: [{group: users, weight: 9}, {group: other, weight: 1}]
   - {match: {path: /r}, redirect: {scheme: https, host: "#{host}", path: "/#{path}", query: "#{query}", port: 8443, status: 302}}
-  - {match: {path: /s}, respond: {status: 404, body: "line\\nother \\u00e9 \\"quoted\\" \\\\ ${env:WEIR_TEST_NONE:-}", content_type: text/html}}
+  - {match: {path: /s}, respond: {status: 404, body: "line\\nother \\u00e9 \\"quoted\\" \\\\ ${env:WEIR_TEST_NONE:-default}", content_type: text/html}}
   - {match: {path: /f*}, files: {root: ., index: [a.html, b.html], strip_prefix: /f}}
   - {name: last, echo: true}
 """
