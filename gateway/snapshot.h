@@ -17,10 +17,11 @@ struct gw_files;
 
 /* Counters of one route, by name, process lifetime; one slot per thread, written by that thread only. */
 struct gw_route_slot {
-    gw_counter by_class[6];               /* [1]..[5]: 1xx..5xx of responses that are not local; [0]: none was sent */
-    gw_counter by_reason[GW_REASON_COUNT];
+    /* the first line of the cache holds what most requests touch */
+    gw_counter by_class[6]; /* [1]..[5]: 1xx..5xx of responses that are not local; [0]: none was sent */
     gw_counter retries;
     struct gw_histogram seconds, upstream_seconds;
+    gw_counter by_reason[GW_REASON_COUNT];
 } __attribute__((aligned(64)));
 struct gw_route_stats {
     h2o_iovec_t name;

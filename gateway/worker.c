@@ -271,6 +271,7 @@ void *gw_worker_main(void *data)
 {
     struct gw_worker *worker = data;
 
+    h2o_socket_buffer_prototype.allocator.max = 256; /* thread-local; 16 by default: fewer than requests in flight */
     worker->lag_due_us = gw_now_us() + LAG_PERIOD_MS * 1000;
     gw_timer_arm(worker->thread.wheel, &worker->lag_timer, gw_now_ms() + LAG_PERIOD_MS);
     while (!worker->is_stopped) {
