@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -274,21 +275,50 @@ static void init_process(struct gw_process *process, h2o_globalconf_t *globalcon
     process->admin = gw_admin_create(process);
     process->workers = aligned_alloc(64, (sizeof(*process->workers) * num_workers + 63) & ~(size_t)63);
     memset(process->workers, 0, sizeof(*process->workers) * num_workers);
-    for (unsigned i = 0; i != num_workers; ++i)
-        gw_worker_init(&process->workers[i], process, i, globalconf);
 }
 
-static bool start_workers(struct gw_process *process)
+struct start {
+    struct gw_process *process;
+    h2o_globalconf_t *globalconf;
+    unsigned index;
+    sem_t *initialized;
+};
+
+/* libh2o's sockets take their buffers from a list of the thread that made them, without a lock. The message queue of a
+ * worker has such a socket, so each worker's context is made by its own thread. */
+static void *worker_thread(void *data)
 {
+    struct start start = *(struct start *)data;
+    struct gw_worker *worker = &start.process->workers[start.index];
+    gw_worker_init(worker, start.process, start.index, start.globalconf);
+    sem_post(start.initialized);
+    return gw_worker_main(worker);
+}
+
+/* One after the other, each able to take messages when this returns. */
+static bool start_workers(struct gw_process *process, h2o_globalconf_t *globalconf)
+{
+    sem_t initialized;
+    sem_init(&initialized, 0, 0);
     for (unsigned i = 0; i != process->num_workers; ++i) {
-        int ret = pthread_create(&process->workers[i].tid, NULL, gw_worker_main, &process->workers[i]);
+        struct start start = {process, globalconf, i, &initialized};
+        int ret = pthread_create(&process->workers[i].tid, NULL, worker_thread, &start);
         if (ret != 0) {
             gw_log(GW_LOG_ERROR, "process", "cannot start thread %u: %s", i, strerror(ret));
             return false;
         }
+        while (sem_wait(&initialized) != 0)
+            ;
         ++process->num_running;
     }
+    sem_destroy(&initialized);
     return true;
+}
+
+static void join_workers(struct gw_process *process)
+{
+    for (unsigned i = 0; i != process->num_workers; ++i)
+        pthread_join(process->workers[i].tid, NULL);
 }
 
 static void serve(struct gw_process *process)
@@ -298,8 +328,7 @@ static void serve(struct gw_process *process)
             gw_log(GW_LOG_ERROR, "process", "control loop failed: %s", strerror(errno));
             abort();
         }
-    for (unsigned i = 0; i != process->num_workers; ++i)
-        pthread_join(process->workers[i].tid, NULL);
+    join_workers(process);
     gw_prober_destroy(process->prober);
     gw_admin_destroy(process->admin);
     gw_access_log_destroy(process->access_log);
@@ -345,14 +374,17 @@ int gw_command_run(int argc, char **argv)
     init_globalconf(&globalconf);
     init_process(&process, &globalconf, config->worker_threads);
     watch_signals(&process, &signals);
+    if (!start_workers(&process, &globalconf))
+        return 1;
     if (!gw_load_first(&process, config, &errors)) {
         gw_errors_print(&errors, stderr);
+        for (unsigned i = 0; i != process.num_workers; ++i)
+            gw_worker_tell(&process.workers[i], gw_worker_stop, NULL);
+        join_workers(&process);
         return 1;
     }
     gw_errors_print(&errors, stderr);
     gw_errors_dispose(&errors);
-    if (!start_workers(&process))
-        return 1;
     serve(&process);
     gw_log(GW_LOG_NOTICE, "process", "stopped");
     return 0;

@@ -33,7 +33,7 @@ void gw_worker_tell(struct gw_worker *, void (*run)(struct gw_message *), void *
 void gw_process_tell(struct gw_process *, void (*run)(struct gw_message *), struct gw_worker *from, void *data);
 void gw_message_receive(h2o_multithread_receiver_t *, h2o_linklist_t *messages);
 
-/* Before the thread starts; hosts is libh2o's static configuration. */
+/* By the worker's own thread, before gw_worker_main. */
 void gw_worker_init(struct gw_worker *, struct gw_process *, unsigned index, h2o_globalconf_t *);
 void *gw_worker_main(void *worker);
 
