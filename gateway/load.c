@@ -63,6 +63,7 @@ static void on_applied(struct gw_message *message)
         return;
     process->is_ready = true;
     process->reload_running = false;
+    process->generation = publication->snapshot->generation;
     gw_log(GW_LOG_NOTICE, "process", "generation %lu is serving: %zu listeners, %zu routes, %zu target groups",
            (unsigned long)publication->snapshot->generation, publication->snapshot->num_listeners,
            publication->snapshot->num_routes, publication->snapshot->num_groups);
@@ -81,7 +82,7 @@ static void publish(struct load *load)
     struct gw_publication *publication = h2o_mem_alloc(sizeof(*publication));
     struct gw_snapshot *old = process->active;
 
-    load->snapshot->generation = ++process->generation;
+    load->snapshot->generation = process->generation + 1; /* it counts when all workers serve it: on_applied */
     process->active = load->snapshot;
     *publication = (struct gw_publication){load->snapshot, load->set.entries, load->set.size, process->num_workers,
                                            on_applied};
