@@ -6,10 +6,10 @@
 #include <h2o/string_.h>
 #include <openssl/err.h>
 #include <openssl/sha.h>
-#include "tls/alert.h"
 #include "tls/client.h"
 #include "tls/name.h"
 #include "tls/sni.h"
+#include "tls/socket.h"
 
 static const struct gw_setting settings[] = {
     {"policy", GW_CHOICE, offsetof(struct tls_listener_conf, policy),
@@ -155,7 +155,8 @@ static int on_client_hello(SSL *ssl, int *alert, void *arg)
         name_len = 0;
     memcpy(bytes, self->identity, SHA256_DIGEST_LENGTH);
     SHA256(bytes, SHA256_DIGEST_LENGTH + name_len, context);
-    h2o_socket_t *sock = tls_alert_watch(ssl);
+    tls_socket_watch_alerts(ssl);
+    h2o_socket_t *sock = tls_socket_of(ssl);
     if (sock != NULL && self->on_hello != NULL)
         self->on_hello(sock, ssl);
     return SSL_set_session_id_context(ssl, context, sizeof(context)) == 1 ? SSL_CLIENT_HELLO_SUCCESS
@@ -192,7 +193,7 @@ static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len, 
 static void on_info(const SSL *ssl, int where, int ret)
 {
     if (where & SSL_CB_HANDSHAKE_DONE)
-        tls_alert_unwatch((SSL *)ssl);
+        tls_socket_unwatch_alerts((SSL *)ssl);
 }
 
 static void set_resumption(SSL_CTX *ssl, struct tls_tickets *tickets)
@@ -233,6 +234,7 @@ static void set_callbacks(SSL_CTX *ssl, const struct server *server)
     SSL_CTX_set_tlsext_servername_callback(ssl, on_server_name);
     SSL_CTX_set_cert_cb(ssl, on_certificate, NULL);
     SSL_CTX_set_info_callback(ssl, on_info);
+    SSL_CTX_set_msg_callback(ssl, tls_socket_on_message);
     if (server->alpn_len != 0)
         SSL_CTX_set_alpn_select_cb(ssl, on_alpn, NULL);
 }

@@ -187,6 +187,121 @@ static void the_owner_of_a_socket_meets_its_ssl(void **state)
     }
 }
 
+/* --- KeyUpdate ---------------------------------------------------------------------------------------------------- */
+static struct {
+    size_t num_bytes;
+    const char *error;
+} heard;
+
+static void on_read(h2o_socket_t *sock, const char *err)
+{
+    if (err != NULL)
+        heard.error = err;
+    heard.num_bytes += sock->input->size;
+    h2o_buffer_consume(&sock->input, sock->input->size);
+}
+
+static void on_written(h2o_socket_t *sock, const char *err) { assert_null(err); }
+
+/* The server says something; the number of bytes that the client can read of it. */
+static int server_says(struct meeting *it, const char *text)
+{
+    char bytes[64];
+    h2o_iovec_t out = h2o_iovec_init(text, strlen(text));
+    h2o_socket_write(it->sock, &out, 1, on_written);
+    for (int i = 0; i < 5; i++)
+        h2o_evloop_run(it->loop, 0);
+    ERR_clear_error();
+    return SSL_read(it->pair.client, bytes, sizeof(bytes));
+}
+
+static struct meeting established(struct tls_context *context)
+{
+    struct meeting it;
+    char byte;
+    meet(&it, context, TLS1_3_VERSION, NULL);
+    assert_true(meeting_handshake(&it));
+    heard.num_bytes = 0;
+    heard.error = NULL;
+    h2o_socket_read_start(it.sock, on_read);
+    assert_int_equal(SSL_read(it.pair.client, &byte, 1), -1); /* takes the tickets in */
+    return it;
+}
+
+static void client_asks(struct meeting *it, int how)
+{
+    assert_int_equal(SSL_key_update(it->pair.client, how), 1);
+    assert_int_equal(SSL_do_handshake(it->pair.client), 1); /* sends it */
+    for (int i = 0; i < 3; i++)
+        h2o_evloop_run(it->loop, 0);
+}
+
+static unsigned num_updates_read;
+static void count_updates(int is_write, int version, int content_type, const void *bytes, size_t len, SSL *ssl,
+                          void *arg)
+{
+    if (!is_write && content_type == SSL3_RT_HANDSHAKE && *(const unsigned char *)bytes == SSL3_MT_KEY_UPDATE)
+        num_updates_read++;
+}
+
+static void key_updates_are_followed_and_answered_with_the_next_data(void **state)
+{
+    struct tls_context *context = test_context("intermediate", "https", NULL, &certificate, 1);
+    struct meeting it = established(context);
+    num_updates_read = 0;
+    SSL_set_msg_callback(it.pair.client, count_updates);
+    for (int round = 1; round <= 5; round++) {
+        client_asks(&it, SSL_KEY_UPDATE_REQUESTED);
+        assert_int_equal(SSL_write(it.pair.client, "hello", 5), 5);
+        h2o_evloop_run(it.loop, 0);
+        assert_null(heard.error);
+        assert_int_equal(heard.num_bytes, round * 5);
+        assert_int_equal(num_updates_read, round - 1); /* nothing to say yet */
+        assert_int_equal(server_says(&it, "answer"), 6);
+        assert_int_equal(num_updates_read, round);
+        client_asks(&it, SSL_KEY_UPDATE_NOT_REQUESTED);
+        assert_int_equal(server_says(&it, "more"), 4);
+        assert_int_equal(num_updates_read, round);
+    }
+    part(&it);
+    tls_context_destroy(context);
+}
+
+static void several_key_updates_before_an_answer_are_all_answered(void **state)
+{
+    struct tls_context *context = test_context("intermediate", "https", NULL, &certificate, 1);
+    struct meeting it = established(context);
+    num_updates_read = 0;
+    SSL_set_msg_callback(it.pair.client, count_updates);
+    for (int i = 0; i < 20; i++)
+        client_asks(&it, SSL_KEY_UPDATE_REQUESTED);
+    assert_null(heard.error);
+    assert_int_equal(server_says(&it, "answer"), 6);
+    assert_int_equal(num_updates_read, 20);
+    part(&it);
+    tls_context_destroy(context);
+}
+
+static void a_flood_of_key_updates_ends_the_connection(void **state)
+{
+    struct tls_context *context = test_context("intermediate", "https", NULL, &certificate, 1);
+    struct meeting it = established(context);
+    for (int i = 0; i < 40 && heard.error == NULL; i++)
+        client_asks(&it, SSL_KEY_UPDATE_REQUESTED);
+    assert_non_null(heard.error);
+    part(&it);
+    tls_context_destroy(context);
+}
+
+static void a_connection_may_end_with_an_answer_held_back(void **state)
+{
+    struct tls_context *context = test_context("intermediate", "https", NULL, &certificate, 1);
+    struct meeting it = established(context);
+    client_asks(&it, SSL_KEY_UPDATE_REQUESTED);
+    part(&it); /* says goodbye behind it */
+    tls_context_destroy(context);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -194,6 +309,10 @@ int main(void)
         cmocka_unit_test(clients_hear_an_encrypted_alert_too),
         cmocka_unit_test(a_good_handshake_says_nothing_extra),
         cmocka_unit_test(the_owner_of_a_socket_meets_its_ssl),
+        cmocka_unit_test(key_updates_are_followed_and_answered_with_the_next_data),
+        cmocka_unit_test(several_key_updates_before_an_answer_are_all_answered),
+        cmocka_unit_test(a_flood_of_key_updates_ends_the_connection),
+        cmocka_unit_test(a_connection_may_end_with_an_answer_held_back),
     };
     return cmocka_run_group_tests(tests, load_certificate, destroy_certificate);
 }
