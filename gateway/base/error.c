@@ -262,7 +262,7 @@ const char *gw_nearest(const char *name, const char *const *names, size_t num_na
         if (other_len > MAX_NEAREST_LEN || other_len >= len + best || len >= other_len + best)
             continue;
         size_t d = distance(name, len, names[i], other_len);
-        if (d < best) {
+        if (d < best && d < (len > other_len ? len : other_len)) { /* something in common */
             best = d;
             nearest = names[i];
         }

@@ -156,6 +156,8 @@ static void the_nearest_name_is_what_was_likely_meant(void **state)
         {"address_of_mine", NULL},
         {"xyz", NULL},
         {"x", NULL},
+        {"u", NULL},
+        {"o", "on"},
         {"", NULL},
         {"listeners", NULL},
         {"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", NULL},
