@@ -7,7 +7,7 @@
 #include "gateway/worker.h"
 
 enum {
-    ACCEPTS_A_TURN = 16,   /* so that a flood of connections does not starve those that are there */
+    ACCEPTS_A_TURN = 16,      /* so that a flood of connections does not starve those that are there */
     EXHAUSTED_PAUSE_MS = 100, /* out of descriptors: a level-triggered listener would spin (libh2o.md 3.6) */
 };
 
@@ -145,10 +145,7 @@ static void accept_some(struct gw_acceptor *accept, unsigned max)
     }
 }
 
-static void on_readable(h2o_socket_t *listener, const char *err)
-{
-    accept_some(listener->data, ACCEPTS_A_TURN);
-}
+static void on_readable(h2o_socket_t *listener, const char *err) { accept_some(listener->data, ACCEPTS_A_TURN); }
 
 static void on_resume(struct gw_timer *timer)
 {

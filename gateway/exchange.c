@@ -15,19 +15,19 @@ struct gw_exchange {
     struct gw_client_request out;
     uint64_t tried; /* bit set of target indexes */
     /* request body */
-    h2o_iovec_t piece;      /* what the stream gave last and has not been told consumed */
-    uint64_t body_bytes;    /* so far */
+    h2o_iovec_t piece;   /* what the stream gave last and has not been told consumed */
+    uint64_t body_bytes; /* so far */
     bool piece_is_last;
-    bool body_began;        /* the stream has been asked for it */
-    bool body_is_lost;      /* bytes were consumed: no other attempt can send them again */
-    bool is_started;        /* the attempt in progress has sent its head: body may be written */
-    bool is_writing;        /* the client holds `piece` */
+    bool body_began;   /* the stream has been asked for it */
+    bool body_is_lost; /* bytes were consumed: no other attempt can send them again */
+    bool is_started;   /* the attempt in progress has sent its head: body may be written */
+    bool is_writing;   /* the client holds `piece` */
     /* response body */
     H2O_VECTOR(h2o_iovec_t) pending; /* not yet handed to h2o_send */
     size_t in_flight;                /* bytes handed to h2o_send, not yet consumed */
-    bool head_is_ready;   /* status and headers are set, the response has not begun */
+    bool head_is_ready;              /* status and headers are set, the response has not begun */
     bool is_sending;
-    bool is_last;         /* the last body bytes are pending or sent */
+    bool is_last; /* the last body bytes are pending or sent */
     struct gw_deferred flush;
 };
 
@@ -63,7 +63,8 @@ static void attempt(struct gw_exchange *exchange, bool allow_reuse)
     struct gw_request *request = exchange->request;
     const struct routing_target *target = &request->group->targets[request->target];
     const struct routing_target_group_conf *conf = request->group->conf;
-    struct gw_client_timeouts timeouts = {conf->timeouts.connect_ms, conf->timeouts.first_byte_ms, conf->timeouts.idle_ms};
+    struct gw_client_timeouts timeouts = {conf->timeouts.connect_ms, conf->timeouts.first_byte_ms,
+                                          conf->timeouts.idle_ms};
     struct gw_pool_limits limits = {conf->pool.max_idle, conf->pool.idle_ms, conf->pool.max_requests};
 
     ++request->attempts;
@@ -289,8 +290,8 @@ static bool set_target_url(struct gw_exchange *exchange)
     exchange->out.target = request->stream->head.path;
     if (request->route->rewrite == NULL)
         return true;
-    return routing_rewrite_apply(request->route->rewrite, request->pool, facts->path, facts->query, &exchange->out.target) !=
-           ROUTING_REWRITE_FAILED;
+    return routing_rewrite_apply(request->route->rewrite, request->pool, facts->path, facts->query,
+                                 &exchange->out.target) != ROUTING_REWRITE_FAILED;
 }
 
 void gw_exchange_start(struct gw_request *request)

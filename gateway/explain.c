@@ -28,17 +28,21 @@ struct answer {
 
 static int usage(void)
 {
-    fputs("usage: weir explain URL -c FILE [-X METHOD] [-H 'Name: value']... [--ip ADDRESS] [--listener NAME] [--json]\n",
-          stderr);
+    fputs(
+        "usage: weir explain URL -c FILE [-X METHOD] [-H 'Name: value']... [--ip ADDRESS] [--listener NAME] [--json]\n",
+        stderr);
     return 2;
 }
 
 static bool parse_options(int argc, char **argv, struct question *q)
 {
     static const struct option options[] = {
-        {"config", required_argument, NULL, 'c'},   {"request", required_argument, NULL, 'X'},
-        {"header", required_argument, NULL, 'H'},   {"ip", required_argument, NULL, 'i'},
-        {"listener", required_argument, NULL, 'l'}, {"json", no_argument, NULL, 'j'},
+        {"config", required_argument, NULL, 'c'},
+        {"request", required_argument, NULL, 'X'},
+        {"header", required_argument, NULL, 'H'},
+        {"ip", required_argument, NULL, 'i'},
+        {"listener", required_argument, NULL, 'l'},
+        {"json", no_argument, NULL, 'j'},
         {NULL, 0, NULL, 0},
     };
     int c;
@@ -142,7 +146,8 @@ static void trace_listener(struct answer *a, const struct question *q, const cha
     const struct gw_snapshot_listener *listener = a->request.listener;
     char *host;
 
-    gw_trace(&a->trace, "listener", listener->conf->at, "\"%.*s\" (%s)", (int)listener->name.len, listener->name.base, why);
+    gw_trace(&a->trace, "listener", listener->conf->at, "\"%.*s\" (%s)", (int)listener->name.len, listener->name.base,
+             why);
     if (listener->tls == NULL)
         return;
     host = strndup(q->host.base, q->host.len);
@@ -214,7 +219,9 @@ static bool decide(struct answer *a, const struct question *q)
     request->listener = choose_listener(q, request->snapshot, &why);
     if (request->listener == NULL) {
         fprintf(stderr, "weir explain: no listener %s\n",
-                q->listener != NULL ? "has that name" : q->is_tls ? "has tls" : "is without tls");
+                q->listener != NULL ? "has that name"
+                : q->is_tls         ? "has tls"
+                                    : "is without tls");
         return false;
     }
     if (!gw_ip_parse(h2o_iovec_init(q->ip, strlen(q->ip)), &request->facts.peer_ip)) {

@@ -38,7 +38,9 @@ static enum field classify(const h2o_iovec_t *name)
     case 15:
         return IS(name, "x-forwarded-for") ? FIELD_XFF : IS(name, "x-amzn-trace-id") ? FIELD_AMZN_TRACE : FIELD_OTHER;
     case 16:
-        return IS(name, "x-forwarded-host") ? FIELD_XF_HOST : IS(name, "x-forwarded-port") ? FIELD_XF_PORT : FIELD_OTHER;
+        return IS(name, "x-forwarded-host")   ? FIELD_XF_HOST
+               : IS(name, "x-forwarded-port") ? FIELD_XF_PORT
+                                              : FIELD_OTHER;
     case 17:
         return IS(name, "x-forwarded-proto") ? FIELD_XF_PROTO : FIELD_OTHER;
     default:
@@ -141,10 +143,7 @@ static char *put_hex8(char *dst, uint32_t value)
 }
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "put_hex8 writes the low byte first");
 
-static char *put_hex16(char *dst, uint64_t value)
-{
-    return put_hex8(put_hex8(dst, value >> 32), (uint32_t)value);
-}
+static char *put_hex16(char *dst, uint64_t value) { return put_hex8(put_hex8(dst, value >> 32), (uint32_t)value); }
 
 static bool is_lower_hex(const char *s, size_t len, bool *is_zero)
 {
@@ -185,14 +184,16 @@ void gw_forwarded_identify(struct gw_request *request, struct gw_thread *thread)
     const h2o_header_t *fields = request->facts.headers, *id = NULL, *parent = NULL;
 
     for (size_t i = 0; i != request->facts.num_headers; ++i) {
-        enum field field = fields[i].name->len == 12 || fields[i].name->len == 11 ? classify(fields[i].name) : FIELD_OTHER;
+        enum field field =
+            fields[i].name->len == 12 || fields[i].name->len == 11 ? classify(fields[i].name) : FIELD_OTHER;
         if (field == FIELD_REQUEST_ID && id == NULL)
             id = &fields[i];
         else if (field == FIELD_TRACEPARENT && parent == NULL)
             parent = &fields[i];
     }
     put_hex16(put_hex16(request->request_id, gw_thread_random(thread)), gw_thread_random(thread))[0] = '\0';
-    request->request_id_text = id != NULL && is_request_id(id->value) ? id->value : h2o_iovec_init(request->request_id, 32);
+    request->request_id_text =
+        id != NULL && is_request_id(id->value) ? id->value : h2o_iovec_init(request->request_id, 32);
     if (parent != NULL && is_traceparent(parent->value)) {
         request->traceparent = parent->value;
         request->trace_id = h2o_iovec_init(parent->value.base + 3, 32);
@@ -315,8 +316,8 @@ static h2o_iovec_t port_text(struct gw_request *request)
 }
 
 /* What a trusted proxy said stands; anybody else's word is replaced. */
-static void append_claim(struct gw_request *request, h2o_headers_t *out, const h2o_iovec_t *name, const h2o_header_t *said,
-                         h2o_iovec_t own)
+static void append_claim(struct gw_request *request, h2o_headers_t *out, const h2o_iovec_t *name,
+                         const h2o_header_t *said, h2o_iovec_t own)
 {
     append(out, name, said != NULL && request->client_is_trusted && said->value.len != 0 ? said->value : own);
 }

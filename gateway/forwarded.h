@@ -1,9 +1,10 @@
-/* What weir adds to a request on its way to a target: X-Forwarded-*, Via, x-request-id, trace context (spec/alb.md 5.2 and
- * 5.3, W3C Trace Context, RFC 9110 7.6.3); and the client IP behind trusted proxies. */
+/* What weir adds to a request on its way to a target: X-Forwarded-*, Via, x-request-id, trace context (spec/alb.md 5.2
+ * and 5.3, W3C Trace Context, RFC 9110 7.6.3); and the client IP behind trusted proxies. */
 #pragma once
 #include "gateway/request.h"
 
-/* Client IP: the right-most address of X-Forwarded-For that is not a trusted proxy, if the peer is one; else the peer. */
+/* Client IP: the right-most address of X-Forwarded-For that is not a trusted proxy, if the peer is one; else the peer.
+ */
 void gw_forwarded_client(const struct gw_cidrs *trusted, const h2o_header_t *fields, size_t num_fields,
                          const struct gw_ip *peer, struct gw_ip *client, bool *peer_is_trusted);
 

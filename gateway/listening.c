@@ -44,8 +44,8 @@ static void destroy(struct gw_listening *listening, unsigned num_fds)
     free(listening);
 }
 
-/* SO_REUSEPORT lets two processes of one user share an address without a word; an operator who starts weir twice wants to be
- * told. A probe without it finds out. */
+/* SO_REUSEPORT lets two processes of one user share an address without a word; an operator who starts weir twice wants
+ * to be told. A probe without it finds out. */
 static bool is_taken(const struct gw_address *address)
 {
     int on = 1, off = 0, fd = socket(address->sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -119,8 +119,8 @@ bool gw_listening_open(struct gw_process *process, const struct gw_snapshot *sna
     return ok;
 }
 
-/* The indexes are written here, on the control thread, before the set goes to the workers: a set in use is never changed
- * while workers may read it, because loads follow one another. */
+/* The indexes are written here, on the control thread, before the set goes to the workers: a set in use is never
+ * changed while workers may read it, because loads follow one another. */
 void gw_listening_commit(struct gw_process *process, const struct gw_listening_set *set)
 {
     const struct gw_snapshot *snapshot = process->active;

@@ -7,10 +7,11 @@ struct gw_listening_set {
     struct gw_listening **entries;
     size_t size;
 };
-/* Opens what is missing (loader thread; nothing of the process changes). False after errors, nothing stays open then. */
+/* Opens what is missing (loader thread; nothing of the process changes). False after errors, nothing stays open then.
+ */
 bool gw_listening_open(struct gw_process *, const struct gw_snapshot *, struct gw_listening_set *, struct gw_errors *);
-/* Control thread: the set becomes the process's; entries it no longer has are forgotten (workers close their sockets). The
- * entries array stays the caller's. */
+/* Control thread: the set becomes the process's; entries it no longer has are forgotten (workers close their sockets).
+ * The entries array stays the caller's. */
 void gw_listening_commit(struct gw_process *, const struct gw_listening_set *);
 /* Control thread: the load failed after all: closes what was opened for it. */
 void gw_listening_abandon(struct gw_process *, struct gw_listening_set *);

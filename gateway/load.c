@@ -84,8 +84,8 @@ static void publish(struct load *load)
 
     load->snapshot->generation = process->generation + 1; /* it counts when all workers serve it: on_applied */
     process->active = load->snapshot;
-    *publication = (struct gw_publication){load->snapshot, load->set.entries, load->set.size, process->num_workers,
-                                           on_applied};
+    *publication =
+        (struct gw_publication){load->snapshot, load->set.entries, load->set.size, process->num_workers, on_applied};
     gw_listening_commit(process, &load->set);
     gw_snapshot_hold(load->snapshot); /* the publication's */
     for (unsigned i = 0; i != process->num_workers; ++i) {

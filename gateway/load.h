@@ -1,4 +1,5 @@
-/* Loading a configuration into a running process: build off the loops, open what it listens on, publish, or change nothing. */
+/* Loading a configuration into a running process: build off the loops, open what it listens on, publish, or change
+ * nothing. */
 #pragma once
 #include "gateway/process.h"
 

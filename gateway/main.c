@@ -19,13 +19,16 @@ static const struct command {
     const char *help;
 } commands[] = {
     {"run", gw_command_run, "run -c FILE                     serve"},
-    {"check", gw_command_check, "check [--print] FILE            report every mistake of a configuration, print its effective form"},
-    {"explain", gw_command_explain, "explain URL -c FILE [...]       show which listener, certificate, route and target decide"},
+    {"check", gw_command_check,
+     "check [--print] FILE            report every mistake of a configuration, print its effective form"},
+    {"explain", gw_command_explain,
+     "explain URL -c FILE [...]       show which listener, certificate, route and target decide"},
     {"reload", gw_command_reload, "reload [-c FILE | --admin ADDR] load the configuration anew"},
     {"status", gw_command_status, "status [-c FILE | --admin ADDR] what a running weir serves, target by target"},
     {"reason", gw_command_reason, "reason [CODE]                   cause and remedy of a reason code"},
     {"schema", gw_command_schema, "schema                          the JSON Schema of the configuration, for editors"},
-    {"help", gw_command_help, "help [SETTING]                  the manual of a setting: target_groups.health_check.interval"},
+    {"help", gw_command_help,
+     "help [SETTING]                  the manual of a setting: target_groups.health_check.interval"},
     {"version", print_version, "version                         print the version"},
 };
 

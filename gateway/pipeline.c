@@ -67,8 +67,8 @@ static enum gw_step compute_facts(struct gw_request *request)
     struct routing_facts *facts = &request->facts;
     enum routing_path_result result;
 
-    gw_forwarded_client(&request->snapshot->config->trusted_proxies, facts->headers, facts->num_headers, &facts->peer_ip,
-                        &facts->client_ip, &request->client_is_trusted);
+    gw_forwarded_client(&request->snapshot->config->trusted_proxies, facts->headers, facts->num_headers,
+                        &facts->peer_ip, &facts->client_ip, &request->client_is_trusted);
     if (request->worker != NULL)
         gw_forwarded_identify(request, &request->worker->thread);
     split_authority(request);
@@ -96,7 +96,8 @@ static enum gw_step check_method(struct gw_request *request)
 
 static enum gw_step find_route(struct gw_request *request)
 {
-    const struct routing_route *matched = routing_table_match(request->snapshot->table, &request->facts, request->trace);
+    const struct routing_route *matched =
+        routing_table_match(request->snapshot->table, &request->facts, request->trace);
     if (matched == NULL)
         return refuse(request, GW_REASON_NO_ROUTE);
     request->route = &request->snapshot->routes[matched->index];
@@ -133,7 +134,8 @@ static enum gw_step redirect(struct gw_request *request)
         return refuse(request, GW_REASON_REDIRECT_TOO_LONG);
     request->status = (int)conf->status;
     request->reason = GW_REASON_REDIRECT;
-    gw_trace(request->trace, "action", conf->at, "redirect %d to %.*s", request->status, (int)location.len, location.base);
+    gw_trace(request->trace, "action", conf->at, "redirect %d to %.*s", request->status, (int)location.len,
+             location.base);
     if (request->stream != NULL) {
         h2o_req_t *req = &request->stream->req;
         h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_LOCATION, NULL, location.base, location.len);
@@ -186,8 +188,8 @@ static void trace_target(struct gw_request *request)
     const struct routing_target *target = &request->group->targets[request->target];
     h2o_iovec_t url = request->facts.raw_path;
     if (request->route->rewrite != NULL &&
-        routing_rewrite_apply(request->route->rewrite, request->pool, request->facts.path, request->facts.query, &url) ==
-            ROUTING_REWRITE_FAILED)
+        routing_rewrite_apply(request->route->rewrite, request->pool, request->facts.path, request->facts.query,
+                              &url) == ROUTING_REWRITE_FAILED)
         url = h2o_iovec_init(H2O_STRLIT("(rewrite fails)"));
     gw_trace(request->trace, "action", request->route->conf->forward->at, "forward to %.*s (%s) as %.*s",
              (int)target->name.len, target->name.base, routing_health_name(routing_health_state(target->health)),
@@ -201,8 +203,9 @@ static enum gw_step forward(struct gw_request *request)
     if (conf->x_forwarded == GW_X_FORWARDED_APPEND &&
         gw_forwarded_count(request->facts.headers, request->facts.num_headers) > 30)
         return refuse(request, GW_REASON_TOO_MANY_FORWARDED);
-    uint32_t random =
-        request->worker != NULL && request->route->num_groups > 1 ? gw_thread_random(&request->worker->thread) >> 32 : 0;
+    uint32_t random = request->worker != NULL && request->route->num_groups > 1
+                          ? gw_thread_random(&request->worker->thread) >> 32
+                          : 0;
     if (!gw_exchange_choose(request, random))
         return refuse(request, GW_REASON_NO_TARGETS);
     if (request->stream == NULL) {

@@ -15,6 +15,7 @@
 #include "gateway/base/log.h"
 #include "gateway/load.h"
 #include "gateway/worker.h"
+#include "tls/status.h"
 
 /* ---- registries ---- */
 
@@ -226,8 +227,13 @@ static void watch_signals(struct gw_process *process, const sigset_t *set)
 static void on_tick(struct gw_timer *timer)
 {
     struct gw_process *process = H2O_STRUCT_FROM_MEMBER(struct gw_process, tick, timer);
-    if (tls_tickets_tick(process->tickets, (uint64_t)time(NULL)))
+    time_t now = time(NULL);
+
+    if (tls_tickets_tick(process->tickets, (uint64_t)now))
         gw_log(GW_LOG_INFO, "tls", "session ticket key rotated");
+    if (process->active != NULL)
+        tls_status_log(process->active->certificates, process->active->num_certificates, process->ticked_at, now);
+    process->ticked_at = now;
     gw_timer_arm(process->control.wheel, timer, gw_now_ms() + 10000);
 }
 
@@ -262,6 +268,7 @@ static void init_process(struct gw_process *process, h2o_globalconf_t *globalcon
 {
     pthread_mutex_init(&process->lock, NULL);
     process->started_ms = (uint64_t)time(NULL) * 1000;
+    process->ticked_at = time(NULL);
     process->num_workers = num_workers;
     process->tickets = tls_tickets_create(12 * 3600);
     process->access_log = gw_access_log_create();

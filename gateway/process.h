@@ -41,7 +41,7 @@ struct gw_worker {
     pthread_t tid;
     /* loop: the snapshot new requests start with; older ones stay while requests hold them */
     struct gw_held_snapshot *held;
-    h2o_linklist_t acceptors;    /* loop: of gw_accept, the listening sockets in this thread */
+    h2o_linklist_t acceptors;  /* loop: of gw_accept, the listening sockets in this thread */
     h2o_linklist_t handshakes; /* loop: TLS handshakes in progress */
     size_t num_handshakes;     /* loop */
     struct gw_timer lag_timer; /* loop */
@@ -57,14 +57,14 @@ struct gw_worker {
 
 struct gw_process {
     const char *config_path;
-    unsigned num_workers;            /* frozen after start */
-    struct gw_worker *workers;       /* frozen after start */
-    struct gw_thread control;        /* control thread */
+    unsigned num_workers;      /* frozen after start */
+    struct gw_worker *workers; /* frozen after start */
+    struct gw_thread control;  /* control thread */
     h2o_context_t control_ctx;
     h2o_multithread_receiver_t control_receiver;
     struct gw_access_log *access_log;
-    struct gw_prober *prober;        /* control thread */
-    struct gw_admin *admin;          /* control thread */
+    struct gw_prober *prober; /* control thread */
+    struct gw_admin *admin;   /* control thread */
     struct tls_tickets *tickets;
 
     _Atomic int64_t num_connections; /* atomic: for limits.max_connections */
@@ -88,19 +88,20 @@ struct gw_process {
 
     /* control thread */
     h2o_socket_t *signals;
-    struct gw_timer tick;        /* once a second: ticket keys */
+    struct gw_timer tick; /* every 10 s: ticket keys, certificates about to end */
+    time_t ticked_at;
     struct gw_timer drain_timer;
-    unsigned num_running;        /* workers */
+    unsigned num_running; /* workers */
     bool is_over;
     struct gw_snapshot *active; /* held */
     uint64_t generation;
-    bool is_ready;              /* first snapshot is served by all workers */
+    bool is_ready; /* first snapshot is served by all workers */
     bool is_draining;
     bool reload_running, reload_wanted;
     bool last_reload_ok;
-    uint64_t last_reload_ms;    /* wall clock */
-    uint64_t started_ms;        /* wall clock */
-    char *last_reload_error;    /* first finding of the last failed load; owned */
+    uint64_t last_reload_ms; /* wall clock */
+    uint64_t started_ms;     /* wall clock */
+    char *last_reload_error; /* first finding of the last failed load; owned */
 };
 
 /* Endpoint and health of one target, process lifetime, found by group name + address text. */
@@ -114,7 +115,8 @@ struct gw_endpoint_entry *gw_process_endpoint(struct gw_process *, h2o_iovec_t g
                                               bool is_checked);
 struct gw_route_stats *gw_process_route_stats(struct gw_process *, h2o_iovec_t route_name);
 
-/* Starts a load in the background (control thread): SIGHUP, POST /reload. One at a time; a second request runs after the first. */
+/* Starts a load in the background (control thread): SIGHUP, POST /reload. One at a time; a second request runs after
+ * the first. */
 void gw_process_reload(struct gw_process *);
 
 /* A worker's loop has ended (control thread). */

@@ -100,13 +100,15 @@ static bool add_target(struct builder *b, struct routing_target_group *group, co
 }
 
 /* A name stands for all its addresses, each a target of its own. */
-static bool add_named_target(struct builder *b, struct routing_target_group *group, const struct routing_target_conf *conf)
+static bool add_named_target(struct builder *b, struct routing_target_group *group,
+                             const struct routing_target_conf *conf)
 {
     struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG}, *list;
     int ret = getaddrinfo(conf->address.host.base, NULL, &hints, &list);
 
     if (ret != 0)
-        return gw_error_at(b->errors, conf->at, "cannot resolve \"%s\": %s", conf->address.host.base, gai_strerror(ret));
+        return gw_error_at(b->errors, conf->at, "cannot resolve \"%s\": %s", conf->address.host.base,
+                           gai_strerror(ret));
     for (const struct addrinfo *it = list; it != NULL; it = it->ai_next) {
         struct gw_address address = conf->address;
         struct gw_ip ip;
@@ -221,8 +223,7 @@ static bool build_routes(struct builder *b)
 
     for (size_t i = 0; i != snapshot->num_listeners; ++i)
         listeners[i] = snapshot->listeners[i].name;
-    snapshot->table =
-        routing_table_create(&snapshot->config->routes, listeners, snapshot->num_listeners, b->errors);
+    snapshot->table = routing_table_create(&snapshot->config->routes, listeners, snapshot->num_listeners, b->errors);
     free(listeners);
     if (snapshot->table == NULL)
         return false;
@@ -287,10 +288,7 @@ struct gw_snapshot *gw_snapshot_create(struct gw_process *process, struct gw_con
     return snapshot;
 }
 
-void gw_snapshot_hold(struct gw_snapshot *snapshot)
-{
-    __atomic_fetch_add((int *)&snapshot->refs, 1, __ATOMIC_RELAXED);
-}
+void gw_snapshot_hold(struct gw_snapshot *snapshot) { __atomic_fetch_add((int *)&snapshot->refs, 1, __ATOMIC_RELAXED); }
 
 void gw_snapshot_release(struct gw_snapshot *snapshot)
 {

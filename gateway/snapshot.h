@@ -1,6 +1,6 @@
 /* The compiled configuration that serves: immutable, built off the loops by one load, published to every worker by
- * message, freed by the last thread that lets go. What must outlive it (endpoints, health, route statistics, ticket keys,
- * sockets) belongs to the process (gateway/process.h) and is found by name. */
+ * message, freed by the last thread that lets go. What must outlive it (endpoints, health, route statistics, ticket
+ * keys, sockets) belongs to the process (gateway/process.h) and is found by name. */
 #pragma once
 #include "gateway/config.h"
 #include "gateway/http/stream.h"
@@ -74,7 +74,8 @@ struct gw_snapshot {
     _Atomic int refs;                /* atomic: threads (and explain) that hold it */
 };
 
-/* Takes the config. process may be NULL (check, explain): nothing of it outlives the snapshot then. NULL after errors. */
+/* Takes the config. process may be NULL (check, explain): nothing of it outlives the snapshot then. NULL after errors.
+ */
 struct gw_snapshot *gw_snapshot_create(struct gw_process *, struct gw_config *, struct gw_errors *);
 void gw_snapshot_hold(struct gw_snapshot *);
 void gw_snapshot_release(struct gw_snapshot *);

@@ -44,10 +44,7 @@ void gw_message_receive(h2o_multithread_receiver_t *receiver, h2o_linklist_t *me
 
 /* ---- snapshots ---- */
 
-static void on_snapshot_returned(struct gw_message *message)
-{
-    gw_snapshot_release(message->data);
-}
+static void on_snapshot_returned(struct gw_message *message) { gw_snapshot_release(message->data); }
 
 /* Freeing ten thousand routes takes milliseconds: the control thread does it. */
 void gw_held_snapshot_release(struct gw_worker *worker, struct gw_held_snapshot *held)
@@ -238,7 +235,8 @@ static void on_lag_timer(struct gw_timer *timer)
     struct gw_worker *worker = H2O_STRUCT_FROM_MEMBER(struct gw_worker, lag_timer, timer);
     uint64_t now_us = gw_now_us(), late_us = now_us - worker->lag_due_us;
 
-    __atomic_store_n((uint64_t *)&worker->stats.loop_lag_us, now_us > worker->lag_due_us ? late_us : 0, __ATOMIC_RELAXED);
+    __atomic_store_n((uint64_t *)&worker->stats.loop_lag_us, now_us > worker->lag_due_us ? late_us : 0,
+                     __ATOMIC_RELAXED);
     worker->lag_due_us = now_us + LAG_PERIOD_MS * 1000;
     gw_timer_arm(worker->thread.wheel, timer, now_us / 1000 + LAG_PERIOD_MS);
 }
@@ -262,10 +260,7 @@ void gw_worker_init(struct gw_worker *worker, struct gw_process *process, unsign
     gw_timer_init(&worker->lag_timer, on_lag_timer);
 }
 
-static void on_worker_stopped(struct gw_message *message)
-{
-    gw_process_worker_stopped(message->process);
-}
+static void on_worker_stopped(struct gw_message *message) { gw_process_worker_stopped(message->process); }
 
 void *gw_worker_main(void *data)
 {

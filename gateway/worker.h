@@ -1,4 +1,5 @@
-/* A worker thread: acceptors, serves, drains. Everything here runs on its loop; other threads speak to it with gw_worker_tell. */
+/* A worker thread: acceptors, serves, drains. Everything here runs on its loop; other threads speak to it with
+ * gw_worker_tell. */
 #pragma once
 #include "gateway/process.h"
 
@@ -8,15 +9,15 @@ struct gw_held_snapshot {
     size_t uses; /* requests, handshakes, and 1 while it is the current one */
 };
 
-/* A listening socket in one thread. Known by the address; a connection points to the one that accepted it, so these are kept for the
- * life of the process. */
+/* A listening socket in one thread. Known by the address; a connection points to the one that accepted it, so these are
+ * kept for the life of the process. */
 struct gw_acceptor {
     h2o_linklist_t link; /* in worker->acceptors */
     struct gw_worker *worker;
     h2o_socket_t *sock;  /* NULL: not listening (any more) */
     h2o_iovec_t address; /* owned */
     uint16_t port;
-    uint32_t listener;   /* index in the current snapshot; UINT32_MAX: no longer named */
+    uint32_t listener; /* index in the current snapshot; UINT32_MAX: no longer named */
     struct gw_timer resume;
 };
 
@@ -45,8 +46,8 @@ void gw_worker_stop(struct gw_message *); /* closes what is left */
 void gw_held_snapshot_release(struct gw_worker *, struct gw_held_snapshot *);
 
 /* gateway/acceptor.c */
-/* Stops listening where the publication no longer does, while the old snapshot is still current: what waits in a queue is served by
- * it. Then, with the new one current, the rest. */
+/* Stops listening where the publication no longer does, while the old snapshot is still current: what waits in a queue
+ * is served by it. Then, with the new one current, the rest. */
 void gw_acceptor_remove(struct gw_worker *, const struct gw_publication *);
 void gw_acceptor_start(struct gw_worker *, const struct gw_publication *);
 void gw_acceptor_stop_all(struct gw_worker *);

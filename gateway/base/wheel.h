@@ -6,8 +6,8 @@
 #include <h2o/linklist.h>
 
 struct gw_timer {
-    h2o_linklist_t link; /* unlinked when not armed */
-    uint64_t due_ms; /* as armed; the next tick when that was in the past */
+    h2o_linklist_t link;               /* unlinked when not armed */
+    uint64_t due_ms;                   /* as armed; the next tick when that was in the past */
     void (*on_due)(struct gw_timer *); /* the timer is disarmed before the call; it may be armed again or freed in it */
 };
 

@@ -1,6 +1,7 @@
-/* HTTP/1.x server connections (RFC 9112) as an h2o_conn_t. One request at a time; the socket stays in read state for life,
- * except under back-pressure. The way of a request, top to bottom in this file and in body.c / out.c of the same conn:
- *   on_read -> read_head -> begin_request -> server->on_request ... (pipeline) ... do_send -> after_write -> end_request */
+/* HTTP/1.x server connections (RFC 9112) as an h2o_conn_t. One request at a time; the socket stays in read state for
+ * life, except under back-pressure. The way of a request, top to bottom in this file and in body.c / out.c of the same
+ * conn: on_read -> read_head -> begin_request -> server->on_request ... (pipeline) ... do_send -> after_write ->
+ * end_request */
 #include "gateway/http/http1_conn.h"
 #include <errno.h>
 #include <netinet/in.h>
@@ -139,12 +140,10 @@ static bool is_writable(int fd)
     return poll(&p, 1, 0) == 1 && (p.revents & POLLOUT) != 0;
 }
 
-static void on_never(h2o_socket_t *sock, const char *err)
-{
-}
+static void on_never(h2o_socket_t *sock, const char *err) {}
 
-/* libh2o waits without limit for room for close_notify; a client that stopped reading must not keep the descriptor. A body
- * that ends with the connection and was cut off must not look complete: reset, and no close_notify. */
+/* libh2o waits without limit for room for close_notify; a client that stopped reading must not keep the descriptor. A
+ * body that ends with the connection and was cut off must not look complete: reset, and no close_notify. */
 static void close_socket(h2o_socket_t *sock, bool is_cut_off)
 {
     if (is_cut_off) {
@@ -212,10 +211,7 @@ static void linger(struct gw_http1_conn *conn)
     gw_http1_expect(conn, GW_WAIT_LINGER, LINGER_MS);
 }
 
-static bool is_draining(struct gw_http1_conn *conn)
-{
-    return conn->is_draining || conn->super.server->is_draining;
-}
+static bool is_draining(struct gw_http1_conn *conn) { return conn->is_draining || conn->super.server->is_draining; }
 
 static void await_request(struct gw_http1_conn *conn)
 {
@@ -269,8 +265,8 @@ void gw_http1_discarded(struct gw_http1_conn *conn, bool is_complete)
 
 /* ---- a request begins ---- */
 
-/* The head's bytes must stay where they are while reads go on: the input buffer becomes the head's. What follows the head
- * (a body's beginning, a pipelined request) moves to a new buffer; when that is much, the head moves instead. */
+/* The head's bytes must stay where they are while reads go on: the input buffer becomes the head's. What follows the
+ * head (a body's beginning, a pipelined request) moves to a new buffer; when that is much, the head moves instead. */
 static char *take_head(struct gw_http1_conn *conn, size_t head_len)
 {
     h2o_socket_t *sock = conn->super.sock;
@@ -512,10 +508,7 @@ static socklen_t get_peername(h2o_conn_t *super, struct sockaddr *sa)
 {
     return h2o_socket_getpeername(conn_from(super)->super.sock, sa);
 }
-static h2o_socket_t *get_socket(h2o_conn_t *super)
-{
-    return conn_from(super)->super.sock;
-}
+static h2o_socket_t *get_socket(h2o_conn_t *super) { return conn_from(super)->super.sock; }
 static const h2o_conn_callbacks_t h2o_callbacks = {get_sockname, get_peername, NULL, get_socket, NULL, {{{NULL}}}};
 
 static void drain(struct gw_conn *super)

@@ -1,6 +1,6 @@
 /* Request bodies of HTTP/1.x: from the socket's input to whoever started the body, one piece at a time. A piece is the
- * input buffer itself, taken away from the socket; the next one is taken when the last has been consumed, and reading stops
- * when too much waits. Payload is never copied. */
+ * input buffer itself, taken away from the socket; the next one is taken when the last has been consumed, and reading
+ * stops when too much waits. Payload is never copied. */
 #include "gateway/http/http1_conn.h"
 #include <string.h>
 
@@ -46,10 +46,7 @@ bool gw_http1_may_keep_alive(const struct gw_http1_conn *conn)
     return conn->stream.head.is_chunked || conn->body.left <= DISCARD_MAX;
 }
 
-static void turn_later(struct gw_http1_conn *conn)
-{
-    gw_thread_defer(conn->super.server->thread, &conn->body_turn);
-}
+static void turn_later(struct gw_http1_conn *conn) { gw_thread_defer(conn->super.server->thread, &conn->body_turn); }
 
 static void await_more(struct gw_http1_conn *conn)
 {

@@ -1,5 +1,5 @@
-/* Inside of an HTTP/1.x connection, shared by http1.c (life of the connection, heads, timers), http1_body.c (request bodies)
- * and http1_out.c (responses). Nothing else includes this. */
+/* Inside of an HTTP/1.x connection, shared by http1.c (life of the connection, heads, timers), http1_body.c (request
+ * bodies) and http1_out.c (responses). Nothing else includes this. */
 #pragma once
 #include "gateway/http/chunked.h"
 #include "gateway/http/response.h"
@@ -10,26 +10,26 @@
 enum { GW_HTTP1_READ_AHEAD = 65536 };
 
 enum gw_http1_wait { /* what the receive timer waits for */
-    GW_WAIT_NOTHING,
-    GW_WAIT_HEAD,
-    GW_WAIT_IDLE,
-    GW_WAIT_BODY,
-    GW_WAIT_HALF_CLOSED,
-    GW_WAIT_LINGER,
+                     GW_WAIT_NOTHING,
+                     GW_WAIT_HEAD,
+                     GW_WAIT_IDLE,
+                     GW_WAIT_BODY,
+                     GW_WAIT_HALF_CLOSED,
+                     GW_WAIT_LINGER,
 };
 
 struct gw_http1_body {
     struct gw_chunked chunked;
-    uint64_t left;          /* of a Content-Length body: not yet taken from the socket */
-    h2o_buffer_t *held;     /* what on_body was given last */
-    size_t unconsumed;      /* bytes of it not yet consumed */
+    uint64_t left;      /* of a Content-Length body: not yet taken from the socket */
+    h2o_buffer_t *held; /* what on_body was given last */
+    size_t unconsumed;  /* bytes of it not yet consumed */
     uint64_t discarded;
-    bool wants_continue;    /* the client waits for 100 Continue */
+    bool wants_continue; /* the client waits for 100 Continue */
     bool is_last_delivered;
 };
 
 struct gw_http1_out {
-    h2o_ostream_t final; /* libh2o's end of the ostream chain */
+    h2o_ostream_t final;    /* libh2o's end of the ostream chain */
     h2o_send_state_t state; /* cleared from here on for each request */
     bool is_chunked, has_no_body, must_close;
     bool ends_with_close;     /* HTTP/1.0, unknown length: the end of the connection is the end of the body */

@@ -1,5 +1,5 @@
-/* Responses of HTTP/1.x: libh2o's last ostream. Writes the head, frames the body, and sees to it that a completed write is
- * followed up at the end of the turn, never from inside the write (libh2o.md 3.1). */
+/* Responses of HTTP/1.x: libh2o's last ostream. Writes the head, frames the body, and sees to it that a completed write
+ * is followed up at the end of the turn, never from inside the write (libh2o.md 3.1). */
 #include "gateway/http/http1_conn.h"
 #include <alloca.h>
 #include <string.h>
@@ -46,8 +46,8 @@ static struct gw_response_framing choose_framing(struct gw_http1_conn *conn, siz
     h2o_res_t *res = &conn->stream.req.res;
     struct gw_http1_out *out = &conn->out;
     struct gw_response_framing framing = {.minor_version = conn->stream.head.minor_version,
-                                          .content_length = res->content_length == SIZE_MAX ? UINT64_MAX
-                                                                                            : res->content_length,
+                                          .content_length =
+                                              res->content_length == SIZE_MAX ? UINT64_MAX : res->content_length,
                                           .date = gw_server_date(conn->super.server)};
 
     out->has_no_body = forbids_body(conn, res->status);
@@ -107,8 +107,8 @@ static size_t frame_body(struct gw_http1_conn *conn, h2o_iovec_t *dst, const h2o
 }
 
 /* The head, and with it a small body: one buffer, one send(). */
-static size_t start_response(struct gw_http1_conn *conn, h2o_iovec_t *dst, const h2o_iovec_t *bufs, size_t num, size_t len,
-                             bool is_final)
+static size_t start_response(struct gw_http1_conn *conn, h2o_iovec_t *dst, const h2o_iovec_t *bufs, size_t num,
+                             size_t len, bool is_final)
 {
     h2o_req_t *req = &conn->stream.req;
     struct gw_response_framing framing = choose_framing(conn, len, is_final);

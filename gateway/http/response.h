@@ -11,9 +11,9 @@ struct gw_response_framing {
     int minor_version;       /* of the request: what we may use */
     uint64_t content_length; /* written unless UINT64_MAX */
     bool is_chunked;
-    bool must_close;         /* writes connection: close */
-    bool say_keep_alive;     /* HTTP/1.0 client that asked for it */
-    const char *date;        /* 29 bytes; written when the headers have no date; NULL = never */
+    bool must_close;     /* writes connection: close */
+    bool say_keep_alive; /* HTTP/1.0 client that asked for it */
+    const char *date;    /* 29 bytes; written when the headers have no date; NULL = never */
 };
 /* An upper bound of the head's size, then the writing of it; returns the size. */
 size_t gw_response_head_bound(const h2o_res_t *);

@@ -18,9 +18,9 @@ static inline uint16_t *last_read_was_full(h2o_socket_t *sock)
     return &sock->_latency_optimization.suggested_tls_payload_size;
 }
 
-/* libh2o reads a TLS socket until the kernel has no more, megabytes at a time from a fast sender, and keeps what came behind the
- * end of the handshake until the next event. We read in bounded steps instead, through its own staging buffer. These are the first members
- * of its private struct, frozen by the soname 0.13 (built without picotls). */
+/* libh2o reads a TLS socket until the kernel has no more, megabytes at a time from a fast sender, and keeps what came
+ * behind the end of the handshake until the next event. We read in bounded steps instead, through its own staging
+ * buffer. These are the first members of its private struct, frozen by the soname 0.13 (built without picotls). */
 struct st_h2o_socket_ssl_t {
     SSL_CTX *ssl_ctx;
     SSL *ossl;

@@ -2,9 +2,9 @@
  * give to the pipeline. A stream lives on one thread and inside its connection; it holds libh2o's request object, whose
  * response side (generators, ostreams, filters) it uses as is.
  *
- * Life: on_request (the head is complete) -> the pipeline answers with h2o_start_response / h2o_send, takes the body with
- * gw_stream_start_body -> on_done (log, count) -> the request's pool is cleared. If the client goes away before, the
- * generator's stop() is called first, then on_done. */
+ * Life: on_request (the head is complete) -> the pipeline answers with h2o_start_response / h2o_send, takes the body
+ * with gw_stream_start_body -> on_done (log, count) -> the request's pool is cleared. If the client goes away before,
+ * the generator's stop() is called first, then on_done. */
 #pragma once
 #include "gateway/base/ip.h"
 #include "gateway/base/metrics.h"
@@ -17,12 +17,12 @@ struct gw_conn;
 /* How the exchange with the client ended. */
 enum gw_stream_end {
     GW_END_COMPLETE,
-    GW_END_CLIENT_GONE,   /* closed or reset before the response was out */
-    GW_END_BODY_TIMEOUT,  /* the request body stopped coming */
-    GW_END_BODY_BAD,      /* chunked framing broken */
-    GW_END_SEND_TIMEOUT,  /* the client stopped reading */
-    GW_END_DRAIN,         /* shutdown_timeout passed */
-    GW_END_ABORTED,       /* our side broke the response off (truncated upstream) */
+    GW_END_CLIENT_GONE,  /* closed or reset before the response was out */
+    GW_END_BODY_TIMEOUT, /* the request body stopped coming */
+    GW_END_BODY_BAD,     /* chunked framing broken */
+    GW_END_SEND_TIMEOUT, /* the client stopped reading */
+    GW_END_DRAIN,        /* shutdown_timeout passed */
+    GW_END_ABORTED,      /* our side broke the response off (truncated upstream) */
 };
 
 struct gw_stream_ops {
@@ -38,30 +38,29 @@ struct gw_stream {
     bool has_body;               /* bytes may follow the head */
     bool body_complete;          /* the last one has been received */
     bool body_started;
-    bool is_head_request;        /* no body in the response */
-    bool response_started;       /* the response head is on its way */
-    bool close_after;            /* set before the response starts: no keep-alive after it */
+    bool is_head_request;  /* no body in the response */
+    bool response_started; /* the response head is on its way */
+    bool close_after;      /* set before the response starts: no keep-alive after it */
     enum gw_stream_end end;
-    /* set by whoever calls gw_stream_start_body; bytes stay valid until gw_stream_consumed has been told of all of them */
+    /* set by whoever calls gw_stream_start_body; bytes stay valid until gw_stream_consumed has been told of all of them
+     */
     void (*on_body)(void *data, h2o_iovec_t bytes, bool is_last);
     void *on_body_data;
-    uint64_t started_us;      /* CLOCK_MONOTONIC at the end of the head */
+    uint64_t started_us;                              /* CLOCK_MONOTONIC at the end of the head */
     uint64_t head_bytes_in, body_bytes_in, bytes_out; /* wire bytes of head, payload bytes of body, wire bytes out */
-    void *user;               /* the pipeline's */
+    void *user;                                       /* the pipeline's */
 };
 
 /* The pipeline wants the request body: `100 Continue` goes out if the client waits for it, then on_body runs for each
  * piece, never from inside this call or gw_stream_consumed. A stream without body gets one empty last piece. */
-static inline void gw_stream_start_body(struct gw_stream *stream, void (*on_body)(void *, h2o_iovec_t, bool), void *data)
+static inline void gw_stream_start_body(struct gw_stream *stream, void (*on_body)(void *, h2o_iovec_t, bool),
+                                        void *data)
 {
     stream->on_body = on_body;
     stream->on_body_data = data;
     stream->ops->start_body(stream);
 }
-static inline void gw_stream_consumed(struct gw_stream *stream, size_t bytes)
-{
-    stream->ops->consumed(stream, bytes);
-}
+static inline void gw_stream_consumed(struct gw_stream *stream, size_t bytes) { stream->ops->consumed(stream, bytes); }
 static inline struct gw_stream *gw_stream_from_req(h2o_req_t *req)
 {
     return H2O_STRUCT_FROM_MEMBER(struct gw_stream, req, req);
@@ -74,17 +73,17 @@ struct gw_conn {
     struct gw_server *server;
     const struct gw_conn_ops *ops;
     h2o_socket_t *sock;
-    h2o_linklist_t link;     /* in server->conns */
-    void *listener;          /* the gateway's per-thread listener */
+    h2o_linklist_t link; /* in server->conns */
+    void *listener;      /* the gateway's per-thread listener */
     struct gw_ip peer_ip;
     uint16_t peer_port, local_port;
     bool is_tls;
-    char peer_text[46];      /* canonical text of peer_ip; "unix" for unix sockets */
+    char peer_text[46]; /* canonical text of peer_ip; "unix" for unix sockets */
     uint8_t peer_text_len;
     uint64_t num_requests;
 };
 struct gw_conn_ops {
-    void (*drain)(struct gw_conn *);              /* no further requests: idle ones close after a grace period */
+    void (*drain)(struct gw_conn *);                     /* no further requests: idle ones close after a grace period */
     void (*close)(struct gw_conn *, enum gw_stream_end); /* at once */
 };
 
@@ -104,13 +103,13 @@ struct gw_server {
     bool is_draining;                 /* loop */
     /* A complete, valid head. Must answer, now or later. */
     void (*on_request)(struct gw_stream *);
-    /* A head that is refused: answer with the status of the result, the connection then closes. Fields of the head may be
-     * unset (base NULL). GW_HEAD_INCOMPLETE stands for the header timeout (408). */
+    /* A head that is refused: answer with the status of the result, the connection then closes. Fields of the head may
+     * be unset (base NULL). GW_HEAD_INCOMPLETE stands for the header timeout (408). */
     void (*on_bad_head)(struct gw_stream *, enum gw_head_result);
     /* The request is over (stream->end); its pool is still there. Called once for each on_request / on_bad_head. */
     void (*on_done)(struct gw_stream *);
-    /* The request body broke (stream->end says how) before the response started: answer it; the connection then closes. The
-     * response may not have been started before; whoever waits for the body must let go of it. */
+    /* The request body broke (stream->end says how) before the response started: answer it; the connection then closes.
+     * The response may not have been started before; whoever waits for the body must let go of it. */
     void (*on_bad_body)(struct gw_stream *);
     struct {
         gw_counter accepted, requests, closed_idle, header_timeouts, bytes_in, bytes_out;
