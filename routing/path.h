@@ -1,7 +1,7 @@
 /* The canonical path: what routing, auth, limits and cache all see. Percent-encoded unreserved characters (RFC 3986
  * 2.3) are decoded, other escapes get upper-case hex digits, dot segments are removed (RFC 3986 5.2.4), duplicate
- * slashes and %2F stay. The algorithm is in routing/README.md, which
- * links its table of cases. */
+ * slashes and %2F stay. The algorithm is in routing/README.md, which links
+ * its table of cases. */
 #pragma once
 #include <stdbool.h>
 #include <h2o/memory.h>

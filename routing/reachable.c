@@ -6,8 +6,9 @@
 #include "routing/table_impl.h"
 
 enum {
-    MAX_BOXES = 1024,      /* of a route; beyond, nothing is said about it */
-    MAX_SEEN_PER_BOX = 64, /* comparisons; thousands of routes may share one host and path */
+    MAX_BOXES = 1024,       /* of a route; beyond, nothing is said about it */
+    MAX_SEEN_PER_BOX = 64,  /* comparisons; thousands of routes may share one host and path */
+    MAX_SETS_PER_BOX = 256, /* host patterns looked into; thousands may have no literal end to be found by */
 };
 
 struct search {
@@ -15,7 +16,7 @@ struct search {
     const struct routing_rule *rule;
     const struct routing_pattern *host, *path; /* the box */
     const struct routing_rule *covering;       /* found */
-    unsigned left;
+    unsigned left, sets_left;
 };
 
 static bool any_covers(const struct routing_pattern *patterns, uint32_t n, const struct routing_pattern *other)
@@ -45,6 +46,9 @@ static bool see_rule(void *context, const struct routing_index_item *item)
 static bool see_set(void *context, const struct routing_index_item *item)
 {
     struct search *search = context;
+    if (search->sets_left == 0)
+        return false;
+    --search->sets_left;
     return routing_index_covering(search->table->sets + item->value, search->path, search->rule->route.index, see_rule,
                                   search);
 }
@@ -52,7 +56,7 @@ static bool see_set(void *context, const struct routing_index_item *item)
 static const struct routing_rule *find_covering(const struct routing_table *table, const struct routing_rule *rule,
                                                 const struct routing_pattern *host, const struct routing_pattern *path)
 {
-    struct search search = {table, rule, host, path, NULL, MAX_SEEN_PER_BOX};
+    struct search search = {table, rule, host, path, NULL, MAX_SEEN_PER_BOX, MAX_SETS_PER_BOX};
     routing_index_covering(&table->hosts, host, rule->route.index, see_set, &search);
     return search.covering;
 }
