@@ -104,38 +104,45 @@ static void append(char **buf, size_t *len, size_t *capacity, h2o_iovec_t piece)
     *len += piece.len;
 }
 
-/* Returns the end of the piece that starts at src and appends what it stands for; NULL after an error. */
-static const char *expand(struct gw_yaml_reader *reader, struct gw_node *node, const char *src, h2o_iovec_t *piece)
+static bool substitute(struct gw_yaml_reader *reader, struct gw_node *node, h2o_iovec_t expression, h2o_iovec_t *value)
 {
-    if (strncmp(src, "$${", 3) == 0) {
+    bool is_secret = false;
+    if (!look_up(reader, node, expression, value, &is_secret))
+        return false;
+    if (value->len > reader->limits.max_bytes - reader->num_bytes)
+        return gw_error_at(reader->errors, node, "the configuration is larger than %zu bytes",
+                           reader->limits.max_bytes);
+    reader->num_bytes += value->len;
+    node->is_substituted = true;
+    if (is_secret) {
+        gw_errors_add_secret(reader->errors, value->base, value->len);
+        node->is_secret = true;
+    }
+    return true;
+}
+
+/* Takes the first piece off the text, as what it stands for. */
+static bool expand(struct gw_yaml_reader *reader, struct gw_node *node, h2o_iovec_t *text, h2o_iovec_t *piece)
+{
+    size_t len;
+    if (text->len >= 3 && memcmp(text->base, "$${", 3) == 0) {
         *piece = h2o_iovec_init(H2O_STRLIT("${"));
-        return src + 3;
+        len = 3;
+    } else if (text->len >= 2 && memcmp(text->base, "${", 2) == 0) {
+        const char *end = memchr(text->base, '}', text->len);
+        if (end == NULL)
+            return gw_error_at(reader->errors, node, "\"${\" without \"}\" ($${ is a literal ${)");
+        if (!substitute(reader, node, h2o_iovec_init(text->base + 2, end - text->base - 2), piece))
+            return false;
+        len = end + 1 - text->base;
+    } else {
+        const char *dollar = memchr(text->base + 1, '$', text->len - 1);
+        len = dollar != NULL ? (size_t)(dollar - text->base) : text->len;
+        *piece = h2o_iovec_init(text->base, len);
     }
-    if (strncmp(src, "${", 2) == 0) {
-        const char *end = strchr(src, '}');
-        if (end == NULL) {
-            gw_error_at(reader->errors, node, "\"${\" without \"}\" ($${ is a literal ${)");
-            return NULL;
-        }
-        bool is_secret = false;
-        if (!look_up(reader, node, h2o_iovec_init(src + 2, end - src - 2), piece, &is_secret))
-            return NULL;
-        if (piece->len > reader->limits.max_bytes - reader->num_bytes) {
-            gw_error_at(reader->errors, node, "the configuration is larger than %zu bytes", reader->limits.max_bytes);
-            return NULL;
-        }
-        reader->num_bytes += piece->len;
-        node->is_substituted = true;
-        if (is_secret) {
-            gw_errors_add_secret(reader->errors, piece->base, piece->len);
-            node->is_secret = true;
-        }
-        return end + 1;
-    }
-    const char *dollar = strchr(src + 1, '$');
-    const char *end = dollar != NULL ? dollar : src + strlen(src);
-    *piece = h2o_iovec_init(src, end - src);
-    return end;
+    text->base += len;
+    text->len -= len;
+    return true;
 }
 
 void gw_yaml_substitute(struct gw_yaml_reader *reader, struct gw_node *node)
@@ -144,13 +151,11 @@ void gw_yaml_substitute(struct gw_yaml_reader *reader, struct gw_node *node)
         return;
     char *buf = NULL;
     size_t len = 0, capacity = 0;
-    for (const char *src = node->text.base; *src != '\0';) {
-        h2o_iovec_t piece;
-        if ((src = expand(reader, node, src, &piece)) == NULL) {
+    for (h2o_iovec_t text = node->text, piece; text.len != 0 && !node->is_broken;) {
+        if (expand(reader, node, &text, &piece))
+            append(&buf, &len, &capacity, piece);
+        else
             node->is_broken = true;
-            break;
-        }
-        append(&buf, &len, &capacity, piece);
     }
     if (!node->is_broken)
         node->text = h2o_strdup(reader->pool, buf != NULL ? buf : "", len);
