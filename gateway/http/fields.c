@@ -1,15 +1,8 @@
 #include "gateway/http/fields.h"
 #include "gateway/http/grammar.h"
-
-/* picohttpparser is exported by libh2o without an installed header (libh2o.md 2). It scans fast and refuses CTLs and
- * what is no name; it lets bare LF, obs-fold and trailing blanks pass, which are dealt with here. */
-struct phr_header {
-    const char *name; /* NULL: obs-fold */
-    size_t name_len;
-    const char *value;
-    size_t value_len;
-};
-int phr_parse_headers(const char *buf, size_t len, struct phr_header *headers, size_t *num_headers, size_t last_len);
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 static inline bool is_blank(char c) { return c == ' ' || c == '\t'; }
 
@@ -35,36 +28,6 @@ static bool next_element(h2o_iovec_t *list, h2o_iovec_t *element)
         --end;
     *element = h2o_iovec_init(p, (size_t)(end - p));
     return true;
-}
-
-/* Eight letters at a time: in each byte below 0x80, bit 7 of (b + 0x3f) says b >= 'A' and bit 7 of (b + 0x25) b > 'Z'.
- */
-static inline uint64_t lower_word(uint64_t word)
-{
-    const uint64_t ones = UINT64_C(0x0101010101010101);
-    uint64_t low7 = word & (ones * 0x7f);
-    uint64_t is_upper = (low7 + ones * 0x3f) & ~(low7 + ones * 0x25) & ~word & (ones * 0x80);
-    return word | is_upper >> 2;
-}
-
-static inline void lower_case(char *p, size_t len)
-{
-    uint64_t word;
-    if (len >= sizeof(word)) {
-        char *last = p + len - sizeof(word);
-        for (; p < last; p += sizeof(word)) {
-            memcpy(&word, p, sizeof(word));
-            word = lower_word(word);
-            memcpy(p, &word, sizeof(word));
-        }
-        memcpy(&word, last, sizeof(word));
-        word = lower_word(word);
-        memcpy(last, &word, sizeof(word));
-        return;
-    }
-    for (; len != 0; ++p, --len)
-        if (gw_char_is(*p, GW_CHAR_UPPER))
-            *p |= 0x20;
 }
 
 /* ---- single fields ---- */
@@ -236,7 +199,7 @@ static void drop_nominated(struct gw_fields *found)
 
 /* ---- the field section ---- */
 
-/* Why picohttpparser said no; off the hot path. p stands at the first line. */
+/* Which rule a field section breaks; off the hot path. p stands at the first line. */
 static enum gw_head_result explain_fields(const char *p, const char *end, size_t max_fields)
 {
     for (size_t count = 0; p != end && *p != '\r'; ++count) {
@@ -266,52 +229,116 @@ static enum gw_head_result explain_fields(const char *p, const char *end, size_t
     return GW_HEAD_BAD_SYNTAX;
 }
 
+/* Token characters in lower case, 0 for all others: one look-up both checks a name and lowers it. */
+static const char lower_token[256] = {
+    ['!'] = '!', ['#'] = '#', ['$'] = '$', ['%'] = '%', ['&'] = '&', ['\''] = '\'', ['*'] = '*', ['+'] = '+',
+    ['-'] = '-', ['.'] = '.', ['^'] = '^', ['_'] = '_', ['`'] = '`', ['|'] = '|',   ['~'] = '~', ['0'] = '0',
+    ['1'] = '1', ['2'] = '2', ['3'] = '3', ['4'] = '4', ['5'] = '5', ['6'] = '6',   ['7'] = '7', ['8'] = '8',
+    ['9'] = '9', ['a'] = 'a', ['b'] = 'b', ['c'] = 'c', ['d'] = 'd', ['e'] = 'e',   ['f'] = 'f', ['g'] = 'g',
+    ['h'] = 'h', ['i'] = 'i', ['j'] = 'j', ['k'] = 'k', ['l'] = 'l', ['m'] = 'm',   ['n'] = 'n', ['o'] = 'o',
+    ['p'] = 'p', ['q'] = 'q', ['r'] = 'r', ['s'] = 's', ['t'] = 't', ['u'] = 'u',   ['v'] = 'v', ['w'] = 'w',
+    ['x'] = 'x', ['y'] = 'y', ['z'] = 'z', ['A'] = 'a', ['B'] = 'b', ['C'] = 'c',   ['D'] = 'd', ['E'] = 'e',
+    ['F'] = 'f', ['G'] = 'g', ['H'] = 'h', ['I'] = 'i', ['J'] = 'j', ['K'] = 'k',   ['L'] = 'l', ['M'] = 'm',
+    ['N'] = 'n', ['O'] = 'o', ['P'] = 'p', ['Q'] = 'q', ['R'] = 'r', ['S'] = 's',   ['T'] = 't', ['U'] = 'u',
+    ['V'] = 'v', ['W'] = 'w', ['X'] = 'x', ['Y'] = 'y', ['Z'] = 'z',
+};
+
+/* The first byte that may not stand in a field value: where it ends, or what is wrong with it. picohttpparser, which
+ * libh2o exports, is built without its vector code there and was a quarter of our own time per request. */
+static char *skip_value(char *p, char *end)
+{
+#if defined(__SSE2__)
+    const __m128i last_ctl = _mm_set1_epi8(0x1f), tab = _mm_set1_epi8('\t'), del = _mm_set1_epi8(0x7f);
+    for (; end - p >= 16; p += 16) {
+        __m128i v = _mm_loadu_si128((const __m128i *)(const void *)p);
+        __m128i is_ctl = _mm_andnot_si128(_mm_cmpeq_epi8(v, tab), _mm_cmpeq_epi8(_mm_min_epu8(v, last_ctl), v));
+        int bits = _mm_movemask_epi8(_mm_or_si128(is_ctl, _mm_cmpeq_epi8(v, del)));
+        if (bits != 0)
+            return p + __builtin_ctz((unsigned)bits);
+    }
+#endif
+    while (p != end && gw_char_is(*p, GW_CHAR_VALUE))
+        ++p;
+    return p;
+}
+
+/* Cuts one line; *p moves behind it. GW_HEAD_BAD_SYNTAX stands for whatever explain_fields will say. */
+static enum gw_head_result cut_line(char **p, char *end, h2o_iovec_t *name, h2o_iovec_t *value)
+{
+    char *s = *p, *from, *to, lower;
+
+    while (s != end && (lower = lower_token[(unsigned char)*s]) != 0)
+        *s++ = lower;
+    if (s == end)
+        return GW_HEAD_INCOMPLETE;
+    if (*s != ':' || s == *p)
+        return GW_HEAD_BAD_SYNTAX;
+    *name = h2o_iovec_init(*p, (size_t)(s - *p));
+    for (++s; s != end && is_blank(*s);)
+        ++s;
+    from = s;
+    to = s = skip_value(s, end);
+    if (s == end || (*s == '\r' && s + 1 == end))
+        return GW_HEAD_INCOMPLETE;
+    if (*s != '\r' || s[1] != '\n')
+        return GW_HEAD_BAD_SYNTAX;
+    while (to != from && is_blank(to[-1]))
+        --to;
+    *value = h2o_iovec_init(from, (size_t)(to - from));
+    *p = s + 2;
+    return GW_HEAD_OK;
+}
+
+/* Takes a field over, unless it stops here. */
+static enum gw_head_result take_field(struct gw_fields *found, h2o_iovec_t name, h2o_iovec_t value)
+{
+    const h2o_token_t *token = h2o_lookup_token(name.base, name.len);
+    h2o_header_t *field = &found->fields[found->num_fields];
+
+    if (token != NULL) {
+        bool is_taken;
+        enum gw_head_result result = take_token(found, token, value, &is_taken);
+        if (result != GW_HEAD_OK || is_taken)
+            return result;
+        field->name = (h2o_iovec_t *)&token->buf;
+    } else {
+        if (is_taken_name(name))
+            return GW_HEAD_OK;
+        found->names[found->num_fields] = name;
+        field->name = &found->names[found->num_fields];
+    }
+    field->orig_name = NULL;
+    field->value = value;
+    ++found->num_fields;
+    return GW_HEAD_OK;
+}
+
 enum gw_head_result gw_fields_parse(struct gw_fields *found, char *bytes, char *end, size_t max_fields, char **next)
 {
-    struct phr_header lines[GW_HEAD_MAX_FIELDS + 1];
-    size_t num_lines = (max_fields < GW_HEAD_MAX_FIELDS ? max_fields : GW_HEAD_MAX_FIELDS) + 1;
-    int len = phr_parse_headers(bytes, (size_t)(end - bytes), lines, &num_lines, 0);
-    if (len == -2)
-        return GW_HEAD_INCOMPLETE;
-    if (len < 0)
-        return explain_fields(bytes, end, max_fields);
-    if (num_lines > max_fields)
-        return GW_HEAD_TOO_MANY_FIELDS;
-    if (bytes[len - 2] != '\r')
-        return GW_HEAD_BARE_LF;
-    *next = bytes + len;
-    for (size_t i = 0; i != num_lines; ++i) {
-        const struct phr_header *line = &lines[i];
-        h2o_iovec_t name = h2o_iovec_init(line->name, line->name_len);
-        h2o_iovec_t value = h2o_iovec_init(line->value, line->value_len);
-        if (line->name == NULL)
-            return GW_HEAD_OBS_FOLD;
-        if (value.base[value.len] != '\r')
-            return GW_HEAD_BARE_LF;
-        while (value.len != 0 && is_blank(value.base[value.len - 1]))
-            --value.len;
-        lower_case(name.base, name.len);
+    h2o_iovec_t names[GW_HEAD_MAX_FIELDS], values[GW_HEAD_MAX_FIELDS];
+    size_t num_lines = 0;
+    char *p = bytes;
+    enum gw_head_result result;
 
-        const h2o_token_t *token = h2o_lookup_token(name.base, name.len);
-        h2o_header_t *field = &found->fields[found->num_fields];
-        if (token != NULL) {
-            bool is_taken;
-            enum gw_head_result result = take_token(found, token, value, &is_taken);
-            if (result != GW_HEAD_OK)
-                return result;
-            if (is_taken)
-                continue;
-            field->name = (h2o_iovec_t *)&token->buf;
-        } else {
-            if (is_taken_name(name))
-                continue;
-            found->names[found->num_fields] = name;
-            field->name = &found->names[found->num_fields];
-        }
-        field->orig_name = NULL;
-        field->value = value;
-        ++found->num_fields;
+    if (max_fields > GW_HEAD_MAX_FIELDS)
+        max_fields = GW_HEAD_MAX_FIELDS;
+    /* the grammar of the whole section first: what a field means counts only when all of it is there */
+    for (; p == end || *p != '\r'; ++num_lines) {
+        if (p == end)
+            return GW_HEAD_INCOMPLETE;
+        if (num_lines == max_fields)
+            return explain_fields(bytes, end, max_fields);
+        if ((result = cut_line(&p, end, &names[num_lines], &values[num_lines])) != GW_HEAD_OK)
+            return result == GW_HEAD_INCOMPLETE ? result : explain_fields(bytes, end, max_fields);
     }
+    if (p + 1 == end)
+        return GW_HEAD_INCOMPLETE;
+    if (p[1] != '\n')
+        return explain_fields(bytes, end, max_fields);
+    *next = p + 2;
+    for (size_t i = 0; i != num_lines; ++i)
+        if ((result = take_field(found, names[i], values[i])) != GW_HEAD_OK)
+            return result;
     if (found->is_chunked && found->minor_version == 0)
         return GW_HEAD_TRANSFER_ENCODING_IN_10;
     if (found->is_chunked && found->has_content_length)
