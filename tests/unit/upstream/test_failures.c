@@ -230,7 +230,7 @@ static void a_silent_origin_ends_with_the_first_byte_timeout(void **state)
     int fd = start_and_accept();
     uint64_t begin_ms = gw_now_ms();
     expect_error(GW_CLIENT_FIRST_BYTE_TIMEOUT, false, "started error");
-    assert_in_range(a.ended_at_ms - begin_ms, 40, 1000);
+    assert_in_range(a.ended_at_ms - begin_ms, 40, 4900);
     close(fd);
 }
 
@@ -243,7 +243,7 @@ static void a_head_that_drips_ends_with_the_first_byte_timeout_too(void **state)
     for (uint64_t next_ms = begin_ms; !a.has_ended; next_ms += 10) {
         send(fd, "y", 1, MSG_NOSIGNAL);
         UNTIL(a.has_ended || gw_now_ms() >= next_ms + 10);
-        assert_true(gw_now_ms() - begin_ms < 1000);
+        assert_true(gw_now_ms() - begin_ms < 4900);
     }
     assert_int_equal(a.error, GW_CLIENT_FIRST_BYTE_TIMEOUT);
     assert_false(a.retry_is_safe);
@@ -252,15 +252,15 @@ static void a_head_that_drips_ends_with_the_first_byte_timeout_too(void **state)
 
 static void a_timeout_of_a_reused_connection_counts_from_its_own_request(void **state)
 {
-    timeouts.first_byte_ms = 80;
+    timeouts.first_byte_ms = 800;
     int fd = exchange(&origin, -1, OK_RESPONSE);
     /* by now the timer is armed for the first request; the second begins later */
-    uint64_t pause_ms = gw_now_ms() + 50;
+    uint64_t pause_ms = gw_now_ms() + 500;
     UNTIL(gw_now_ms() >= pause_ms);
     uint64_t begin_ms = gw_now_ms();
     attempt_get(&a, &origin);
     expect_error(GW_CLIENT_FIRST_BYTE_TIMEOUT, false, "started error");
-    assert_in_range(a.ended_at_ms - begin_ms, 79, 1000);
+    assert_in_range(a.ended_at_ms - begin_ms, 799, 4900);
     close(fd);
 }
 
@@ -271,24 +271,24 @@ static void a_shorter_timeout_of_a_reused_connection_is_kept_too(void **state)
     uint64_t begin_ms = gw_now_ms();
     attempt_get(&a, &origin);
     expect_error(GW_CLIENT_FIRST_BYTE_TIMEOUT, false, "started error");
-    assert_in_range(a.ended_at_ms - begin_ms, 39, 1000);
+    assert_in_range(a.ended_at_ms - begin_ms, 39, 4900);
     close(fd);
 }
 
 static void a_body_that_stalls_ends_with_the_idle_timeout(void **state)
 {
-    timeouts.idle_ms = 60;
+    timeouts.idle_ms = 1000; /* with room for a busy machine */
     int fd = start_and_accept();
     origin_send(fd, "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n");
     UNTIL(a.status == 200);
     uint64_t begin_ms = gw_now_ms();
     for (int i = 0; i != 4; ++i) { /* progress moves the deadline */
-        uint64_t next_ms = gw_now_ms() + 30;
+        uint64_t next_ms = gw_now_ms() + 300;
         UNTIL(gw_now_ms() >= next_ms);
         origin_send(fd, "x");
     }
     expect_error(GW_CLIENT_IDLE_TIMEOUT, false, "started head body error");
-    assert_in_range(a.ended_at_ms - begin_ms, 170, 2000);
+    assert_in_range(a.ended_at_ms - begin_ms, 2100, 10000);
     close(fd);
 }
 
