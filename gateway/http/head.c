@@ -31,17 +31,14 @@ static enum gw_head_result read_version(const char *p, const char *end, int *min
     return GW_HEAD_OK;
 }
 
-/* Whether a slow head, of which prev_len bytes were seen before, may have come to its end: an empty line, or a line end
- * that only the parser can refuse. */
-static bool may_be_complete(const char *bytes, size_t len, size_t prev_len)
+/* Whether a slow head, of which prev_len bytes were seen before, has come to its end: an empty line, or what the parser
+ * refuses in its place. Both end the head, so it is parsed only twice however slowly it comes. */
+static bool is_complete(const char *bytes, size_t len, size_t prev_len)
 {
     const char *p = bytes + (prev_len < 3 ? 0 : prev_len - 3), *end = bytes + len;
-    while (p != end && (p = memchr(p, '\n', (size_t)(end - p))) != NULL) {
-        if (p == bytes || p[-1] != '\r' || ++p == end)
-            return p != end;
+    while ((p = memchr(p, '\n', (size_t)(end - p))) != NULL && ++p != end)
         if (*p == '\n' || (*p == '\r' && p + 1 != end))
             return true;
-    }
     return false;
 }
 
@@ -64,7 +61,7 @@ static bool is_worth_parsing(const char *bytes, size_t len, size_t prev_len, con
                              enum gw_head_result *result)
 {
     *result = len >= limits->max_bytes ? GW_HEAD_TOO_LARGE : GW_HEAD_INCOMPLETE;
-    return len != 0 && (prev_len == 0 || may_be_complete(bytes, len, prev_len));
+    return len != 0 && (prev_len == 0 || is_complete(bytes, len, prev_len));
 }
 
 /* A head that has grown to the limit without an end will not fit any more. */

@@ -1,6 +1,5 @@
 #include "gateway/http/socket.h"
 #include <errno.h>
-#include <limits.h>
 #include <openssl/err.h>
 #include <sys/uio.h>
 
@@ -200,9 +199,7 @@ bool gw_socket_write(h2o_socket_t *sock, h2o_iovec_t *bufs, size_t num_bufs, h2o
     if (sock->ssl == NULL) {
         int fd = h2o_socket_get_fd(sock);
         struct msghdr message = {.msg_iov = (struct iovec *)(void *)bufs, .msg_iovlen = num_bufs};
-        if (num_bufs > IOV_MAX)
-            message.msg_iovlen = IOV_MAX;
-        do
+        do /* more than IOV_MAX are refused by the kernel; libh2o sends them in portions */
             sent = num_bufs == 1 ? send(fd, bufs->base, bufs->len, MSG_NOSIGNAL) : sendmsg(fd, &message, MSG_NOSIGNAL);
         while (sent == -1 && errno == EINTR);
         if (sent < 0)

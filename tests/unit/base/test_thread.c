@@ -257,6 +257,21 @@ static void completion_of_a_timers_write_does_not_wait_for_another_event(void **
     close(fds[1]);
 }
 
+static void completion_of_a_write_between_two_turns_is_not_waited_for(void **state)
+{
+    int fds[2];
+    h2o_iovec_t hello = h2o_iovec_init(H2O_STRLIT("hello"));
+    trail[0] = '\0';
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+    near_end = h2o_evloop_socket_create(thread.loop, fds[0], 0);
+    h2o_socket_write(near_end, &hello, 1, on_written);
+    gw_thread_turn(&thread, 1000);
+    assert_int_equal(last_wait_ms, 0);
+    assert_string_equal(trail, "w");
+    h2o_socket_close(near_end);
+    close(fds[1]);
+}
+
 static uint64_t now_seen_in_callback;
 
 static void on_readable(h2o_socket_t *sock, const char *err)
@@ -313,6 +328,7 @@ int main(void)
         TEST(timers_run_while_events_keep_the_loop_busy),
         TEST(timer_may_write_to_a_socket_and_close_it),
         TEST(completion_of_a_timers_write_does_not_wait_for_another_event),
+        TEST(completion_of_a_write_between_two_turns_is_not_waited_for),
         TEST(callbacks_see_the_time_after_the_wait_and_not_before_it),
         TEST(clock_does_not_go_back_with_the_wall_clock),
         TEST(random_numbers_differ_between_threads),

@@ -239,6 +239,8 @@ static const struct {
     {RAW("GET http://[::1/ HTTP/1.1\r\n" HOST "\r\n"), GW_HEAD_BAD_TARGET},
     {RAW("GET http://a.b/%0 HTTP/1.1\r\n" HOST "\r\n"), GW_HEAD_BAD_TARGET},
     {RAW("GET http://a.b/ HTTP/1.1\r\nHost: b.a\r\n\r\n"), GW_HEAD_HOST_CONFLICT},
+    {RAW("GET http://a.b/ HTTP/1.1\r\nHost: a.bc\r\n\r\n"), GW_HEAD_HOST_CONFLICT},
+    {RAW("GET http://a.bc/ HTTP/1.1\r\nHost: a.b\r\n\r\n"), GW_HEAD_HOST_CONFLICT},
     {RAW("GET http://a.b/ HTTP/1.1\r\nHost: a.b:81\r\n\r\n"), GW_HEAD_HOST_CONFLICT},
     {RAW("GET http://a.b:443/ HTTP/1.1\r\nHost: a.b\r\n\r\n"), GW_HEAD_HOST_CONFLICT},
     {RAW("GET https://a.b/ HTTP/1.1\r\nHost: a.b:80\r\n\r\n"), GW_HEAD_HOST_CONFLICT},
