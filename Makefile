@@ -59,9 +59,10 @@ check-e2e: $(BUILD)-strict ## end-to-end tests with build/weir
 	@WEIR_BIN=$(BUILD)/weir $(E2E)
 
 # One pass of both under AddressSanitizer and UBSan. WEIR_SANITIZE tells load tests to use smaller numbers and memory
-# tests that the sanitizer's own memory is not the gateway's.
+# tests that the sanitizer's own memory is not the gateway's. Warnings are errors in the plain build only: what gcc
+# warns of in instrumented code is often not in the source.
 check-san: ## unit and end-to-end tests under AddressSanitizer and UBSan
-	@[ -f $(SAN)/build.ninja ] || meson setup $(SAN) -Db_sanitize=address,undefined -Db_lundef=false -Dwerror=true
+	@[ -f $(SAN)/build.ninja ] || meson setup $(SAN) -Db_sanitize=address,undefined -Db_lundef=false
 	@ninja -C $(SAN)
 	@WEIR_SANITIZE=1 tests/unit/run $(SAN)
 	@WEIR_SANITIZE=1 WEIR_BIN=$(SAN)/weir $(E2E)

@@ -376,6 +376,7 @@ int gw_command_run(int argc, char **argv)
     struct gw_config *config = gw_config_load(process.config_path, &errors);
     if (config == NULL) {
         gw_errors_print(&errors, stderr);
+        gw_errors_dispose(&errors);
         return 1;
     }
     init_globalconf(&globalconf);
@@ -385,6 +386,7 @@ int gw_command_run(int argc, char **argv)
         return 1;
     if (!gw_load_first(&process, config, &errors)) {
         gw_errors_print(&errors, stderr);
+        gw_errors_dispose(&errors);
         for (unsigned i = 0; i != process.num_workers; ++i)
             gw_worker_tell(&process.workers[i], gw_worker_stop, NULL);
         join_workers(&process);
