@@ -147,6 +147,7 @@ class Origin:
         self.requests, self.num_connections, self.lock = [], 0, threading.Lock()
         self.garbage = []  # bytes left on a connection that were no whole request
         self.sockets = set()
+        self.busy = set()  # numbers of connections with a request begun and not answered
         if unix:
             self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self.listener.bind(unix)
@@ -176,6 +177,13 @@ class Origin:
         assert len(self.requests) == 1, self.requests
         return self.requests.pop()
 
+    def settle(self):
+        """Waits until no request is being read or answered, then forgets all of them."""
+        wait_for(lambda: not self.busy, "the origin's connections to be idle or closed")
+        self.requests.clear()
+        self.garbage.clear()
+        self.paths.clear()
+
     def _accept(self):
         while True:
             try:
@@ -186,6 +194,7 @@ class Origin:
                 number = self.num_connections
                 self.num_connections += 1
                 self.sockets.add(sock)
+                self.busy.add(number)  # a connection is made for a request
             threading.Thread(target=self._serve, args=(sock, number), daemon=True).start()
 
     def _serve(self, sock, number):
@@ -194,8 +203,10 @@ class Origin:
             if sock.family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             while True:
-                request = Request(stream.head(), number)
+                head = stream.head()
+                request = Request(head, number)
                 with self.lock:
+                    self.busy.add(number)
                     self.requests.append(request)
                 exchange = Exchange(self, sock, stream, request)
                 if self.reads_body:
@@ -208,6 +219,7 @@ class Origin:
                 if exchange.is_closed:
                     return
                 stream.read_body(request)
+                self.busy.discard(number)
         except (EOFError, OSError):
             pass
         finally:
@@ -215,6 +227,7 @@ class Origin:
                 self.garbage.append(stream.buffer)
             with self.lock:
                 self.sockets.discard(sock)
+            self.busy.discard(number)
             sock.close()
 
     def close_connections(self):

@@ -127,9 +127,6 @@ class Weir:
         self.env = dict(os.environ, **(env or {}))
         self.env.setdefault("ASAN_OPTIONS", "detect_stack_use_after_return=1:exitcode=86")
         self.env.setdefault("UBSAN_OPTIONS", "print_stacktrace=1")
-        suppressions = ROOT / "tests" / "lsan.supp"
-        self.env.setdefault("LSAN_OPTIONS", f"suppressions={suppressions}:print_suppressions=0" if suppressions.exists()
-                            else "")
         self.has_admin = re.search(r"^admin:", config, re.M) is None
         self.admin_socket = str(self.folder / "admin.sock")
         self.config_path = self.folder / "weir.yaml"
