@@ -1,4 +1,5 @@
 #include "gateway/base/log.h"
+#include <errno.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -74,6 +75,7 @@ void gw_log_write(struct gw_log_site *site, enum gw_log_level level, const char 
     struct timespec now;
     unsigned num_left_out;
     va_list args;
+    int saved_errno = errno;
     if ((int)level > atomic_load_explicit(&level_limit, memory_order_relaxed))
         return;
     clock_gettime(CLOCK_REALTIME, &now);
@@ -85,4 +87,5 @@ void gw_log_write(struct gw_log_site *site, enum gw_log_level level, const char 
     /* one write: lines of several threads do not mix. There is nowhere to report that it failed. */
     ssize_t written = write(STDERR_FILENO, line, len);
     (void)written;
+    errno = saved_errno; /* callers log first and look at it then */
 }
