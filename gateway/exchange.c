@@ -49,7 +49,7 @@ bool gw_exchange_choose(struct gw_request *request, uint32_t random)
     request->target = ROUTING_NO_TARGET;
     if (group >= route->num_groups) /* all weights are 0 */
         return false;
-    request->group = route->groups[group].group;
+    request->group = route->num_groups == 1 ? route->group : route->groups[group].group;
     gw_trace(request->trace, "target group", route->conf->forward->at, "\"%.*s\" (%u of %u by weight)",
              (int)request->group->name.len, request->group->name.base, group + 1, route->num_groups);
     request->target = routing_balancer_pick(balancer_of(request), 0, request->trace);
@@ -311,8 +311,8 @@ void gw_exchange_start(struct gw_request *request)
         routing_header_rules_apply(request->route->request_headers, request->pool, &fields);
     exchange->out.method = request->facts.method;
     exchange->out.host = request->facts.authority;
-    if (request->route->conf->rewrite != NULL && request->route->conf->rewrite->host.base != NULL)
-        exchange->out.host = request->route->conf->rewrite->host;
+    if (request->route->rewrite_host.base != NULL)
+        exchange->out.host = request->route->rewrite_host;
     exchange->out.fields = fields.entries;
     exchange->out.num_fields = fields.size;
     exchange->out.content_length = stream->head.content_length;

@@ -33,8 +33,28 @@ static void add_slot(struct gw_route_slot *total, const struct gw_route_slot *sl
     for (size_t i = 0; i != GW_REASON_COUNT; ++i)
         gw_count(&total->by_reason[i], gw_counter_read(&slot->by_reason[i]));
     gw_count(&total->retries, gw_counter_read(&slot->retries));
-    gw_histogram_add(&total->seconds, &slot->seconds);
-    gw_histogram_add(&total->upstream_seconds, &slot->upstream_seconds);
+    for (size_t i = 0; i != GW_HISTOGRAM_BUCKETS; ++i) {
+        gw_count(&total->buckets[i].seconds, gw_counter_read(&slot->buckets[i].seconds));
+        gw_count(&total->buckets[i].upstream, gw_counter_read(&slot->buckets[i].upstream));
+    }
+    gw_count(&total->seconds_sum_us, gw_counter_read(&slot->seconds_sum_us));
+    gw_count(&total->upstream_sum_us, gw_counter_read(&slot->upstream_sum_us));
+}
+
+static struct gw_histogram request_times(const struct gw_route_slot *slot)
+{
+    struct gw_histogram histogram = {.sum_us = gw_counter_read(&slot->seconds_sum_us)};
+    for (size_t i = 0; i != GW_HISTOGRAM_BUCKETS; ++i)
+        histogram.buckets[i] = gw_counter_read(&slot->buckets[i].seconds);
+    return histogram;
+}
+
+static struct gw_histogram upstream_times(const struct gw_route_slot *slot)
+{
+    struct gw_histogram histogram = {.sum_us = gw_counter_read(&slot->upstream_sum_us)};
+    for (size_t i = 0; i != GW_HISTOGRAM_BUCKETS; ++i)
+        histogram.buckets[i] = gw_counter_read(&slot->buckets[i].upstream);
+    return histogram;
 }
 
 /* One route over all threads. */
@@ -186,10 +206,11 @@ static void put_request_times(struct gw_exposition *out, const struct routes *ro
     gw_exposition_family(out, family, "histogram", "From the end of the request's head to the end of the response.");
     for (size_t i = 0; i != routes->size; ++i) {
         route_at(routes, i, &total, &name);
+        struct gw_histogram times = request_times(&total);
         if (is_each)
-            gw_exposition_histogram(out, family, &total.seconds, "route", name, NULL);
+            gw_exposition_histogram(out, family, &times, "route", name, NULL);
         else
-            gw_histogram_add(&rest, &total.seconds);
+            gw_histogram_add(&rest, &times);
     }
     if (!is_each)
         gw_exposition_histogram(out, family, &rest, "route", other, NULL);
@@ -208,10 +229,11 @@ static void put_upstream_times(struct gw_exposition *out, const struct routes *r
         if (routes->snapshot->routes[i].action != ROUTING_FORWARD)
             continue;
         route_at(routes, i, &total, &name);
+        struct gw_histogram times = upstream_times(&total);
         if (is_each)
-            gw_exposition_histogram(out, family, &total.upstream_seconds, "route", name, NULL);
+            gw_exposition_histogram(out, family, &times, "route", name, NULL);
         else
-            gw_histogram_add(&rest, &total.upstream_seconds);
+            gw_histogram_add(&rest, &times);
     }
     if (!is_each)
         gw_exposition_histogram(out, family, &rest, "route", other, NULL);

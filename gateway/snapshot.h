@@ -17,10 +17,13 @@ struct gw_files;
 
 /* Counters of one route, by name, process lifetime; one slot per thread, written by that thread only. */
 struct gw_route_slot {
-    /* the first line of the cache holds what most requests touch */
+    /* ordered so that a request touches two lines of the cache: with thousands of routes each is a miss */
     gw_counter by_class[6]; /* [1]..[5]: 1xx..5xx of responses that are not local; [0]: none was sent */
+    gw_counter seconds_sum_us, upstream_sum_us;
+    struct {
+        gw_counter seconds, upstream; /* of the histograms of whole requests and of first bytes from targets */
+    } buckets[GW_HISTOGRAM_BUCKETS];
     gw_counter retries;
-    struct gw_histogram seconds, upstream_seconds;
     gw_counter by_reason[GW_REASON_COUNT];
 } __attribute__((aligned(64)));
 struct gw_route_stats {
@@ -40,19 +43,21 @@ struct gw_weighted_group {
     const struct routing_target_group *group;
     uint32_t weight;
 };
+/* A compiled route. The first line of the cache is what forwarding needs. */
 struct gw_route {
-    const struct routing_route *matched;
-    const struct routing_route_conf *conf;
     enum routing_action action;
+    uint32_t num_groups;
+    const struct routing_target_group *group;                        /* forward: the first one */
+    struct routing_header_rules *request_headers, *response_headers; /* NULL: none */
+    struct routing_rewrite *rewrite;                                 /* NULL: none */
+    uint64_t max_body;                                               /* effective; UINT64_MAX: unlimited */
+    struct gw_route_stats *stats;
+    const struct routing_route_conf *conf;
+    h2o_iovec_t rewrite_host;         /* replaces Host; base NULL: it is preserved */
     struct gw_weighted_group *groups; /* forward */
     uint32_t *weights;
-    uint32_t num_groups;
-    struct routing_header_rules *request_headers, *response_headers; /* NULL: none */
-    struct routing_rewrite *rewrite;
     struct gw_files *files;
-    uint64_t max_body; /* effective; UINT64_MAX: unlimited */
-    struct gw_route_stats *stats;
-};
+} __attribute__((aligned(64)));
 
 struct gw_snapshot {
     uint64_t generation;

@@ -165,9 +165,14 @@ static void count_request(struct gw_worker *worker, struct gw_request *request)
         gw_count(&slot->by_class[request->status >= 100 && request->status < 600 ? request->status / 100 : 0], 1);
     else
         gw_count(&slot->by_reason[request->reason], 1);
-    gw_histogram_record(&slot->seconds, request->finished_us - request->stream->started_us);
-    if (request->upstream_first_byte_us != 0)
-        gw_histogram_record(&slot->upstream_seconds, request->upstream_first_byte_us - request->upstream_started_us);
+    uint64_t elapsed_us = request->finished_us - request->stream->started_us;
+    gw_count(&slot->buckets[gw_histogram_bucket(elapsed_us)].seconds, 1);
+    gw_count(&slot->seconds_sum_us, elapsed_us);
+    if (request->upstream_first_byte_us != 0) {
+        elapsed_us = request->upstream_first_byte_us - request->upstream_started_us;
+        gw_count(&slot->buckets[gw_histogram_bucket(elapsed_us)].upstream, 1);
+        gw_count(&slot->upstream_sum_us, elapsed_us);
+    }
 }
 
 static void on_done(struct gw_stream *stream)

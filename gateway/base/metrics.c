@@ -11,12 +11,17 @@ static const char *const bounds_text[GW_HISTOGRAM_BUCKETS] = {"0.0005", "0.001",
                                                               "0.05",   "0.1",   "0.25",   "0.5",   "1",    "2.5",
                                                               "5",      "10",    "30",     "+Inf"};
 
-void gw_histogram_record(struct gw_histogram *histogram, uint64_t elapsed_us)
+unsigned gw_histogram_bucket(uint64_t elapsed_us)
 {
     unsigned i = 0;
     while (i != GW_HISTOGRAM_BUCKETS - 1 && elapsed_us > bounds_us[i])
         ++i;
-    gw_count(&histogram->buckets[i], 1);
+    return i;
+}
+
+void gw_histogram_record(struct gw_histogram *histogram, uint64_t elapsed_us)
+{
+    gw_count(&histogram->buckets[gw_histogram_bucket(elapsed_us)], 1);
     gw_count(&histogram->sum_us, elapsed_us);
 }
 

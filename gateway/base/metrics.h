@@ -20,6 +20,8 @@ struct gw_histogram {
     gw_counter buckets[GW_HISTOGRAM_BUCKETS]; /* not cumulative; the writer adds up */
     gw_counter sum_us;
 };
+/* The bucket that a duration falls into. */
+unsigned gw_histogram_bucket(uint64_t elapsed_us);
 void gw_histogram_record(struct gw_histogram *, uint64_t elapsed_us);
 void gw_histogram_add(struct gw_histogram *total, const struct gw_histogram *part);
 
