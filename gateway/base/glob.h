@@ -1,6 +1,6 @@
-/* ALB globs: `*` is zero or more of any character (also '/'), `?` exactly one, `\*` `\?` `\\` literal; a backslash before
- * anything else is itself (spec/alb.md 2.2). No pattern makes matching explode: pattern length times text length steps at
- * worst. */
+/* ALB globs: `*` is zero or more of any character (also '/'), `?` exactly one, `\*` `\?` `\\` literal; a backslash
+ * before anything else is itself (spec/alb.md 2.2). No pattern makes matching explode: pattern length times text length
+ * steps at worst. */
 #pragma once
 #include <stdbool.h>
 #include <h2o/memory.h>

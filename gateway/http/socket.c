@@ -1,5 +1,6 @@
 #include "gateway/http/socket.h"
 #include <errno.h>
+#include <limits.h>
 #include <openssl/err.h>
 #include <sys/uio.h>
 

@@ -1,7 +1,7 @@
 /* One API over libh2o's sockets for the hot path (libh2o.md 5, "own+send/recv"): plain sockets are read with recv() and
- * written with send()/sendmsg() at once, TLS and whatever does not fit goes through h2o_socket. Used by server
- * connections and by the upstream client. A socket has one reader and one writer, both on its loop, and is written only
- * from callbacks of the loop (libh2o.md 3.1). The process ignores SIGPIPE. */
+ * written with send()/sendmsg() at once; what does not fit, and all that TLS writes, goes through h2o_socket. Used by
+ * server connections and by the upstream client. A socket has one reader and one writer, both on its loop, and is
+ * written only from callbacks of the loop (libh2o.md 3.1). The process ignores SIGPIPE. */
 #pragma once
 #include <stdbool.h>
 #include <h2o.h>

@@ -346,23 +346,44 @@ static void on_client_handshake(h2o_socket_t *done, const char *err)
     gw_socket_setup(done);
 }
 
-static void tls_bytes_arrive_and_writes_complete_by_callback(void **state)
+static SSL_CTX *server_tls, *client_tls;
+static h2o_socket_t *client;
+
+static int set_up_tls(void **state)
 {
-    /* libh2o asks SSL_is_server before the first step: it must be told by the method */
-    SSL_CTX *tls = tls_context(), *client_tls = SSL_CTX_new(TLS_client_method());
-    h2o_socket_t *client = h2o_evloop_socket_create(loop, peer, 0);
-    h2o_iovec_t bufs[] = {h2o_iovec_init(NULL, 0), h2o_iovec_init(H2O_STRLIT("hello")), h2o_iovec_init(NULL, 0)};
+    set_up(state);
+    server_tls = tls_context();
+    client_tls = SSL_CTX_new(TLS_client_method()); /* libh2o asks SSL_is_server before the first step */
+    client = h2o_evloop_socket_create(loop, peer, 0);
     peer = -1;
-    num_handshakes = num_written = 0;
-    memset(received, 0, sizeof(received));
     h2o_socket_dont_read(sock, 0); /* set_up took it for a plain one */
-    h2o_socket_ssl_handshake(sock, tls, NULL, on_handshake);
+    num_handshakes = num_written = 0;
+    write_error = "not called";
+    h2o_socket_ssl_handshake(sock, server_tls, NULL, on_handshake);
     h2o_socket_ssl_handshake(client, client_tls, "localhost", on_client_handshake);
     for (int turn = 0; turn != 100 && num_handshakes != 2; ++turn)
         h2o_evloop_run(loop, 10);
     assert_int_equal(num_handshakes, 2);
+    return 0;
+}
+
+static int tear_down_tls(void **state)
+{
+    h2o_socket_close(client);
+    if (sock != NULL)
+        h2o_socket_close(sock);
+    h2o_evloop_run(loop, 0);
+    h2o_evloop_destroy(loop);
+    SSL_CTX_free(server_tls);
+    SSL_CTX_free(client_tls);
+    return 0;
+}
+
+static void tls_bytes_arrive_and_writes_complete_by_callback(void **state)
+{
+    h2o_iovec_t bufs[] = {h2o_iovec_init(NULL, 0), h2o_iovec_init(H2O_STRLIT("hello")), h2o_iovec_init(NULL, 0)};
+    memset(received, 0, sizeof(received));
     h2o_socket_read_start(client, on_readable);
-    write_error = "not called";
     assert_true(gw_socket_write(sock, bufs, 1, on_written)); /* nothing to write is nothing to wait for */
     assert_false(gw_socket_write(sock, bufs, 3, on_written));
     assert_int_equal(num_written, 0);
@@ -371,14 +392,52 @@ static void tls_bytes_arrive_and_writes_complete_by_callback(void **state)
     assert_int_equal(num_written, 1);
     assert_null(write_error);
     assert_string_equal(received, "hello");
-    h2o_socket_close(client);
-    h2o_evloop_run(loop, 0);
-    SSL_CTX_free(tls);
-    SSL_CTX_free(client_tls);
+}
+
+enum { TLS_STEP = 16384, TLS_TOTAL = 1 << 20 };
+static size_t num_received;
+static const char *end_of_reading;
+
+static char byte_at(size_t at) { return (char)(at * 13 + at / 1000); }
+
+static void on_bulk(h2o_socket_t *readable, const char *err)
+{
+    end_of_reading = gw_socket_read(readable, err, TLS_STEP);
+    /* a step, and what of a record waited for its end */
+    assert_true(readable->input->size < TLS_STEP + 16384 + 256);
+    for (size_t i = 0; i != readable->input->size; ++i)
+        assert_int_equal(readable->input->bytes[i], byte_at(num_received + i));
+    num_received += readable->input->size;
+    h2o_buffer_consume(&readable->input, readable->input->size);
+    if (end_of_reading != NULL)
+        h2o_socket_read_stop(readable);
+}
+
+static void tls_is_read_in_bounded_steps_up_to_the_end(void **state)
+{
+    char *bytes = malloc(TLS_TOTAL);
+    h2o_iovec_t buf = h2o_iovec_init(bytes, TLS_TOTAL);
+    for (size_t i = 0; i != TLS_TOTAL; ++i)
+        bytes[i] = byte_at(i);
+    num_received = 0;
+    end_of_reading = NULL;
+    h2o_socket_read_start(client, on_bulk);
+    assert_false(gw_socket_write(sock, &buf, 1, on_written));
+    for (int turn = 0; turn != 10000 && num_written == 0; ++turn)
+        h2o_evloop_run(loop, 10);
+    assert_null(write_error);
+    h2o_socket_close(sock);
+    sock = NULL;
+    for (int turn = 0; turn != 10000 && end_of_reading == NULL; ++turn)
+        h2o_evloop_run(loop, 10);
+    assert_int_equal(num_received, TLS_TOTAL);
+    assert_ptr_equal(end_of_reading, h2o_socket_error_closed);
+    free(bytes);
 }
 
 #define TEST(name)     cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 #define TCP_TEST(name) cmocka_unit_test_setup_teardown(name, set_up_tcp, tear_down)
+#define TLS_TEST(name) cmocka_unit_test_setup_teardown(name, set_up_tls, tear_down_tls)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -395,7 +454,8 @@ int main(void)
         TEST(failed_write_is_reported_from_the_loop),
         TCP_TEST(reset_during_a_write_is_reported),
         TEST(loop_leaves_the_reading_of_plain_sockets_to_us),
-        TEST(tls_bytes_arrive_and_writes_complete_by_callback),
+        TLS_TEST(tls_bytes_arrive_and_writes_complete_by_callback),
+        TLS_TEST(tls_is_read_in_bounded_steps_up_to_the_end),
     };
     signal(SIGPIPE, SIG_IGN); /* as the gateway does; libh2o writes with writev */
     return cmocka_run_group_tests_name("http/socket", tests, NULL, NULL);
