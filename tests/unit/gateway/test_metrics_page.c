@@ -115,8 +115,10 @@ static void count_everything(struct fixture *self, unsigned reasons_each)
             for (unsigned reason = 1; reason <= reasons_each; ++reason)
                 gw_count(&slot->by_reason[reason], 1);
             gw_count(&slot->retries, 1);
-            gw_histogram_record(&slot->seconds, 1000);
-            gw_histogram_record(&slot->upstream_seconds, 500);
+            gw_count(&slot->buckets[gw_histogram_bucket(1000)].seconds, 1);
+            gw_count(&slot->seconds_sum_us, 1000);
+            gw_count(&slot->buckets[gw_histogram_bucket(500)].upstream, 1);
+            gw_count(&slot->upstream_sum_us, 500);
         }
     }
 }
