@@ -113,6 +113,24 @@ static void add_reason(h2o_req_t *req, enum gw_reason reason)
     h2o_add_header_by_str(&req->pool, &req->res.headers, H2O_STRLIT("x-weir-reason"), 0, NULL, code, strlen(code));
 }
 
+/* What the route's header rules or a handler said about another body than the error's: a missing page must not be
+ * cached as long as the pages that are there. Anything else (HSTS, CORS) stays. */
+static void drop_representation(h2o_req_t *req)
+{
+    const h2o_token_t *const names[] = {H2O_TOKEN_CONTENT_TYPE,
+                                        H2O_TOKEN_CONTENT_ENCODING,
+                                        H2O_TOKEN_CONTENT_LANGUAGE,
+                                        H2O_TOKEN_CONTENT_LOCATION,
+                                        H2O_TOKEN_CONTENT_DISPOSITION,
+                                        H2O_TOKEN_CACHE_CONTROL,
+                                        H2O_TOKEN_EXPIRES,
+                                        H2O_TOKEN_ETAG,
+                                        H2O_TOKEN_LAST_MODIFIED};
+    for (size_t i = 0; i != sizeof(names) / sizeof(names[0]); ++i)
+        for (ssize_t at; (at = h2o_find_header(&req->res.headers, names[i], -1)) != -1;)
+            h2o_delete_header(&req->res.headers, at);
+}
+
 void gw_answer_error(struct gw_request *request, enum gw_reason reason, int status)
 {
     h2o_iovec_t type = text_of("text/plain; charset=utf-8"), body;
@@ -126,6 +144,7 @@ void gw_answer_error(struct gw_request *request, enum gw_reason reason, int stat
         request->status = status;
         return;
     }
+    drop_representation(&request->stream->req);
     if (status == 405)
         add_allow(&request->stream->req);
     switch (gw_accept_choose(request->facts.headers, request->facts.num_headers)) {
@@ -163,9 +182,9 @@ void gw_answer(struct gw_request *request, enum gw_reason reason, int status, h2
     if (request->client_is_trusted)
         add_reason(req, reason);
     if (may_have_content(status)) {
-        if (content_type.base != NULL)
-            h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, NULL, content_type.base,
-                           content_type.len);
+        if (content_type.base != NULL) /* what response_headers have set stands */
+            h2o_set_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, content_type.base, content_type.len,
+                           0);
         req->res.content_length = body.len;
         if (!is_static)
             body = h2o_strdup(&req->pool, body.base, body.len);
