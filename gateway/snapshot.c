@@ -198,110 +198,105 @@ static bool build_route(struct builder *b, struct gw_route *route, const struct 
         route->rewrite_host = conf->rewrite->host;
         ok &= (route->rewrite = routing_rewrite_create(conf->rewrite, b->errors)) != NULL;
     }
-        if (b->process != NULL)
-            route->stats = gw_process_route_stats(b->process, conf->name);
-        if (conf->forward != NULL) {
-            route->action = ROUTING_FORWARD;
-            ok &= build_forward(b, route);
-        } else if (conf->redirect != NULL) {
-            route->action = ROUTING_REDIRECT;
-        } else if (conf->respond != NULL) {
-            route->action = ROUTING_RESPOND;
-        } else if (conf->files != NULL) {
-            route->action = ROUTING_FILES;
-            ok &= (route->files = gw_files_create(conf->files, b->errors)) != NULL;
-        } else {
-            assert(conf->echo);
-            route->action = ROUTING_ECHO;
-        }
-        return ok;
+    if (b->process != NULL)
+        route->stats = gw_process_route_stats(b->process, conf->name);
+    if (conf->forward != NULL) {
+        route->action = ROUTING_FORWARD;
+        ok &= build_forward(b, route);
+    } else if (conf->redirect != NULL) {
+        route->action = ROUTING_REDIRECT;
+    } else if (conf->respond != NULL) {
+        route->action = ROUTING_RESPOND;
+    } else if (conf->files != NULL) {
+        route->action = ROUTING_FILES;
+        ok &= (route->files = gw_files_create(conf->files, b->errors)) != NULL;
+    } else {
+        assert(conf->echo);
+        route->action = ROUTING_ECHO;
     }
+    return ok;
+}
 
-    static bool build_routes(struct builder * b)
-    {
-        struct gw_snapshot *snapshot = b->snapshot;
-        h2o_iovec_t *listeners = alloc_zeroed(snapshot->num_listeners, sizeof(*listeners));
-        bool ok = true;
+static bool build_routes(struct builder *b)
+{
+    struct gw_snapshot *snapshot = b->snapshot;
+    h2o_iovec_t *listeners = alloc_zeroed(snapshot->num_listeners, sizeof(*listeners));
+    bool ok = true;
 
-        for (size_t i = 0; i != snapshot->num_listeners; ++i)
-            listeners[i] = snapshot->listeners[i].name;
-        snapshot->table =
-            routing_table_create(&snapshot->config->routes, listeners, snapshot->num_listeners, b->errors);
-        free(listeners);
-        if (snapshot->table == NULL)
-            return false;
-        snapshot->num_routes = routing_table_size(snapshot->table);
-        snapshot->routes = aligned_alloc(64, (snapshot->num_routes + 1) * sizeof(*snapshot->routes));
-        memset(snapshot->routes, 0, (snapshot->num_routes + 1) * sizeof(*snapshot->routes));
-        for (size_t i = 0; i != snapshot->num_routes; ++i)
-            ok &= build_route(b, &snapshot->routes[i], routing_table_at(snapshot->table, i));
-        return ok;
+    for (size_t i = 0; i != snapshot->num_listeners; ++i)
+        listeners[i] = snapshot->listeners[i].name;
+    snapshot->table = routing_table_create(&snapshot->config->routes, listeners, snapshot->num_listeners, b->errors);
+    free(listeners);
+    if (snapshot->table == NULL)
+        return false;
+    snapshot->num_routes = routing_table_size(snapshot->table);
+    snapshot->routes = aligned_alloc(64, (snapshot->num_routes + 1) * sizeof(*snapshot->routes));
+    memset(snapshot->routes, 0, (snapshot->num_routes + 1) * sizeof(*snapshot->routes));
+    for (size_t i = 0; i != snapshot->num_routes; ++i)
+        ok &= build_route(b, &snapshot->routes[i], routing_table_at(snapshot->table, i));
+    return ok;
+}
+
+/* ---- life ---- */
+
+static void destroy(struct gw_snapshot *snapshot)
+{
+    for (size_t i = 0; i != snapshot->num_routes; ++i) {
+        struct gw_route *route = &snapshot->routes[i];
+        routing_header_rules_destroy(route->request_headers);
+        routing_header_rules_destroy(route->response_headers);
+        routing_rewrite_destroy(route->rewrite);
+        gw_files_destroy(route->files);
+        free(route->groups);
+        free(route->weights);
     }
+    free(snapshot->routes);
+    routing_table_destroy(snapshot->table);
+    for (size_t i = 0; i != snapshot->num_workers * snapshot->num_groups; ++i)
+        routing_balancer_destroy(snapshot->balancers[i]);
+    free(snapshot->balancers);
+    for (size_t i = 0; i != snapshot->num_groups; ++i)
+        free(snapshot->groups[i].targets);
+    free(snapshot->groups);
+    for (size_t i = 0; i != snapshot->num_listeners; ++i)
+        tls_context_destroy(snapshot->listeners[i].tls);
+    free(snapshot->listeners);
+    for (size_t i = 0; i != snapshot->num_certificates; ++i)
+        tls_certificate_destroy(snapshot->certificates[i]);
+    free(snapshot->certificates);
+    gw_config_destroy(snapshot->config);
+    free(snapshot);
+}
 
-    /* ---- life ---- */
+struct gw_snapshot *gw_snapshot_create(struct gw_process *process, struct gw_config *config, struct gw_errors *errors)
+{
+    struct gw_snapshot *snapshot = alloc_zeroed(1, sizeof(*snapshot));
+    struct builder b = {process, snapshot, errors};
+    bool ok = true;
 
-    static void destroy(struct gw_snapshot * snapshot)
-    {
-        for (size_t i = 0; i != snapshot->num_routes; ++i) {
-            struct gw_route *route = &snapshot->routes[i];
-            routing_header_rules_destroy(route->request_headers);
-            routing_header_rules_destroy(route->response_headers);
-            routing_rewrite_destroy(route->rewrite);
-            gw_files_destroy(route->files);
-            free(route->groups);
-            free(route->weights);
-        }
-        free(snapshot->routes);
-        routing_table_destroy(snapshot->table);
-        for (size_t i = 0; i != snapshot->num_workers * snapshot->num_groups; ++i)
-            routing_balancer_destroy(snapshot->balancers[i]);
-        free(snapshot->balancers);
-        for (size_t i = 0; i != snapshot->num_groups; ++i)
-            free(snapshot->groups[i].targets);
-        free(snapshot->groups);
-        for (size_t i = 0; i != snapshot->num_listeners; ++i)
-            tls_context_destroy(snapshot->listeners[i].tls);
-        free(snapshot->listeners);
-        for (size_t i = 0; i != snapshot->num_certificates; ++i)
-            tls_certificate_destroy(snapshot->certificates[i]);
-        free(snapshot->certificates);
-        gw_config_destroy(snapshot->config);
-        free(snapshot);
+    snapshot->config = config;
+    snapshot->refs = 1;
+    snapshot->loaded_at_ms = (uint64_t)time(NULL) * 1000;
+    ok &= load_certificates(&b);
+    ok = ok && build_listeners(&b);
+    ok &= build_groups(&b);
+    ok &= build_routes(&b);
+    if (!ok) {
+        destroy(snapshot);
+        return NULL;
     }
+    build_balancers(&b);
+    if (process != NULL)
+        snapshot->no_route = gw_process_route_stats(process, h2o_iovec_init(H2O_STRLIT("-")));
+    return snapshot;
+}
 
-    struct gw_snapshot *gw_snapshot_create(struct gw_process * process, struct gw_config * config,
-                                           struct gw_errors * errors)
-    {
-        struct gw_snapshot *snapshot = alloc_zeroed(1, sizeof(*snapshot));
-        struct builder b = {process, snapshot, errors};
-        bool ok = true;
+void gw_snapshot_hold(struct gw_snapshot *snapshot) { __atomic_fetch_add((int *)&snapshot->refs, 1, __ATOMIC_RELAXED); }
 
-        snapshot->config = config;
-        snapshot->refs = 1;
-        snapshot->loaded_at_ms = (uint64_t)time(NULL) * 1000;
-        ok &= load_certificates(&b);
-        ok = ok && build_listeners(&b);
-        ok &= build_groups(&b);
-        ok &= build_routes(&b);
-        if (!ok) {
-            destroy(snapshot);
-            return NULL;
-        }
-        build_balancers(&b);
-        if (process != NULL)
-            snapshot->no_route = gw_process_route_stats(process, h2o_iovec_init(H2O_STRLIT("-")));
-        return snapshot;
+void gw_snapshot_release(struct gw_snapshot *snapshot)
+{
+    if (snapshot != NULL && __atomic_fetch_sub((int *)&snapshot->refs, 1, __ATOMIC_ACQ_REL) == 1) {
+        destroy(snapshot);
+        malloc_trim(0);
     }
-
-    void gw_snapshot_hold(struct gw_snapshot * snapshot)
-    {
-        __atomic_fetch_add((int *)&snapshot->refs, 1, __ATOMIC_RELAXED);
-    }
-
-    void gw_snapshot_release(struct gw_snapshot * snapshot)
-    {
-        if (snapshot != NULL && __atomic_fetch_sub((int *)&snapshot->refs, 1, __ATOMIC_ACQ_REL) == 1) {
-            destroy(snapshot);
-            malloc_trim(0);
-        }
-    }
+}
