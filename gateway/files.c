@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/rand.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -16,9 +17,14 @@ enum { PIECE_BYTES = 64 * 1024, NUM_BOUNDARY_CHARS = 32 };
 
 struct gw_files {
     const struct routing_files_conf *conf;
-    h2o_mimemap_t *types; /* read-only: lookups by any thread are fine */
-    bool has_openat2;
 };
+
+/* The same for every route and every load, and slow to build: made once, read by any thread from then on. */
+static struct {
+    pthread_once_t once;
+    h2o_mimemap_t *types;
+    bool has_openat2;
+} common = {.once = PTHREAD_ONCE_INIT};
 
 /* A file found for a request. */
 struct found {
@@ -72,6 +78,14 @@ static const char *const further_types[][2] = {
     {"mkv", "video/x-matroska"},
 };
 
+static void init_common(void)
+{
+    common.types = h2o_mimemap_create();
+    for (size_t i = 0; i != sizeof(further_types) / sizeof(further_types[0]); ++i)
+        h2o_mimemap_define_mimetype(common.types, further_types[i][0], further_types[i][1], NULL);
+    common.has_openat2 = gw_file_has_openat2();
+}
+
 static bool is_file_name(h2o_iovec_t name)
 {
     return name.len != 0 && memchr(name.base, '/', name.len) == NULL &&
@@ -83,9 +97,8 @@ struct gw_files *gw_files_create(const struct routing_files_conf *conf, struct g
     struct gw_files *files = h2o_mem_alloc(sizeof(*files));
     struct stat st;
 
-    *files = (struct gw_files){conf, h2o_mimemap_create(), gw_file_has_openat2()};
-    for (size_t i = 0; i != sizeof(further_types) / sizeof(further_types[0]); ++i)
-        h2o_mimemap_define_mimetype(files->types, further_types[i][0], further_types[i][1], NULL);
+    pthread_once(&common.once, init_common);
+    *files = (struct gw_files){conf};
     if (stat(conf->root.base, &st) != 0)
         gw_warn_at(errors, gw_setting_at(conf->at, "root"), "cannot open %s: %s", conf->root.base, strerror(errno));
     else if (!S_ISDIR(st.st_mode))
@@ -100,13 +113,7 @@ struct gw_files *gw_files_create(const struct routing_files_conf *conf, struct g
     return files;
 }
 
-void gw_files_destroy(struct gw_files *files)
-{
-    if (files == NULL)
-        return;
-    h2o_mem_release_shared(files->types);
-    free(files);
-}
+void gw_files_destroy(struct gw_files *files) { free(files); }
 
 /* ---- finding ---- */
 
@@ -133,7 +140,7 @@ static enum gw_reason reason_of_errno(int error)
 
 static enum gw_reason open_and_stat(const struct gw_files *files, int root, const char *path, struct found *found)
 {
-    if ((found->fd = gw_file_open(root, path, files->has_openat2)) == -1 || fstat(found->fd, &found->st) != 0) {
+    if ((found->fd = gw_file_open(root, path, common.has_openat2)) == -1 || fstat(found->fd, &found->st) != 0) {
         enum gw_reason reason = reason_of_errno(errno);
         if (reason == GW_REASON_INTERNAL_ERROR)
             gw_log(GW_LOG_ERROR, "files", "cannot open %s below %s: %s", path, files->conf->root.base, strerror(errno));
@@ -181,7 +188,7 @@ static enum gw_reason find(const struct gw_files *files, struct gw_request *requ
         return reason;
     if (S_ISREG(found->st.st_mode)) {
         h2o_iovec_t extension = h2o_get_filext(path.base, path.len);
-        found->type = h2o_mimemap_get_type_by_extension(files->types, extension)->data.mimetype;
+        found->type = h2o_mimemap_get_type_by_extension(common.types, extension)->data.mimetype;
         return GW_REASON_FILE_SERVED;
     }
     if (S_ISDIR(found->st.st_mode) && url.base[url.len - 1] != '/')
