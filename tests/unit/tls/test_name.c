@@ -106,6 +106,8 @@ static void entries_that_are_no_names_are_left_out(void **state)
     assert_names(
         (struct recipe){.names = "DNS:f*.example.com, DNS:good.example.com, DNS:sp ace", .cn = "cn.example.com"}, 1,
         (const char *const[]){"good.example.com"});
+    /* an unusable alternative name is one all the same: the common name does not step in */
+    assert_names((struct recipe){.names = "DNS:f*.example.com", .cn = "cn.example.com"}, 0, NULL);
 }
 
 int main(void)
