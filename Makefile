@@ -68,13 +68,13 @@ check-san: ## unit and end-to-end tests under AddressSanitizer and UBSan
 	@WEIR_SANITIZE=1 WEIR_BIN=$(SAN)/weir $(E2E)
 
 bench: ## weir beside nginx and HAProxy: CPU microseconds per request (tests/bench/README.md)
-	@conf/deps run build bench
+	@conf/deps run build test bench
 	@[ -f build-bench/build.ninja ] || meson setup build-bench --buildtype=release -Db_ndebug=false -Dtests=true
 	@ninja -C build-bench weir tests/bench/origin
 	@tests/bench/run --weir build-bench/weir --origin build-bench/tests/bench/origin
 
 fuzz: ## every fuzz target for FUZZ_SECONDS (60) each
-	@conf/deps run build fuzz
+	@conf/deps run build test fuzz
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run build-fuzz
 
 fmt: ## format every C file

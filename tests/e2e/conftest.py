@@ -1,4 +1,5 @@
 """Fixtures of the end-to-end tests. Every test talks to the real binary (WEIR_BIN, default build/weir)."""
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -13,6 +14,10 @@ from weir import BINARY, SANITIZED, Weir  # noqa: E402
 def pytest_configure(config):
     config.addinivalue_line("markers", "timeout(seconds): a test's own limit; 60 s without the mark")
     config.addinivalue_line("markers", "xdist_group(name): tests of one group run one after the other (pytest-xdist)")
+    # Some tests hold a thousand connections; the usual soft limit is 1,024 descriptors.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 1 << 16
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(hard, wanted), hard))
     if not BINARY.exists():
         raise pytest.UsageError(f"{BINARY} is missing: run `make build` first")
 

@@ -10,7 +10,7 @@ import pytest
 
 from client import Client, fetch
 from origin import Origin, reply
-from weir import Weir
+from weir import Weir, needs_ipv6
 
 # --- conditions -----------------------------------------------------------------------------------------------------
 CONDITIONS = """
@@ -502,7 +502,6 @@ FORWARD = """
 worker_threads: 1
 listeners:
   http: {address: "127.0.0.1:@http@"}
-  v6: {address: "[::1]:@v6@"}
   tls: {address: "127.0.0.1:@tls@", tls: {certificates: self}}
 certificates:
   self: {self_signed: [localhost]}
@@ -558,11 +557,12 @@ def test_x_forwarded_for_is_appended(sent, incoming, expected):
     assert sent(headers=[("X-Forwarded-For", value) for value in incoming]).get("x-forwarded-for") == expected
 
 
-def test_x_forwarded_for_of_an_ipv6_client(forward_gateway):
-    forward_gateway.origin.requests.clear()
-    with Client(forward_gateway.port("v6"), "::1") as client:
+@needs_ipv6
+def test_x_forwarded_for_of_an_ipv6_client(weir, origin):
+    gateway = weir(FORWARD.replace("listeners:", 'listeners:\n  v6: {address: "[::1]:@v6@"}'), origin=origin.port)
+    with Client(gateway.port("v6"), "::1") as client:
         assert client.request("GET", "/").response().status == 200
-    assert forward_gateway.origin.take().get("x-forwarded-for") == "::1"
+    assert origin.take().get("x-forwarded-for") == "::1"
 
 
 def test_x_forwarded_proto_port_and_host(forward_gateway, sent):
@@ -767,6 +767,7 @@ routes:
             assert 240 <= drawn["c"] <= 360, drawn
 
 
+@needs_ipv6
 def test_a_unix_socket_and_an_ipv6_target(weir, tmp_path):
     path = f"/tmp/weir-test-{os.getpid()}.sock"
     try:
@@ -786,6 +787,7 @@ routes:
         os.unlink(path)
 
 
+@needs_ipv6
 def test_an_ipv6_and_a_dual_stack_listener(weir):
     gateway = weir("""
 listeners:

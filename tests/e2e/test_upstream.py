@@ -11,7 +11,7 @@ import pytest
 from client import Client, Closed, elapsed, fetch
 from load import Load
 from origin import OK, Origin, reply
-from weir import Weir, wait_for
+from weir import Weir, wait_for, needs_ipv6
 
 CONFIG = """
 worker_threads: 1
@@ -413,6 +413,7 @@ def test_an_idle_notice_is_no_answer_to_the_next_request(gateway, origin):
             assert client.response().status == 200
 
 
+@needs_ipv6
 def test_every_kind_of_address_is_connected_to(weir, tmp_path):
     with Origin(family=socket.AF_INET6) as v6, Origin(unix=str(tmp_path / "o.sock")) as unix:
         gateway = weir("""

@@ -24,11 +24,27 @@ import tempfile
 import time
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = Path(os.environ.get("WEIR_BIN") or ROOT / "build" / "weir").resolve()
 SANITIZED = os.environ.get("WEIR_SANITIZE") == "1"
 SANITIZER_SAYS = re.compile(r"AddressSanitizer|LeakSanitizer|UndefinedBehaviorSanitizer|runtime error:|ThreadSanitizer")
 ASSERTION_SAYS = re.compile(r"Assertion .* failed|assertion failed")
+
+
+def has_ipv6():
+    """Containers often have no IPv6; tests that need it are skipped there (needs_ipv6)."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::1", 0))
+        return True
+    except OSError:
+        return False
+
+
+HAS_IPV6 = has_ipv6()
+needs_ipv6 = pytest.mark.skipif(not HAS_IPV6, reason="this machine has no IPv6")
 
 
 def wait_for(condition, what="condition", timeout=10.0):
@@ -59,7 +75,8 @@ class Ports:
             lock = open(self.folder / str(port), "w")
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::")):
+                addresses = [(socket.AF_INET, "127.0.0.1")] + ([(socket.AF_INET6, "::")] if HAS_IPV6 else [])
+                for family, address in addresses:
                     with socket.socket(family, socket.SOCK_STREAM) as probe:
                         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                         probe.bind((address, port))

@@ -67,6 +67,16 @@ static socklen_t fill_address(struct origin *self, int family, struct sockaddr_s
     return sizeof(struct sockaddr_in);
 }
 
+bool has_ipv6(void)
+{
+    struct sockaddr_in6 loopback = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    int fd = socket(AF_INET6, SOCK_STREAM, 0);
+    bool is_usable = fd != -1 && bind(fd, (struct sockaddr *)&loopback, sizeof(loopback)) == 0;
+    if (fd != -1)
+        close(fd);
+    return is_usable;
+}
+
 void origin_open(struct origin *self, int family)
 {
     static uint32_t next_index;
