@@ -296,8 +296,13 @@ static void print_section(struct printer *p, const struct gw_section *section, c
     const struct gw_node *at = *(const struct gw_node *const *)conf;
     for (const struct gw_setting *row = section->settings; row->name != NULL; ++row) {
         const void *field = gw_setting_field(row, conf);
-        if (is_unset(row, field))
+        if (is_unset(row, field)) {
+            if (row->is_required && (row->type == GW_LIST || row->type == GW_MAP)) { /* empty, but written */
+                begin_setting(p, row, row->type == GW_LIST ? " []" : " {}");
+                fputc('\n', p->out);
+            }
             continue;
+        }
         if (row->type == GW_SECTION || row->type == GW_OPTION) {
             bool is_option = row->type == GW_OPTION;
             print_subsection(p, row, is_option ? *(void *const *)field : field, is_option);

@@ -585,6 +585,13 @@ static void what_is_printed_loads_to_the_same(void **state)
     free(second);
 }
 
+static void a_required_list_is_printed_though_empty(void **state)
+{
+    char *text = print(load_good(*state, "groups: {a: {targets: []}}\n"));
+    assert_non_null(strstr(text, "  a:\n    targets: []\n"));
+    free(text);
+}
+
 static void what_came_from_outside_is_masked_in_print(void **state)
 {
     setenv("WEIR_TEST_SECRET", "7", 1);
@@ -732,6 +739,7 @@ int main(void)
         TEST(dangling_names_show_the_nearest_one),
         TEST(the_effective_configuration_is_printed),
         TEST(what_is_printed_loads_to_the_same),
+        TEST(a_required_list_is_printed_though_empty),
         TEST(what_came_from_outside_is_masked_in_print),
         cmocka_unit_test(the_schema_is_json_and_names_every_setting),
         cmocka_unit_test(help_finds_a_setting_by_path_or_end),
