@@ -102,6 +102,8 @@ static void fill_connection(struct gw_access_line *line, const struct gw_stream 
     if (conn->is_tls && conn->sock != NULL) {
         line->tls_version = text_of(h2o_socket_get_ssl_protocol_version(conn->sock));
         line->tls_cipher = text_of(h2o_socket_get_ssl_cipher(conn->sock));
+        if (conn->server_name != NULL)
+            line->server_name = text_of(conn->server_name);
     }
 }
 

@@ -178,7 +178,7 @@ void gw_answer(struct gw_request *request, enum gw_reason reason, int status, h2
     h2o_req_t *req = &stream->req;
     req->res.status = status;
     req->res.reason = gw_reason_phrase(status);
-    gw_answer_add_server(req);
+    gw_answer_add_server(request);
     if (request->client_is_trusted)
         add_reason(req, reason);
     if (may_have_content(status)) {
@@ -196,8 +196,13 @@ void gw_answer(struct gw_request *request, enum gw_reason reason, int status, h2
     h2o_send(req, &body, body.len != 0, H2O_SEND_STATE_FINAL);
 }
 
-void gw_answer_add_server(h2o_req_t *req)
+void gw_answer_add_server(struct gw_request *request)
 {
+    h2o_req_t *req = &request->stream->req;
+
+    if (request->has_server_field)
+        return;
+    request->has_server_field = true;
     if (h2o_find_header(&req->res.headers, H2O_TOKEN_SERVER, -1) == -1)
         h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_SERVER, NULL, H2O_STRLIT("weir"));
 }

@@ -14,4 +14,4 @@ void gw_answer_error(struct gw_request *, enum gw_reason, int status);
 void gw_answer(struct gw_request *, enum gw_reason, int status, h2o_iovec_t content_type, h2o_iovec_t body,
                bool is_static);
 /* `server: weir`, for those who start a response themselves. */
-void gw_answer_add_server(h2o_req_t *);
+void gw_answer_add_server(struct gw_request *);

@@ -63,7 +63,7 @@ static void put_tls(struct gw_json *json, const struct gw_conn *conn)
     gw_json_object(json);
     put_string(json, "version", h2o_socket_get_ssl_protocol_version(conn->sock));
     put_string(json, "cipher", h2o_socket_get_ssl_cipher(conn->sock));
-    put_string(json, "server_name", NULL);
+    put_string(json, "server_name", conn->server_name);
     gw_json_object_end(json);
 }
 

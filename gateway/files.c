@@ -344,7 +344,7 @@ static void begin(struct gw_request *request, int status)
     request->reason = GW_REASON_FILE_SERVED;
     request->status = req->res.status = status;
     req->res.reason = gw_reason_phrase(status);
-    gw_answer_add_server(req);
+    gw_answer_add_server(request);
 }
 
 /* Takes the fd. */

@@ -96,10 +96,26 @@ static void publish(struct load *load)
     gw_snapshot_release(old);
 }
 
+/* A failed load changes nothing: when the log cannot be opened the admin listener moves back. */
 static bool configure_services(struct gw_process *process, const struct gw_config *config, struct gw_errors *errors)
 {
-    return gw_access_log_configure(process->access_log, config->access_log.file.base, errors, config->access_log.at) &&
-           gw_admin_configure(process->admin, config, errors);
+    if (!gw_admin_configure(process->admin, config, errors))
+        return false;
+    if (gw_access_log_configure(process->access_log, config->access_log.file.base, errors, config->access_log.at))
+        return true;
+    if (process->active != NULL)
+        gw_admin_configure(process->admin, process->active->config, errors);
+    return false;
+}
+
+/* What was built is not going to serve. */
+static void abandon(struct load *load)
+{
+    if (load->snapshot == NULL)
+        return;
+    gw_listening_abandon(load->process, &load->set);
+    gw_snapshot_release(load->snapshot);
+    load->snapshot = NULL;
 }
 
 static void note_result(struct gw_process *process, struct gw_errors *errors, bool ok)
@@ -125,8 +141,10 @@ bool gw_load_first(struct gw_process *process, struct gw_config *config, struct 
     bool ok = build(&load, config) && configure_services(process, load.snapshot->config, &load.errors);
 
     *errors = load.errors;
-    if (!ok)
+    if (!ok) {
+        abandon(&load);
         return false;
+    }
     process->reload_running = true;
     publish(&load);
     note_result(process, errors, true);
@@ -151,10 +169,7 @@ static void on_loaded(struct gw_message *message)
         publish(load);
     } else {
         gw_log(GW_LOG_ERROR, "process", "reload failed: generation %lu stays", (unsigned long)process->generation);
-        if (load->snapshot != NULL) {
-            gw_listening_abandon(process, &load->set);
-            gw_snapshot_release(load->snapshot);
-        }
+        abandon(load);
         process->reload_running = false;
         if (process->reload_wanted) {
             process->reload_wanted = false;

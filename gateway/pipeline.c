@@ -121,6 +121,7 @@ static enum gw_step check_body_size(struct gw_request *request)
 static void add_response_headers(struct gw_request *request)
 {
     h2o_req_t *req = &request->stream->req;
+    gw_answer_add_server(request); /* before the rules, which may remove it */
     if (request->route->response_headers != NULL)
         routing_header_rules_apply(request->route->response_headers, &req->pool, &req->res.headers);
 }
@@ -165,10 +166,11 @@ static enum gw_step serve_files(struct gw_request *request)
     request->reason = GW_REASON_FILE_SERVED;
     gw_trace(request->trace, "action", request->route->conf->files->at, "files below %.*s",
              (int)request->route->conf->files->root.len, request->route->conf->files->root.base);
-    if (request->stream != NULL) {
+    if (request->stream != NULL)
         add_response_headers(request);
-        gw_files_serve(request->route->files, request);
-    }
+    gw_files_serve(request->route->files, request); /* in explain: finds out what it would answer */
+    if (request->stream == NULL)
+        gw_trace(request->trace, "answer", NULL, "%d %s", request->status, gw_reason_info(request->reason)->code);
     return GW_ANSWERED;
 }
 

@@ -16,7 +16,8 @@ struct gw_request {
     struct gw_exchange *exchange;  /* forward: the attempt in progress */
     const struct gw_snapshot_listener *listener;
     struct routing_facts facts;
-    bool client_is_trusted;       /* the peer is in trusted_proxies: gets x-weir-reason */
+    bool has_server_field;  /* a local answer's Server field was added, and maybe removed again by the route's rules */
+    bool client_is_trusted; /* the peer is in trusted_proxies: gets x-weir-reason */
     const struct gw_route *route; /* NULL: none matched */
 
     char request_id[33]; /* 32 hex digits, NUL; or what a trusted peer sent, cut to 32..: see request_id_text */

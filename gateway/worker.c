@@ -152,6 +152,7 @@ static void on_bad_body(struct gw_stream *stream)
     struct gw_request *request = stream->user;
     gw_exchange_release(request->exchange);
     stream->req.res.headers.size = 0;
+    request->has_server_field = false;
     stream->req.res.content_length = SIZE_MAX;
     gw_answer_error(request, gw_reason_of_end(stream->end), 0);
 }
@@ -175,13 +176,24 @@ static void count_request(struct gw_worker *worker, struct gw_request *request)
     }
 }
 
+/* Whoever breaks a response off has said why, and an error answer stays one even if the client did not wait for it;
+ * everything else that did not end well is told by how it ended. */
+static bool is_end_the_reason(const struct gw_request *request)
+{
+    if (!request->stream->response_started)
+        return true;
+    if (request->stream->end == GW_END_ABORTED)
+        return request->reason == GW_REASON_NONE;
+    return gw_reason_info(request->reason)->status < 400;
+}
+
 static void on_done(struct gw_stream *stream)
 {
     struct gw_worker *worker = worker_of(stream);
     struct gw_request *request = stream->user;
 
     gw_exchange_release(request->exchange);
-    if (stream->end != GW_END_COMPLETE && (request->reason == GW_REASON_NONE || !stream->response_started)) {
+    if (stream->end != GW_END_COMPLETE && is_end_the_reason(request)) {
         request->reason = gw_reason_of_end(stream->end);
         if (!stream->response_started)
             request->status = gw_reason_info(request->reason)->status;

@@ -553,6 +553,8 @@ void gw_http1_serve(struct gw_server *server, h2o_socket_t *sock, void *listener
     conn->super.listener = listener;
     conn->super.local_port = local_port;
     conn->super.is_tls = sock->ssl != NULL;
+    if (conn->super.is_tls)
+        conn->super.server_name = SSL_get_servername(gw_socket_ssl(sock), TLSEXT_NAMETYPE_host_name);
     note_peer(&conn->super);
     h2o_linklist_insert(&server->conns, &conn->super.link);
     ++server->num_conns;

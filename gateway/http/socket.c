@@ -213,6 +213,8 @@ bool gw_socket_write(h2o_socket_t *sock, h2o_iovec_t *bufs, size_t num_bufs, h2o
     return false;
 }
 
+SSL *gw_socket_ssl(h2o_socket_t *sock) { return sock->ssl != NULL ? sock->ssl->ossl : NULL; }
+
 h2o_buffer_t *gw_socket_detach_input(h2o_socket_t *sock)
 {
     h2o_buffer_t *input = sock->input;

@@ -18,6 +18,8 @@ const char *gw_socket_read(h2o_socket_t *, const char *err, size_t max_bytes);
  * it); the array itself is copied. Errors are reported through on_written, from the loop and never from inside this
  * call. Never call while an earlier write waits (h2o_socket_is_writing). */
 bool gw_socket_write(h2o_socket_t *, h2o_iovec_t *bufs, size_t num_bufs, h2o_socket_cb on_written);
+/* The TLS state of a socket, NULL if it is plain. Borrowed. */
+SSL *gw_socket_ssl(h2o_socket_t *);
 /* Takes the input buffer away, leaving an empty one: slices into it stay valid until gw_buffer_free. On the thread of
  * the socket: buffers go back to a list of their thread. */
 h2o_buffer_t *gw_socket_detach_input(h2o_socket_t *);

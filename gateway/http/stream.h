@@ -78,7 +78,8 @@ struct gw_conn {
     struct gw_ip peer_ip;
     uint16_t peer_port, local_port;
     bool is_tls;
-    char peer_text[46]; /* canonical text of peer_ip; "unix" for unix sockets */
+    const char *server_name; /* SNI, as long as the socket lives; NULL: plain or none was sent */
+    char peer_text[46];      /* canonical text of peer_ip; "unix" for unix sockets */
     uint8_t peer_text_len;
     uint64_t num_requests;
 };

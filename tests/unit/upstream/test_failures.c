@@ -85,7 +85,7 @@ static void a_connect_that_hangs_ends_with_its_timeout(void **state)
     uint64_t begin_ms = gw_now_ms();
     attempt_get(&a, &origin);
     expect_error(GW_CLIENT_CONNECT_TIMEOUT, true, "error");
-    assert_in_range(a.ended_at_ms - begin_ms, 50, 1000);
+    assert_in_range(a.ended_at_ms - begin_ms, 30, 4900);
     close(fillers[0]);
     close(fillers[1]);
 }
@@ -230,7 +230,7 @@ static void a_silent_origin_ends_with_the_first_byte_timeout(void **state)
     int fd = start_and_accept();
     uint64_t begin_ms = gw_now_ms();
     expect_error(GW_CLIENT_FIRST_BYTE_TIMEOUT, false, "started error");
-    assert_in_range(a.ended_at_ms - begin_ms, 40, 4900);
+    assert_in_range(a.ended_at_ms - begin_ms, 30, 4900);
     close(fd);
 }
 
@@ -260,7 +260,7 @@ static void a_timeout_of_a_reused_connection_counts_from_its_own_request(void **
     uint64_t begin_ms = gw_now_ms();
     attempt_get(&a, &origin);
     expect_error(GW_CLIENT_FIRST_BYTE_TIMEOUT, false, "started error");
-    assert_in_range(a.ended_at_ms - begin_ms, 799, 4900);
+    assert_in_range(a.ended_at_ms - begin_ms, 780, 4900);
     close(fd);
 }
 
@@ -271,7 +271,7 @@ static void a_shorter_timeout_of_a_reused_connection_is_kept_too(void **state)
     uint64_t begin_ms = gw_now_ms();
     attempt_get(&a, &origin);
     expect_error(GW_CLIENT_FIRST_BYTE_TIMEOUT, false, "started error");
-    assert_in_range(a.ended_at_ms - begin_ms, 39, 4900);
+    assert_in_range(a.ended_at_ms - begin_ms, 30, 4900);
     close(fd);
 }
 
