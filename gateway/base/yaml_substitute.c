@@ -21,6 +21,8 @@ bool gw_read_file(h2o_mem_pool_t *pool, const char *path, size_t max_len, h2o_io
         return false;
     }
     size_t capacity = 65536, len = 0;
+    /* opening must not wait for a writer that never comes, reading waits for the one that is there: <(command) */
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
     if (fstat(fd, &st) != 0)
         *why = strerror(errno);
     else if (S_ISDIR(st.st_mode))

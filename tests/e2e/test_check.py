@@ -5,13 +5,14 @@ prints about it, run from that folder. `@word@` in an expectation stands for a v
 generated/ are made by this module.
 """
 import datetime
+import fcntl
 import json
 import os
 import re
 import resource
 import shutil
 import subprocess
-import time
+import termios
 from pathlib import Path
 
 import jsonschema
@@ -22,7 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from weir import BINARY, ROOT, SANITIZED
+from weir import BINARY, ROOT, SANITIZED, wait_for
 
 BROKEN = Path(__file__).parent / "broken"
 CASES = sorted(path.stem for path in BROKEN.glob("*.yaml"))
@@ -186,6 +187,23 @@ def test_standard_input_can_be_checked():
     done = weir("check", "-", stdin=LISTENERS)
     assert (done.returncode, done.stdout, done.stderr) == (0, "-: ok (1 listener, 0 routes, 0 target groups)\n", "")
     assert weir("check", "-", stdin="a: [\n").stderr == "-:2:1: not YAML: did not find expected node content\n"
+
+
+def test_a_pipe_is_read_until_its_writer_is_done():
+    end, writer = os.pipe()
+    with subprocess.Popen([BINARY, "check", f"/dev/fd/{end}"], pass_fds=[end], stderr=subprocess.PIPE, text=True) as process:
+        os.write(writer, LISTENERS.encode())
+        wait_for(lambda: fcntl.ioctl(end, termios.FIONREAD, b"\0" * 4) == b"\0" * 4, "the first half is taken")
+        os.write(writer, b"worker_threads: 0\n")
+        os.close(writer)
+        findings = process.communicate(timeout=30)[1]
+    os.close(end)
+    assert findings == f"/dev/fd/{end}:2:17: worker_threads is out of bounds: \"0\" (expected a number from 1 to 256)\n"
+
+
+def test_a_fifo_that_nobody_writes_is_empty(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    assert weir("check", "fifo", cwd=tmp_path).stderr == "fifo: the file is empty\n"
 
 
 @pytest.mark.parametrize("arguments", [[], ["--print"], ["--prin", "a.yaml"], ["-x"]], ids=str)
