@@ -294,6 +294,12 @@ static bool set_target_url(struct gw_exchange *exchange)
                                  &exchange->out.target) != ROUTING_REWRITE_FAILED;
 }
 
+static h2o_iovec_t target_host(const struct gw_request *request)
+{
+    const struct routing_target *target = &request->group->targets[request->target];
+    return target->address.is_unix ? h2o_iovec_init(H2O_STRLIT("localhost")) : target->name;
+}
+
 void gw_exchange_start(struct gw_request *request)
 {
     struct gw_stream *stream = request->stream;
@@ -313,6 +319,8 @@ void gw_exchange_start(struct gw_request *request)
     exchange->out.host = request->facts.authority;
     if (request->route->rewrite_host.base != NULL)
         exchange->out.host = request->route->rewrite_host;
+    else if (exchange->out.host.len == 0) /* HTTP/1.0 without Host: we speak 1.1, where an origin may insist on one */
+        exchange->out.host = target_host(request);
     exchange->out.fields = fields.entries;
     exchange->out.num_fields = fields.size;
     exchange->out.content_length = stream->head.content_length;

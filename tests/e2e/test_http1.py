@@ -500,6 +500,14 @@ def test_the_table_has_at_least_160_cases_with_different_names():
     assert len({case.name for case in CASES}) == len(CASES)
 
 
+def test_a_1_0_request_without_host_reaches_the_target_with_the_targets_own_name(gateway, origin):
+    with Client(gateway.port("http")) as client:
+        client.send(b"GET /nameless HTTP/1.0\r\n\r\n")
+        assert client.response().status == 200
+    request = wait_for(lambda: [r for r in origin.requests if r.target == "/nameless"], "the request")[0]
+    assert request.get("host") == f"127.0.0.1:{origin.port}"
+
+
 # --- local answers obey the same framing --------------------------------------------------------------------------
 @pytest.mark.parametrize("case", [case for case in CASES if case.connection == CLOSED and case.status == 400][:20],
                          ids=lambda case: case.name)
