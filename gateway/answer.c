@@ -115,7 +115,7 @@ static void add_reason(h2o_req_t *req, enum gw_reason reason)
 
 /* What the route's header rules or a handler said about another body than the error's: a missing page must not be
  * cached as long as the pages that are there. Anything else (HSTS, CORS) stays. */
-static void drop_representation(h2o_req_t *req)
+static void drop_representation(h2o_headers_t *fields)
 {
     const h2o_token_t *const names[] = {H2O_TOKEN_CONTENT_TYPE,
                                         H2O_TOKEN_CONTENT_ENCODING,
@@ -127,8 +127,13 @@ static void drop_representation(h2o_req_t *req)
                                         H2O_TOKEN_ETAG,
                                         H2O_TOKEN_LAST_MODIFIED};
     for (size_t i = 0; i != sizeof(names) / sizeof(names[0]); ++i)
-        for (ssize_t at; (at = h2o_find_header(&req->res.headers, names[i], -1)) != -1;)
-            h2o_delete_header(&req->res.headers, at);
+        for (ssize_t at; (at = h2o_find_header(fields, names[i], -1)) != -1;)
+            h2o_delete_header(fields, at);
+}
+
+h2o_headers_t *gw_answer_fields(struct gw_request *request)
+{
+    return request->stream != NULL ? &request->stream->req.res.headers : &request->dry->answer_fields;
 }
 
 void gw_answer_error(struct gw_request *request, enum gw_reason reason, int status)
@@ -139,12 +144,12 @@ void gw_answer_error(struct gw_request *request, enum gw_reason reason, int stat
         status = gw_reason_info(reason)->status;
     if (status == 0)
         status = 500;
+    drop_representation(gw_answer_fields(request));
     if (request->stream == NULL) { /* explain: the decision is all there is */
         request->reason = reason;
         request->status = status;
         return;
     }
-    drop_representation(&request->stream->req);
     if (status == 405)
         add_allow(&request->stream->req);
     switch (gw_accept_choose(request->facts.headers, request->facts.num_headers)) {
@@ -198,11 +203,11 @@ void gw_answer(struct gw_request *request, enum gw_reason reason, int status, h2
 
 void gw_answer_add_server(struct gw_request *request)
 {
-    h2o_req_t *req = &request->stream->req;
+    h2o_headers_t *fields = gw_answer_fields(request);
 
     if (request->has_server_field)
         return;
     request->has_server_field = true;
-    if (h2o_find_header(&req->res.headers, H2O_TOKEN_SERVER, -1) == -1)
-        h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_SERVER, NULL, H2O_STRLIT("weir"));
+    if (h2o_find_header(fields, H2O_TOKEN_SERVER, -1) == -1)
+        h2o_add_header(request->pool, fields, H2O_TOKEN_SERVER, NULL, H2O_STRLIT("weir"));
 }

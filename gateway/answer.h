@@ -13,5 +13,7 @@ void gw_answer_error(struct gw_request *, enum gw_reason, int status);
  * content-type. */
 void gw_answer(struct gw_request *, enum gw_reason, int status, h2o_iovec_t content_type, h2o_iovec_t body,
                bool is_static);
+/* The fields of the answer: sent or, without a network, noted (struct gw_dry_run). */
+h2o_headers_t *gw_answer_fields(struct gw_request *);
 /* `server: weir`, for those who start a response themselves. */
 void gw_answer_add_server(struct gw_request *);

@@ -120,10 +120,9 @@ static enum gw_step check_body_size(struct gw_request *request)
 
 static void add_response_headers(struct gw_request *request)
 {
-    h2o_req_t *req = &request->stream->req;
     gw_answer_add_server(request); /* before the rules, which may remove it */
     if (request->route->response_headers != NULL)
-        routing_header_rules_apply(request->route->response_headers, &req->pool, &req->res.headers);
+        routing_header_rules_apply(request->route->response_headers, request->pool, gw_answer_fields(request));
 }
 
 static enum gw_step redirect(struct gw_request *request)
@@ -137,13 +136,11 @@ static enum gw_step redirect(struct gw_request *request)
     request->reason = GW_REASON_REDIRECT;
     gw_trace(request->trace, "action", conf->at, "redirect %d to %.*s", request->status, (int)location.len,
              location.base);
-    if (request->stream != NULL) {
-        h2o_req_t *req = &request->stream->req;
-        h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_LOCATION, NULL, location.base, location.len);
-        add_response_headers(request);
+    h2o_add_header(request->pool, gw_answer_fields(request), H2O_TOKEN_LOCATION, NULL, location.base, location.len);
+    add_response_headers(request);
+    if (request->stream != NULL)
         gw_answer(request, GW_REASON_REDIRECT, request->status, h2o_iovec_init(NULL, 0), h2o_iovec_init(H2O_STRLIT("")),
                   true);
-    }
     return GW_ANSWERED;
 }
 
@@ -154,10 +151,12 @@ static enum gw_step respond(struct gw_request *request)
     request->status = (int)conf->status;
     request->reason = GW_REASON_FIXED_RESPONSE;
     gw_trace(request->trace, "action", conf->at, "respond %d with %zu bytes", request->status, conf->body.len);
-    if (request->stream != NULL) {
-        add_response_headers(request);
+    add_response_headers(request);
+    if (request->stream != NULL)
         gw_answer(request, GW_REASON_FIXED_RESPONSE, request->status, conf->content_type, conf->body, true);
-    }
+    else if (request->status != 204 && request->status != 304)
+        h2o_set_header(request->pool, gw_answer_fields(request), H2O_TOKEN_CONTENT_TYPE, conf->content_type.base,
+                       conf->content_type.len, 0);
     return GW_ANSWERED;
 }
 
@@ -166,8 +165,9 @@ static enum gw_step serve_files(struct gw_request *request)
     request->reason = GW_REASON_FILE_SERVED;
     gw_trace(request->trace, "action", request->route->conf->files->at, "files below %.*s",
              (int)request->route->conf->files->root.len, request->route->conf->files->root.base);
-    if (request->stream != NULL)
-        add_response_headers(request);
+    add_response_headers(request);
+    if (request->dry != NULL && request->dry->skips_files)
+        return GW_ANSWERED;
     gw_files_serve(request->route->files, request); /* in explain: finds out what it would answer */
     if (request->stream == NULL)
         gw_trace(request->trace, "answer", NULL, "%d %s", request->status, gw_reason_info(request->reason)->code);
@@ -177,25 +177,39 @@ static enum gw_step serve_files(struct gw_request *request)
 static enum gw_step echo(struct gw_request *request)
 {
     request->reason = GW_REASON_ECHO;
+    request->status = gw_reason_info(GW_REASON_ECHO)->status;
     gw_trace(request->trace, "action", request->route->conf->at, "echo");
-    if (request->stream != NULL) {
-        add_response_headers(request);
+    add_response_headers(request);
+    if (request->stream != NULL)
         gw_echo_serve(request);
-    }
     return GW_ANSWERED;
 }
 
-static void trace_target(struct gw_request *request)
+/* What gw_exchange_start would send, noted instead. */
+static enum gw_step forward_dry(struct gw_request *request)
 {
     const struct routing_target *target = &request->group->targets[request->target];
-    h2o_iovec_t url = request->facts.raw_path;
-    if (request->route->rewrite != NULL &&
-        routing_rewrite_apply(request->route->rewrite, request->pool, request->facts.path, request->facts.query,
-                              &url) == ROUTING_REWRITE_FAILED)
-        url = h2o_iovec_init(H2O_STRLIT("(rewrite fails)"));
+    const struct routing_facts *facts = &request->facts;
+    struct gw_dry_run *dry = request->dry;
+    h2o_iovec_t url = facts->raw_path;
+
+    if (facts->query.base != NULL) /* they stand beside each other in the head */
+        url.len = facts->query.base + facts->query.len - url.base;
+    if (request->route->rewrite != NULL && routing_rewrite_apply(request->route->rewrite, request->pool, facts->path,
+                                                                 facts->query, &url) == ROUTING_REWRITE_FAILED)
+        return refuse(request, GW_REASON_REWRITE_FAILED);
+    dry->target_url = url;
+    h2o_vector_reserve(request->pool, &dry->target_fields, facts->num_headers + 1);
+    memcpy(dry->target_fields.entries, facts->headers, sizeof(h2o_header_t) * facts->num_headers);
+    dry->target_fields.size = facts->num_headers;
+    if (request->route->request_headers != NULL)
+        routing_header_rules_apply(request->route->request_headers, request->pool, &dry->target_fields);
+    if (request->route->response_headers != NULL)
+        routing_header_rules_apply(request->route->response_headers, request->pool, &dry->answer_fields);
     gw_trace(request->trace, "action", request->route->conf->forward->at, "forward to %.*s (%s) as %.*s",
              (int)target->name.len, target->name.base, routing_health_name(routing_health_state(target->health)),
              (int)url.len, url.base);
+    return GW_ANSWERED;
 }
 
 static enum gw_step forward(struct gw_request *request)
@@ -205,15 +219,13 @@ static enum gw_step forward(struct gw_request *request)
     if (conf->x_forwarded == GW_X_FORWARDED_APPEND &&
         gw_forwarded_count(request->facts.headers, request->facts.num_headers) > 30)
         return refuse(request, GW_REASON_TOO_MANY_FORWARDED);
-    uint32_t random = request->worker != NULL && request->route->num_groups > 1
-                          ? gw_thread_random(&request->worker->thread) >> 32
-                          : 0;
+    uint32_t random = request->route->num_groups == 1 ? 0
+                      : request->worker != NULL       ? gw_thread_random(&request->worker->thread) >> 32
+                                                      : request->dry->random;
     if (!gw_exchange_choose(request, random))
         return refuse(request, GW_REASON_NO_TARGETS);
-    if (request->stream == NULL) {
-        trace_target(request);
-        return GW_ANSWERED;
-    }
+    if (request->stream == NULL)
+        return forward_dry(request);
     gw_exchange_start(request);
     return GW_PARKED;
 }

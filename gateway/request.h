@@ -1,15 +1,26 @@
 /* One request on its way through the pipeline: facts, decisions, outcome. The same struct serves live traffic (stream
- * set) and `weir explain` (stream NULL, trace set). Lives in its pool. */
+ * set) and `weir explain` and its kin (stream NULL, dry set, mostly with a trace). Lives in its pool. */
 #pragma once
 #include "gateway/snapshot.h"
 
 struct gw_worker;
 struct gw_exchange;
 
+/* What stands in for the live parts of a request that is decided without a network (gateway/decide.h). */
+struct gw_dry_run {
+    uint32_t random;  /* draws between weighted target groups */
+    bool skips_files; /* not even the disk is asked: the answer of a files route stays open (status 0) */
+    /* out: what would be sent, as far as it does not depend on anybody's answer */
+    h2o_headers_t answer_fields; /* that the route sets: Location, Content-Type, response_headers */
+    h2o_iovec_t target_url;      /* path and query for the target; base NULL: not forwarded */
+    h2o_headers_t target_fields; /* of the client, by request_headers; without what forwarding adds */
+};
+
 struct gw_request {
     h2o_mem_pool_t *pool;
     struct gw_worker *worker; /* NULL in explain */
     struct gw_stream *stream; /* NULL in explain */
+    struct gw_dry_run *dry;   /* NULL in live traffic */
     struct gw_trace *trace;   /* NULL in live traffic */
     struct gw_snapshot *snapshot;
     struct gw_held_snapshot *held; /* live traffic: what keeps the snapshot */
