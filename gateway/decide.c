@@ -188,3 +188,26 @@ h2o_iovec_t gw_decision_group(const struct gw_decision *decision)
 {
     return decision->request.group != NULL ? decision->request.group->name : h2o_iovec_init(H2O_STRLIT("-"));
 }
+
+/* ---- what the commands share ---- */
+
+struct gw_snapshot *gw_decide_load(const char *path)
+{
+    struct gw_errors errors;
+
+    gw_errors_init(&errors);
+    struct gw_config *config = gw_config_load(path, &errors);
+    struct gw_snapshot *snapshot = config != NULL ? gw_snapshot_create(NULL, config, &errors) : NULL;
+    if (snapshot == NULL)
+        gw_errors_print(&errors, stderr);
+    gw_errors_dispose(&errors);
+    return snapshot;
+}
+
+int gw_decide_finish(int status, int failure)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return status;
+    perror("weir: standard output");
+    return failure;
+}

@@ -41,3 +41,8 @@ void gw_decide(h2o_mem_pool_t *, struct gw_snapshot *, const struct gw_question 
 /* Names of the outcome; "-" where there is none: no route; the target's own answer. */
 h2o_iovec_t gw_decision_route(const struct gw_decision *);
 h2o_iovec_t gw_decision_group(const struct gw_decision *);
+
+/* A configuration to ask, without a process. Prints its errors to standard error and returns NULL if there are any. */
+struct gw_snapshot *gw_decide_load(const char *path);
+/* Flushes standard output; the exit status, or failure if it could not be written: a full disk is no success. */
+int gw_decide_finish(int status, int failure);

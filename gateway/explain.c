@@ -191,8 +191,6 @@ int gw_command_explain(int argc, char **argv)
 {
     struct options o = {0};
     struct gw_question q = {0};
-    struct gw_errors errors;
-    struct gw_snapshot *snapshot = NULL;
     int status = 1;
 
     if (!parse_options(argc, argv, &o))
@@ -201,15 +199,9 @@ int gw_command_explain(int argc, char **argv)
         fprintf(stderr, "weir explain: \"%s\" is no http or https URL\n", o.url);
         return 2;
     }
-    gw_errors_init(&errors);
-    struct gw_config *config = gw_config_load(o.config, &errors);
-    if (config != NULL)
-        snapshot = gw_snapshot_create(NULL, config, &errors);
-    if (snapshot == NULL)
-        gw_errors_print(&errors, stderr);
-    else
+    struct gw_snapshot *snapshot = gw_decide_load(o.config);
+    if (snapshot != NULL)
         status = explain(&o, &q, snapshot);
     gw_snapshot_release(snapshot);
-    gw_errors_dispose(&errors);
     return status;
 }
