@@ -99,18 +99,6 @@ static h2o_iovec_t logged_answer(h2o_mem_pool_t *pool, const struct gw_log_entry
 
 static bool is_same(h2o_iovec_t a, h2o_iovec_t b) { return h2o_memis(a.base, a.len, b.base, b.len); }
 
-/* Any group that the route may draw is as good as the one drawn here. */
-static bool may_use_group(const struct gw_decision *decision, h2o_iovec_t name)
-{
-    const struct gw_route *route = decision != NULL ? decision->request.route : NULL;
-    if (route == NULL || route->action != ROUTING_FORWARD)
-        return false;
-    for (uint32_t i = 0; i != route->num_groups; ++i)
-        if (route->groups[i].weight != 0 && is_same(route->groups[i].group->name, name))
-            return true;
-    return false;
-}
-
 /* ---- one request ---- */
 
 static void note(struct replay *r, h2o_mem_pool_t *pool, const struct gw_log_entry *entry, const char *what,
@@ -129,7 +117,8 @@ static void compare(struct replay *r, h2o_mem_pool_t *pool, const struct gw_log_
     h2o_iovec_t answer = logged_answer(pool, entry, outcome);
     bool route_differs = !is_same(route, outcome->route);
     bool answer_differs = answer.base != NULL && !is_same(answer, outcome->answer);
-    bool group_differs = entry->target_group.base != NULL && !may_use_group(decision, entry->target_group);
+    bool group_differs = entry->target_group.base != NULL &&
+                         (decision == NULL || !gw_decision_may_use_group(decision, entry->target_group));
 
     if (route_differs)
         note(r, pool, entry, "route", route, outcome->route);

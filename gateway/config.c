@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <h2o.h>
+#include "gateway/config_tests.h"
 
 enum { MAX_WORKER_THREADS = 256, MAX_NAME_LEN = 64 };
 
@@ -223,6 +224,8 @@ static const struct gw_setting config_settings[] = {
      .section = &routing_target_group_section, .valid = is_name},
     {"routes", GW_LIST, TOP(routes), "What happens to a request; the first route that matches takes it.",
      .section = &routing_route_section},
+    {"tests", GW_LIST, TOP(tests), "Requests and what is expected of them, for `weir test`.",
+     .section = &gw_test_section},
     {0},
 };
 

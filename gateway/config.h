@@ -75,6 +75,7 @@ struct gw_config {
     struct gw_forwarding_conf forwarding;
     struct gw_map target_groups; /* of routing_target_group_conf */
     struct gw_list routes;       /* of routing_route_conf; every one has a name */
+    struct gw_list tests;        /* of gw_test_conf (gateway/config_tests.h); for `weir test` only */
     h2o_mem_pool_t *pool;        /* everything above, nodes included */
 };
 

@@ -189,6 +189,19 @@ h2o_iovec_t gw_decision_group(const struct gw_decision *decision)
     return decision->request.group != NULL ? decision->request.group->name : h2o_iovec_init(H2O_STRLIT("-"));
 }
 
+bool gw_decision_may_use_group(const struct gw_decision *decision, h2o_iovec_t name)
+{
+    const struct gw_route *route = decision->request.route;
+    if (route == NULL || route->action != ROUTING_FORWARD)
+        return false;
+    for (uint32_t i = 0; i != route->num_groups; ++i) {
+        h2o_iovec_t other = route->groups[i].group->name;
+        if (route->groups[i].weight != 0 && h2o_memis(other.base, other.len, name.base, name.len))
+            return true;
+    }
+    return false;
+}
+
 /* ---- what the commands share ---- */
 
 struct gw_snapshot *gw_decide_load(const char *path)

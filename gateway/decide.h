@@ -41,6 +41,8 @@ void gw_decide(h2o_mem_pool_t *, struct gw_snapshot *, const struct gw_question 
 /* Names of the outcome; "-" where there is none: no route; the target's own answer. */
 h2o_iovec_t gw_decision_route(const struct gw_decision *);
 h2o_iovec_t gw_decision_group(const struct gw_decision *);
+/* The request went to this group, or another draw by weight would have sent it there. */
+bool gw_decision_may_use_group(const struct gw_decision *, h2o_iovec_t name);
 
 /* A configuration to ask, without a process. Prints its errors to standard error and returns NULL if there are any. */
 struct gw_snapshot *gw_decide_load(const char *path);
