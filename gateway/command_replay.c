@@ -180,7 +180,7 @@ static void print_text(struct replay *r, const struct gw_log_counts *counts)
     gw_logged_print_rows(stdout, &r->differences, "route");
     gw_logged_print_rows(stdout, &r->differences, "answer");
     gw_logged_print_rows(stdout, &r->differences, "target group");
-    gw_logged_print_blind(stdout, r->snapshot->config);
+    gw_logged_print_blind(stdout, r->config, r->snapshot->config);
 }
 
 static void json_outcomes(struct gw_json *json, const struct gw_tally *outcomes)
@@ -261,11 +261,10 @@ static bool parse_options(int argc, char **argv, struct replay *r)
     static const struct option options[] = {{"config", required_argument, NULL, 'c'},
                                             {"examples", required_argument, NULL, 'e'},
                                             {"json", no_argument, NULL, 'j'},
-                                            {"help", no_argument, NULL, 'h'},
                                             {NULL, 0, NULL, 0}};
     int c;
 
-    while ((c = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "c:", options, NULL)) != -1) {
         if (c == 'c')
             r->config = optarg;
         else if (c == 'j')

@@ -133,7 +133,7 @@ void gw_logged_print_skipped(FILE *out, const struct gw_log_counts *counts)
     fputc(')', out);
 }
 
-void gw_logged_print_blind(FILE *out, const struct gw_config *config)
+void gw_logged_print_blind(FILE *out, const char *path, const struct gw_config *config)
 {
     size_t n = 0;
 
@@ -142,7 +142,7 @@ void gw_logged_print_blind(FILE *out, const struct gw_config *config)
         if (!gw_route_is_blind(route))
             continue;
         if (n++ == 0)
-            fputs("note: the log does not hold the headers that these routes match on: ", out);
+            fprintf(out, "\nnote: the log does not hold the headers that these routes of %s match on: ", path);
         if (n <= MAX_NAMES_SHOWN)
             fprintf(out, "%s%.*s", n == 1 ? "" : ", ", (int)route->name.len, route->name.base);
     }

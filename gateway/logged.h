@@ -38,7 +38,8 @@ bool gw_logged_parse_examples(const char *text, size_t *n);
 
 /* The parts of a report that both commands have. */
 void gw_logged_print_skipped(FILE *, const struct gw_log_counts *);
-void gw_logged_print_blind(FILE *, const struct gw_config *);
+/* Names the blind routes of a configuration, if there are any. */
+void gw_logged_print_blind(FILE *, const char *path, const struct gw_config *);
 /* Sorted rows of one aspect ("route"), with examples; nothing if there are none. */
 void gw_logged_print_rows(FILE *, const struct gw_tally *, const char *what);
 /* "lines", "decided", "skipped" and "blind_routes" of the object that is being written. */

@@ -3,6 +3,7 @@
 #include <string.h>
 #include "gateway/admin.h"
 #include "gateway/command_check.h"
+#include "gateway/command_diff.h"
 #include "gateway/command_replay.h"
 #include "gateway/command_test.h"
 #include "gateway/explain.h"
@@ -26,6 +27,7 @@ static const struct command {
     {"explain", gw_command_explain,
      "explain URL -c FILE [...]       show which listener, certificate, route and target decide"},
     {"test", gw_command_test, "test FILE                       ask the configuration its own tests, without a network"},
+    {"diff", gw_command_diff, "diff OLD NEW [--log LOG]        what changes, and for which logged requests"},
     {"replay", gw_command_replay, "replay LOG -c FILE              decide logged requests anew, show what differs"},
     {"reload", gw_command_reload, "reload [-c FILE | --admin ADDR] load the configuration anew"},
     {"status", gw_command_status, "status [-c FILE | --admin ADDR] what a running weir serves, target by target"},

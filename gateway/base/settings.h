@@ -134,5 +134,7 @@ bool gw_error_dangling(struct gw_errors *, const struct gw_node *at, const char 
  * or
  * "" prints the top level. Help returns false with a "did you mean" on stderr stream when there is no such setting. */
 void gw_settings_print(FILE *, const struct gw_section *, const void *conf);
+/* The same to be compared, not shown: "***" is followed by a mark, equal for equal secrets under one seed. */
+void gw_settings_print_marked(FILE *, const struct gw_section *, const void *conf, uint64_t seed);
 void gw_settings_schema(FILE *, const struct gw_section *root);
 bool gw_settings_help(FILE *, const struct gw_section *root, const char *path);

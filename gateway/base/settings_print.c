@@ -7,12 +7,11 @@
 #include "gateway/base/json.h"
 #include "gateway/base/settings_internal.h"
 
-static const char masked[] = "\"***\"";
-
 struct printer {
     FILE *out;
     int indent;
-    bool after_dash; /* the line has begun with the dash of a list entry */
+    bool after_dash;         /* the line has begun with the dash of a list entry */
+    const uint64_t *secrets; /* seed of the marks that tell secrets apart; NULL: all look the same */
 };
 
 static void print_section(struct printer *, const struct gw_section *, const void *conf);
@@ -50,11 +49,25 @@ static void print_quoted(FILE *out, h2o_iovec_t json)
     }
 }
 
-static void print_text(FILE *out, h2o_iovec_t text, bool is_secret)
+/* The mark is no more than a comparison needs: without the seed it says nothing about the secret. */
+static void print_masked(struct printer *p, h2o_iovec_t text)
 {
+    if (p->secrets == NULL) {
+        fputs("\"***\"", p->out);
+        return;
+    }
+    uint64_t mark = *p->secrets;
+    for (size_t i = 0; i != text.len; ++i)
+        mark = (mark ^ (unsigned char)text.base[i]) * 0x100000001b3; /* FNV-1a */
+    fprintf(p->out, "\"***%016llx\"", (unsigned long long)(mark ^ mark >> 29));
+}
+
+static void print_text(struct printer *p, h2o_iovec_t text, bool is_secret)
+{
+    FILE *out = p->out;
     struct gw_json json;
     if (is_secret) {
-        fputs(masked, out);
+        print_masked(p, text);
     } else if (is_plain(text)) {
         fwrite(text.base, 1, text.len, out);
     } else {
@@ -67,38 +80,38 @@ static void print_text(FILE *out, h2o_iovec_t text, bool is_secret)
 
 static bool is_secret_at(const struct gw_node *at) { return at != NULL && gw_node_holds_secret(at); }
 
-static void print_texts(FILE *out, const struct gw_setting *row, const struct gw_texts *texts)
+static void print_texts(struct printer *p, const struct gw_setting *row, const struct gw_texts *texts)
 {
-    fputc('[', out);
+    fputc('[', p->out);
     for (size_t i = 0; i != texts->size; ++i) {
-        fputs(i == 0 ? "" : ", ", out);
-        print_text(out, texts->entries[i], row->is_secret || is_secret_at(texts->at[i]));
+        fputs(i == 0 ? "" : ", ", p->out);
+        print_text(p, texts->entries[i], row->is_secret || is_secret_at(texts->at[i]));
     }
-    fputc(']', out);
+    fputc(']', p->out);
 }
 
-static void print_addresses(FILE *out, const struct gw_addresses *addresses)
+static void print_addresses(struct printer *p, const struct gw_addresses *addresses)
 {
-    fputs(addresses->size == 1 ? "" : "[", out);
+    fputs(addresses->size == 1 ? "" : "[", p->out);
     for (size_t i = 0; i != addresses->size; ++i) {
-        fputs(i == 0 ? "" : ", ", out);
-        print_text(out, addresses->entries[i].text, is_secret_at(addresses->at[i]));
+        fputs(i == 0 ? "" : ", ", p->out);
+        print_text(p, addresses->entries[i].text, is_secret_at(addresses->at[i]));
     }
-    fputs(addresses->size == 1 ? "" : "]", out);
+    fputs(addresses->size == 1 ? "" : "]", p->out);
 }
 
-static void print_choices(FILE *out, const struct gw_setting *row, uint32_t set)
+static void print_choices(struct printer *p, const struct gw_setting *row, uint32_t set)
 {
     const char *separator = "";
-    fputc('[', out);
+    fputc('[', p->out);
     for (size_t i = 0; row->choices[i] != NULL; ++i) {
         if ((set & 1u << i) == 0)
             continue;
-        fputs(separator, out);
-        print_text(out, h2o_iovec_init(row->choices[i], strlen(row->choices[i])), false);
+        fputs(separator, p->out);
+        print_text(p, h2o_iovec_init(row->choices[i], strlen(row->choices[i])), false);
         separator = ", ";
     }
-    fputc(']', out);
+    fputc(']', p->out);
 }
 
 static void print_cidrs(FILE *out, const struct gw_cidrs *cidrs)
@@ -121,9 +134,9 @@ static void print_pairs(struct printer *p, const struct gw_setting *row, const s
     fputc('\n', p->out);
     for (size_t i = 0; i != pairs->size; ++i) {
         fprintf(p->out, "%*s", p->indent + 2, "");
-        print_text(p->out, pairs->entries[i].name, false);
+        print_text(p, pairs->entries[i].name, false);
         fputs(": ", p->out);
-        print_text(p->out, pairs->entries[i].value, row->is_secret || is_secret_at(pairs->entries[i].at));
+        print_text(p, pairs->entries[i].value, row->is_secret || is_secret_at(pairs->entries[i].at));
         fputc('\n', p->out);
     }
 }
@@ -132,7 +145,7 @@ static void print_list(struct printer *p, const struct gw_setting *row, const st
 {
     fputc('\n', p->out);
     for (size_t i = 0; i != list->size; ++i) {
-        struct printer entry = {p->out, p->indent + 4, true};
+        struct printer entry = {p->out, p->indent + 4, true, p->secrets};
         fprintf(p->out, "%*s- ", p->indent + 2, "");
         print_section(&entry, row->section, list->entries[i]);
         if (entry.after_dash)
@@ -141,11 +154,11 @@ static void print_list(struct printer *p, const struct gw_setting *row, const st
 }
 
 /* What the section prints, as one piece; free it. Empty when there is nothing but what is unset. */
-static char *section_text(int indent, const struct gw_section *section, const void *conf)
+static char *section_text(const struct printer *parent, int indent, const struct gw_section *section, const void *conf)
 {
     char *text;
     size_t len;
-    struct printer p = {open_memstream(&text, &len), indent, false};
+    struct printer p = {open_memstream(&text, &len), parent->indent + indent, false, parent->secrets};
     if (p.out == NULL)
         h2o_fatal("no memory");
     print_section(&p, section, conf);
@@ -157,9 +170,9 @@ static void print_map(struct printer *p, const struct gw_setting *row, const str
 {
     fputc('\n', p->out);
     for (size_t i = 0; i != map->size; ++i) {
-        char *text = section_text(p->indent + 4, row->section, map->entries[i].conf);
+        char *text = section_text(p, 4, row->section, map->entries[i].conf);
         fprintf(p->out, "%*s", p->indent + 2, "");
-        print_text(p->out, map->entries[i].name, false);
+        print_text(p, map->entries[i].name, false);
         fprintf(p->out, ":%s%s", text[0] != '\0' ? "\n" : " {}\n", text);
         free(text);
     }
@@ -167,7 +180,7 @@ static void print_map(struct printer *p, const struct gw_setting *row, const str
 
 static void print_subsection(struct printer *p, const struct gw_setting *row, const void *conf, bool is_option)
 {
-    char *text = section_text(p->indent + 2, row->section, conf);
+    char *text = section_text(p, 2, row->section, conf);
     if (text[0] != '\0' || is_option) {
         begin_line(p);
         fprintf(p->out, "%s:%s%s", row->name, text[0] != '\0' ? "\n" : " {}\n", text);
@@ -188,7 +201,7 @@ static void print_custom(struct printer *p, const struct gw_setting *row, const 
         begin_line(p);
         fprintf(p->out, "%s: ", row->name);
         if (is_secret)
-            fputs(masked, p->out);
+            print_masked(p, text);
         else
             print_quoted(p->out, text);
         fputc('\n', p->out);
@@ -208,10 +221,14 @@ static void print_scalar(struct printer *p, const struct gw_setting *row, const 
         return;
     begin_line(p);
     fprintf(p->out, "%s: ", row->name);
+    struct {
+        uint64_t number;
+        double fraction;
+    } secret = {number, fraction};
     if (is_secret)
-        fputs(masked, p->out);
+        print_masked(p, h2o_iovec_init(&secret, sizeof(secret)));
     else if (row->type == GW_CHOICE)
-        print_text(p->out, h2o_iovec_init(row->choices[number], strlen(row->choices[number])), false);
+        print_text(p, h2o_iovec_init(row->choices[number], strlen(row->choices[number])), false);
     else
         fputs(gw_value_format(row->type, number, fraction, buf), p->out);
     fputc('\n', p->out);
@@ -225,28 +242,29 @@ static void begin_setting(struct printer *p, const struct gw_setting *row, const
 
 static void print_value(struct printer *p, const struct gw_setting *row, const void *field, bool is_secret)
 {
+    const struct gw_cidrs *cidrs = field;
     begin_setting(p, row, " ");
     switch (row->type) {
     case GW_TEXTS:
-        print_texts(p->out, row, field);
+        print_texts(p, row, field);
         break;
     case GW_CHOICES:
-        print_choices(p->out, row, *(const uint32_t *)field);
+        print_choices(p, row, *(const uint32_t *)field);
         break;
     case GW_ADDRESSES:
-        print_addresses(p->out, field);
+        print_addresses(p, field);
         break;
     case GW_CIDRS:
         if (is_secret)
-            fputs(masked, p->out);
+            print_masked(p, h2o_iovec_init(cidrs->entries, cidrs->size * sizeof(cidrs->entries[0])));
         else
             print_cidrs(p->out, field);
         break;
     case GW_ADDRESS:
-        print_text(p->out, ((const struct gw_address *)field)->text, is_secret);
+        print_text(p, ((const struct gw_address *)field)->text, is_secret);
         break;
     default:
-        print_text(p->out, *(const h2o_iovec_t *)field, is_secret);
+        print_text(p, *(const h2o_iovec_t *)field, is_secret);
         break;
     }
     fputc('\n', p->out);
@@ -328,6 +346,12 @@ static void print_section(struct printer *p, const struct gw_section *section, c
 
 void gw_settings_print(FILE *out, const struct gw_section *section, const void *conf)
 {
-    struct printer p = {out, 0, false};
+    struct printer p = {out, 0, false, NULL};
+    print_section(&p, section, conf);
+}
+
+void gw_settings_print_marked(FILE *out, const struct gw_section *section, const void *conf, uint64_t seed)
+{
+    struct printer p = {out, 0, false, &seed};
     print_section(&p, section, conf);
 }
