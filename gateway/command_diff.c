@@ -244,13 +244,12 @@ static bool compare_log(struct diff *diff)
 
 static int compare_both(struct diff *diff)
 {
-    bool is_good = true;
+    bool is_good = gw_structure_diff_init(&diff->structure, diff->from.snapshot, diff->to.snapshot);
 
-    gw_structure_diff_init(&diff->structure, diff->from.snapshot, diff->to.snapshot);
     gw_tally_init(&diff->changes, GW_LOGGED_MAX_KINDS, diff->num_examples);
-    if (diff->log != NULL)
+    if (is_good && diff->log != NULL)
         is_good = compare_log(diff);
-    else
+    else if (is_good)
         report(diff, NULL);
     int status = !is_good ? 2 : diff->structure.is_changed || diff->num_changed != 0;
     gw_tally_dispose(&diff->changes);

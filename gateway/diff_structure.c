@@ -22,9 +22,11 @@ static void write_paths_as_written(struct gw_config *config)
     }
 }
 
-/* The effective configuration, defaults and all, so that writing a default down is no change. */
+/* The effective configuration, defaults and all, so that writing a default down is no change. NULL only if what is
+ * printed cannot be read, which says that the printing is wrong. */
 static struct gw_node *effective_tree(h2o_mem_pool_t *pool, struct gw_config *config, uint64_t seed)
 {
+    static const struct gw_yaml_limits limits = {.max_bytes = SIZE_MAX, .max_nodes = SIZE_MAX};
     struct gw_errors errors;
     char *text;
     size_t len;
@@ -36,8 +38,12 @@ static struct gw_node *effective_tree(h2o_mem_pool_t *pool, struct gw_config *co
     gw_settings_print_marked(out, &gw_config_section, config, seed);
     fclose(out);
     gw_errors_init(&errors);
-    struct gw_node *tree = gw_yaml_load_text(pool, "effective", h2o_iovec_init(text, len), false, NULL, &errors);
-    assert(tree != NULL && errors.num_errors == 0); /* what is printed can be read */
+    struct gw_node *tree =
+        gw_yaml_load_text(pool, "effective configuration", h2o_iovec_init(text, len), false, &limits, &errors);
+    if (errors.num_errors != 0) {
+        gw_errors_print(&errors, stderr);
+        tree = NULL;
+    }
     gw_errors_dispose(&errors);
     free(text);
     return tree;
@@ -226,7 +232,7 @@ static void compare_settings(struct gw_structure_diff *diff, const struct gw_nod
     }
 }
 
-void gw_structure_diff_init(struct gw_structure_diff *diff, struct gw_snapshot *from, struct gw_snapshot *to)
+bool gw_structure_diff_init(struct gw_structure_diff *diff, struct gw_snapshot *from, struct gw_snapshot *to)
 {
     static const char *const names[] = {"listeners", "certificates", "target_groups", "routes"};
     uint64_t seed = 0;
@@ -236,6 +242,8 @@ void gw_structure_diff_init(struct gw_structure_diff *diff, struct gw_snapshot *
     RAND_bytes((unsigned char *)&seed, sizeof(seed)); /* without it marks are still never shown */
     const struct gw_node *old = effective_tree(&diff->pool, from->config, seed);
     const struct gw_node *new = effective_tree(&diff->pool, to->config, seed);
+    if (old == NULL || new == NULL)
+        return false;
     struct items before[] = {items_of_map(old, "listeners", &from->config->listeners), items_of_certificates(old, from),
                              items_of_map(old, "target_groups", &from->config->target_groups),
                              items_of_routes(old, from)};
@@ -253,6 +261,7 @@ void gw_structure_diff_init(struct gw_structure_diff *diff, struct gw_snapshot *
     free(moved);
     compare_settings(diff, old, new);
     diff->is_changed |= diff->settings.size != 0;
+    return true;
 }
 
 void gw_structure_diff_dispose(struct gw_structure_diff *diff)

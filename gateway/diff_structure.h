@@ -34,8 +34,9 @@ struct gw_structure_diff {
 
 /* Compares paths as they are written, so that both files may lie in different folders: writes that into the
  * configurations, which are fit for decisions afterwards but not for serving. `tests` are no part of what is served and
- * are not compared. Borrows from both snapshots. */
-void gw_structure_diff_init(struct gw_structure_diff *, struct gw_snapshot *from, struct gw_snapshot *to);
+ * are not compared. Borrows from both snapshots. false: they cannot be compared, standard error says why; dispose of it
+ * all the same. */
+bool gw_structure_diff_init(struct gw_structure_diff *, struct gw_snapshot *from, struct gw_snapshot *to);
 void gw_structure_diff_dispose(struct gw_structure_diff *);
 void gw_structure_diff_print(FILE *, const struct gw_structure_diff *);
 /* One object. */

@@ -39,10 +39,37 @@ static bool is_plain(h2o_iovec_t text)
     return true;
 }
 
+/* Characters that YAML (5.1, 5.4) takes only as escapes, or for line ends, and that JSON lets stand: DEL, C1 controls
+ * with NEL, LS, PS, BOM, U+FFFE, U+FFFF. Returns their length in UTF-8, 0 for all others. */
+static size_t needs_escape(const unsigned char *s, size_t len, unsigned *code)
+{
+    *code = s[0];
+    if (s[0] == 0x7f)
+        return 1;
+    if (len >= 2 && s[0] == 0xc2 && s[1] < 0xa0) {
+        *code = s[1];
+        return 2;
+    }
+    if (len < 3)
+        return 0;
+    *code = (s[0] & 0x0fu) << 12 | (s[1] & 0x3fu) << 6 | (s[2] & 0x3fu);
+    return (s[0] & 0xf0) == 0xe0 &&
+                   (*code == 0x2028 || *code == 0x2029 || *code == 0xfeff || *code == 0xfffe || *code == 0xffff)
+               ? 3
+               : 0;
+}
+
 /* Double quotes with JSON's escapes, which YAML takes too. A literal ${ must not be substituted when read again. */
 static void print_quoted(FILE *out, h2o_iovec_t json)
 {
     for (size_t i = 0; i != json.len; ++i) {
+        unsigned code;
+        size_t len = needs_escape((const unsigned char *)json.base + i, json.len - i, &code);
+        if (len != 0) {
+            fprintf(out, "\\u%04x", code);
+            i += len - 1;
+            continue;
+        }
         if (json.base[i] == '$' && i + 1 != json.len && json.base[i + 1] == '{')
             fputc('$', out);
         fputc(json.base[i], out);
