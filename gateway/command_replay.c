@@ -84,8 +84,9 @@ static h2o_iovec_t logged_answer(h2o_mem_pool_t *pool, const struct gw_log_entry
 
     switch (kind_of(reason)) {
     case LOGGED_LOCAL:
-        if (reason == GW_REASON_METHOD_NOT_ALLOWED && outcome->reason == GW_REASON_FILE_SERVED)
-            break; /* files take only GET and HEAD */
+        if (outcome->reason == GW_REASON_FILE_SERVED &&
+            (reason == GW_REASON_METHOD_NOT_ALLOWED || reason == GW_REASON_REDIRECT))
+            break; /* files take only GET and HEAD, and send clients on to a directory's slash */
         return gw_answer_text(pool, entry->status, reason);
     case LOGGED_FORWARDED:
         return gw_answer_text(pool, entry->status, GW_REASON_NONE);

@@ -130,9 +130,7 @@ static void expect_status(struct result *result)
     snprintf(expected, sizeof(expected), "%d", (int)expect->status);
     snprintf(got, sizeof(got), "%d", request->status);
     fail(result, gw_setting_at(expect->at, "status"), "status", text_of(expected),
-         request->status != 0                       ? text_of(got)
-         : request->reason == GW_REASON_FILE_SERVED ? text_of("up to the file")
-                                                    : text_of("up to the target"));
+         request->status != 0 ? text_of(got) : text_of("up to the target"));
 }
 
 static h2o_iovec_t find_field(const h2o_headers_t *fields, h2o_iovec_t name, size_t *cursor)

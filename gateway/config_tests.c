@@ -105,7 +105,7 @@ static bool check_expect(struct gw_loader *loader, void *conf)
 #define AT(field) offsetof(struct gw_test_expect_conf, field)
 static const struct gw_setting expect_settings[] = {
     {"route", GW_TEXT, AT(route), "Name of the route that takes the request; `-` for none.", .min = 1},
-    {"status", GW_NUMBER, AT(status), "Status of the answer, where weir gives it and not a target or a file.",
+    {"status", GW_NUMBER, AT(status), "Status of the answer, where weir gives it and not a target.",
      .initial = 18446744073709551616.0, .initial_text = "not looked at", .min = 100, .max = 599},
     {"reason", GW_TEXT, AT(reason), "Reason code of the answer; `-` when the target's own is passed on.", .min = 1,
      .valid = check_reason},

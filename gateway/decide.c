@@ -161,6 +161,7 @@ void gw_decide(h2o_mem_pool_t *pool, struct gw_snapshot *snapshot, const struct 
 
     memset(decision, 0, sizeof(*decision));
     decision->dry.random = q->random;
+    decision->dry.skips_files = q->skips_files;
     request->pool = pool;
     request->trace = trace;
     request->dry = &decision->dry;

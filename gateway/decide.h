@@ -17,6 +17,7 @@ struct gw_question {
     uint32_t random; /* draws between weighted target groups: uniform in [0, 2^32) */
     const struct gw_snapshot_listener *listener;
     bool with_certificate; /* choose it, even without a trace */
+    bool skips_files;      /* what is on the disk is not looked at (struct gw_dry_run) */
 };
 
 /* Fills authority, host, target, is_tls and port. false: no http or https URL. */

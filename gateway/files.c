@@ -439,7 +439,7 @@ static void redirect_to_slash(struct gw_request *request)
 {
     h2o_iovec_t location = gw_file_redirect(request->pool, request->facts.path, request->facts.query);
 
-    add(&request->stream->req, H2O_TOKEN_LOCATION, location);
+    h2o_add_header(request->pool, gw_answer_fields(request), H2O_TOKEN_LOCATION, NULL, location.base, location.len);
     gw_answer(request, GW_REASON_REDIRECT, 301, h2o_iovec_init(NULL, 0), h2o_iovec_init(NULL, 0), true);
 }
 
@@ -521,13 +521,13 @@ void gw_files_serve(struct gw_files *files, struct gw_request *request)
     }
     if ((reason = find(files, request, &found)) != GW_REASON_FILE_SERVED) {
         gw_answer_error(request, reason, 0);
-    } else if (request->stream == NULL) { /* explain */
-        request->reason = S_ISDIR(found.st.st_mode) ? GW_REASON_REDIRECT : reason;
-        request->status = S_ISDIR(found.st.st_mode) ? 301 : 200;
-        close(found.fd);
     } else if (S_ISDIR(found.st.st_mode)) {
         close(found.fd);
         redirect_to_slash(request);
+    } else if (request->stream == NULL) { /* explain */
+        request->reason = reason;
+        request->status = 200;
+        close(found.fd);
     } else {
         answer_with(request, &found);
     }

@@ -177,11 +177,9 @@ static enum gw_step serve_files(struct gw_request *request)
 static enum gw_step echo(struct gw_request *request)
 {
     request->reason = GW_REASON_ECHO;
-    request->status = gw_reason_info(GW_REASON_ECHO)->status;
     gw_trace(request->trace, "action", request->route->conf->at, "echo");
     add_response_headers(request);
-    if (request->stream != NULL)
-        gw_echo_serve(request);
+    gw_echo_serve(request);
     return GW_ANSWERED;
 }
 
