@@ -570,11 +570,13 @@ static void the_effective_configuration_is_printed(void **state)
 static void what_is_printed_loads_to_the_same(void **state)
 {
     struct fixture *f = *state;
-    char *first = print(load_good(f, "on: false\nthreads: 7\ntimeout: 90s\nsize: 1000001\nshare: 33.25%\nformat: json\n"
-                                     "name: \"\\u00e9 ': # - x\\u0007\"\nhosts: [\"-\", '~', '0x1']\n"
-                                     "protocols: [h2, h3]\noption: 20s\nfrom: ['2001:db8::/32']\n"
-                                     "headers: {\"a b\": \"c: d\"}\ncheck: {path: '*'}\ncustom: [1, 2]\n"
-                                     "groups: {\"n\": 'unix:/x y'}\n"));
+    char *first = print(
+        load_good(f, "on: false\nthreads: 7\ntimeout: 90s\nsize: 1000001\nshare: 33.25%\nformat: json\n"
+                     "name: \"\\u00e9 ': # - "
+                     "x\\u0007\\u007f\\u0080\\u0085\\u2028\\u2029\\ufeff\\ufffe\\uffff\"\nhosts: [\"-\", '~', '0x1']\n"
+                     "protocols: [h2, h3]\noption: 20s\nfrom: ['2001:db8::/32']\n"
+                     "headers: {\"a b\": \"c: d\"}\ncheck: {path: '*'}\ncustom: [1, 2]\n"
+                     "groups: {\"n\": 'unix:/x y'}\n"));
     struct conf *conf = load_good(f, first);
     assert_int_equal(conf->threads, 7);
     assert_true(conf->share == 33.25);
@@ -583,6 +585,36 @@ static void what_is_printed_loads_to_the_same(void **state)
     assert_string_equal(first, second);
     free(first);
     free(second);
+}
+
+static char *print_marked(const struct conf *conf, uint64_t seed)
+{
+    char *text;
+    size_t len;
+    FILE *out = open_memstream(&text, &len);
+    gw_settings_print_marked(out, &section, conf, seed);
+    fclose(out);
+    return text;
+}
+
+static void marks_tell_secrets_apart_and_nothing_else(void **state)
+{
+    static const char *const values[] = {"hunter1", "hunter1", "hunter2"};
+    char *texts[4];
+    for (int i = 0; i != 3; ++i) {
+        setenv("WEIR_TEST_SECRET", values[i], 1);
+        texts[i] = print_marked(load_good(*state, "secret: tell\nname: ${env:WEIR_TEST_SECRET}\n"), 7);
+        assert_null(strstr(texts[i], "hunter"));
+        assert_null(strstr(texts[i], "tell"));
+        assert_non_null(strstr(texts[i], "name: \"***"));
+    }
+    setenv("WEIR_TEST_SECRET", values[0], 1);
+    texts[3] = print_marked(load_good(*state, "secret: tell\nname: ${env:WEIR_TEST_SECRET}\n"), 8);
+    assert_string_equal(texts[0], texts[1]);
+    assert_string_not_equal(texts[0], texts[2]);
+    assert_string_not_equal(texts[0], texts[3]); /* another seed */
+    for (int i = 0; i != 4; ++i)
+        free(texts[i]);
 }
 
 static void a_required_list_is_printed_though_empty(void **state)
@@ -739,6 +771,7 @@ int main(void)
         TEST(dangling_names_show_the_nearest_one),
         TEST(the_effective_configuration_is_printed),
         TEST(what_is_printed_loads_to_the_same),
+        TEST(marks_tell_secrets_apart_and_nothing_else),
         TEST(a_required_list_is_printed_though_empty),
         TEST(what_came_from_outside_is_masked_in_print),
         cmocka_unit_test(the_schema_is_json_and_names_every_setting),
