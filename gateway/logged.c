@@ -154,15 +154,39 @@ void gw_logged_print_blind(FILE *out, const char *path, const struct gw_config *
         fputc('\n', out);
 }
 
+/* Somebody's URL must not command the reader's terminal: C0 and C1 controls are shown as numbers. */
+static void print_clean(FILE *out, const char *text)
+{
+    for (const unsigned char *s = (const unsigned char *)text; *s != '\0'; ++s)
+        if (*s < 0x20 || *s == 0x7f)
+            fprintf(out, "\\x%02x", *s);
+        else if (*s == 0xc2 && s[1] >= 0x80 && s[1] < 0xa0)
+            fprintf(out, "\\x%02x", *++s);
+        else
+            fputc(*s, out);
+}
+
+static void print_change(FILE *out, const char *from, const char *to)
+{
+    print_clean(out, from != NULL ? from : "-");
+    fputs(" -> ", out);
+    print_clean(out, to != NULL ? to : "-");
+    fputc('\n', out);
+}
+
 static void print_example(FILE *out, const struct gw_tally_example *example)
 {
-    fprintf(out, "              line %" PRIu64 ": %s", example->line, example->request);
-    if (example->client[0] != '\0')
-        fprintf(out, " from %s", example->client);
+    fprintf(out, "              line %" PRIu64 ": ", example->line);
+    print_clean(out, example->request);
+    if (example->client[0] != '\0') {
+        fputs(" from ", out);
+        print_clean(out, example->client);
+    }
     fputc('\n', out);
-    if (example->before != NULL || example->after != NULL)
-        fprintf(out, "                %s -> %s\n", example->before != NULL ? example->before : "-",
-                example->after != NULL ? example->after : "-");
+    if (example->before == NULL && example->after == NULL)
+        return;
+    fputs("                ", out);
+    print_change(out, example->before, example->after);
 }
 
 static uint64_t count_rows(const struct gw_tally *tally, const char *what)
@@ -190,7 +214,8 @@ void gw_logged_print_rows(FILE *out, const struct gw_tally *tally, const char *w
             ++left;
             continue;
         }
-        fprintf(out, "  %10" PRIu64 "  %s -> %s\n", row->count, row->from, row->to);
+        fprintf(out, "  %10" PRIu64 "  ", row->count);
+        print_change(out, row->from, row->to);
         for (size_t j = 0; j != row->num_examples; ++j)
             print_example(out, &row->examples[j]);
     }

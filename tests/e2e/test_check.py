@@ -305,6 +305,11 @@ routes:
   - {match: {path: /s}, respond: {status: 404, body: "line\\nother \\u00e9 \\"quoted\\" \\\\ ${env:WEIR_TEST_NONE:-default}", content_type: text/html}}
   - {match: {path: /f*}, files: {root: ., index: [a.html, b.html], strip_prefix: /f}}
   - {name: last, echo: true}
+tests:
+  - {request: "http://a/", expect: {route: last, status: 200, headers: {server: "a: b"}}}
+  - name: all of it
+    request: {url: "https://a/?b", method: PUT, headers: {x-a: "1", "on": "y"}, ip: "2001:db8::1", listener: https}
+    expect: {listener: https, certificate: "-", client_ip: 192.0.2.1, path: /a, route: "-", reason: "-", target_group: users, target_url: "/a?b", location: "/x", target_headers: {a: b}}
 """
 
 

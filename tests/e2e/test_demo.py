@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from client import fetch
+from command import weir
 from weir import ROOT, Weir, wait_for
 
 PORTS = {"8080": "http", "8443": "https", "9100": "admin", "9101": "backend1", "9102": "backend2", "9103": "backend3"}
@@ -66,3 +67,10 @@ def test_metrics_over_tcp(demo):
 def test_every_shipped_configuration_is_free_of_errors_and_warnings(demo, path):
     done = demo.run("check", path)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("path", sorted(path for path in (ROOT / "conf").glob("**/*.yaml") if "\ntests:" in path.read_text()),
+                         ids=lambda path: path.name)
+def test_the_tests_of_our_configurations_hold(path):
+    done = weir("test", path, "--min-coverage", "100%")
+    assert done.returncode == 0, done.stdout + done.stderr
