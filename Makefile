@@ -58,8 +58,7 @@ check-unit: $(BUILD)-strict ## unit tests
 check-e2e: $(BUILD)-strict ## end-to-end tests with build/weir
 	@WEIR_BIN=$(BUILD)/weir $(E2E)
 
-# One pass of both under AddressSanitizer and UBSan. Warnings are errors in the build above, not here: the sanitizers' own checks
-# make gcc warn of paths that do not exist. WEIR_SANITIZE tells load tests to use smaller numbers and memory
+# One pass of both under AddressSanitizer and UBSan. WEIR_SANITIZE tells load tests to use smaller numbers and memory
 # tests that the sanitizer's own memory is not the gateway's. Warnings are errors in the plain build only: what gcc
 # warns of in instrumented code is often not in the source.
 check-san: ## unit and end-to-end tests under AddressSanitizer and UBSan
