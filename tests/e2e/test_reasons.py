@@ -1,0 +1,291 @@
+"""Every reason code, brought about from outside. A code that `weir reason` lists and this table does not fails the test:
+whoever adds one says here how it comes about."""
+import os
+import re
+import resource
+import socket
+import subprocess
+import time
+
+import pytest
+
+from client import Client, Closed
+from origin import Origin
+from weir import BINARY, Weir, wait_for
+
+TEXT = """
+worker_threads: 1
+limits: {url: 8KiB, header_timeout: 400ms, body_timeout: 400ms, send_timeout: 600ms, max_body: 1MB}
+listeners: {http: {address: "127.0.0.1:@http@"}}
+target_groups:
+  origin:
+    targets: ["127.0.0.1:@origin@"]
+    health_check: {enabled: false}
+    timeouts: {connect: 300ms, first_byte: 300ms, idle: 300ms}
+  patient: {targets: ["127.0.0.1:@origin@"], health_check: {enabled: false}}
+  full: {targets: ["127.0.0.1:@full@"], health_check: {enabled: false}, timeouts: {connect: 300ms}}
+  nobody: {targets: ["127.0.0.1:@nobody@"], health_check: {enabled: false}}
+  empty: {targets: []}
+shutdown_timeout: 200ms
+routes:
+  - {name: fixed, match: {path: /fixed}, respond: {status: 200, body: fixed}}
+  - {name: redirect, match: {path: "/redirect*"}, redirect: {path: "/#{path}#{path}", status: 301}}
+  - {name: site, match: {path: "/site/*"}, files: {root: site, strip_prefix: /site}}
+  - {name: echo, match: {path: /echo}, echo: true}
+  - {name: broken_rewrite, match: {path: "/rewrite/*"}, rewrite: {path: "^/rewrite/(.*)$", to: "/%$1"}, forward: origin}
+  - {name: empty, match: {path: /empty}, forward: empty}
+  - {name: nobody, match: {path: /nobody}, forward: nobody}
+  - {name: full, match: {path: /full}, forward: full}
+  - {name: patient, match: {path: "/patient/*"}, forward: patient}
+  - {name: forward, match: {path: "/o/*"}, forward: origin}
+"""
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegun"
+
+
+def listed():
+    """{code: (status or None, cause)} from `weir reason`."""
+    text = subprocess.run([BINARY, "reason"], capture_output=True, text=True, timeout=30, check=True).stdout
+    found = {}
+    for line in text.splitlines()[1:]:
+        code, status, cause = re.fullmatch(r"(\S+) +(\d+|-) +(\S.*)", line).groups()
+        found[code] = (None if status == "-" else int(status), cause)
+    return found
+
+
+class Case:
+    """What a trigger has at hand."""
+
+    def __init__(self, gateway, origin):
+        self.gateway, self.origin = gateway, origin
+        self.client = None
+
+    def connect(self, **options):
+        self.client = Client(self.gateway.port("http"), **options)
+        self.port = self.client.socket.getsockname()[1]
+        return self.client
+
+    def send(self, data):
+        """Bytes as they are, then one answer."""
+        return self.connect().send(data).response()
+
+    def ask(self, path, method="GET", headers=(), body=None):
+        client = self.connect()
+        client.request(method, path, headers, body)
+        return client.response(method)
+
+    def until_cut_off(self, path):
+        client = self.connect()
+        client.request("GET", path)
+        with pytest.raises((Closed, OSError)):
+            client.response()
+
+    def origin_says(self, path, *steps):
+        """steps: bytes to send, or functions of the exchange; then the connection closes."""
+        def answer(exchange):
+            for step in steps:
+                step(exchange) if callable(step) else exchange.send(step)
+            exchange.close()
+        self.origin.on(path, answer)
+
+
+def raw(head):
+    return lambda case: case.send(head)
+
+
+def with_fields(*fields, line="GET /fixed HTTP/1.1"):
+    return raw("".join(f"{field}\r\n" for field in (line, "Host: a", *fields, "")).encode())
+
+
+def hold(exchange):
+    """Until the gateway gives up."""
+    exchange.wait_peer_closed(10)
+
+
+def file_that_is_none(case):
+    path = case.gateway.folder / "site" / "fifo"
+    os.mkfifo(path)
+    case.ask("/site/fifo")
+    path.unlink()
+
+
+def broken_by_origin(path, *steps):
+    def trigger(case):
+        case.origin_says(path, *steps)
+        case.ask(path)
+    return trigger
+
+
+def cut_off_by_origin(path, *steps):
+    def trigger(case):
+        case.origin_says(path, *steps)
+        case.until_cut_off(path)
+    return trigger
+
+
+def connect_that_hangs(case):
+    """The accept queue is full, so that the kernel drops further SYNs."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", case.gateway.port("full")))
+        listener.listen(0)
+        fillers = [socket.socket() for _ in range(2)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        case.ask("/full")
+        for filler in fillers:
+            filler.close()
+
+
+def client_leaves(case):
+    case.origin_says("/patient/leaves", hold)
+    case.connect().request("GET", "/patient/leaves")
+    wait_for(lambda: any(request.target == "/patient/leaves" for request in case.origin.requests), "the request at the origin")
+    case.client.reset()
+
+
+def client_does_not_read(case):
+    def answer(exchange):
+        try:
+            exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n" + b"x" * 50_000_000)
+        except OSError:
+            pass
+        exchange.close()
+    case.origin.on("/patient/big", answer)
+    case.connect(receive_buffer=4096).request("GET", "/patient/big")
+
+
+def idle_target(case):
+    """Its head is here, its body stops."""
+    case.origin_says("/o/idle", HEAD, hold)
+    case.until_cut_off("/o/idle")
+
+
+def no_descriptors(case):
+    """The worker may open no file any more, which is what a host that is out of descriptors looks like."""
+    client = case.connect()
+    client.request("GET", "/fixed")
+    client.response()
+    worker = case.gateway.pids()[-1]
+    before = resource.prlimit(worker, resource.RLIMIT_NOFILE)
+    resource.prlimit(worker, resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        client.request("GET", "/site/index.html")
+        assert client.response().status == 500
+    finally:
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, before)
+
+
+def shutdown(case):
+    case.origin_says("/patient/shutdown", hold)
+    case.connect().request("GET", "/patient/shutdown")
+    wait_for(lambda: any(request.target == "/patient/shutdown" for request in case.origin.requests), "the request at the origin")
+    assert case.gateway.terminate() == 0
+
+
+TRIGGERS = {
+    "BAD_SYNTAX": raw(b"GET /fixed\r\nHost: a\r\n\r\n"),
+    "BAD_METHOD": raw(b"G@T / HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "BAD_TARGET": raw(b'GET /a"b HTTP/1.1\r\nHost: a\r\n\r\n'),
+    "BAD_VERSION": raw(b"GET / HTTP/3.0\r\nHost: a\r\n\r\n"),
+    "BAD_LINE_END": raw(b"GET / HTTP/1.1\nHost: a\r\n\r\n"),
+    "FOLDED_FIELD": raw(b"GET / HTTP/1.1\r\nHost: a\r\nx: y\r\n z\r\n\r\n"),
+    "BAD_FIELD": with_fields("a b: c"),
+    "MISSING_HOST": raw(b"GET / HTTP/1.1\r\n\r\n"),
+    "BAD_HOST": with_fields("Host: b"),
+    "BAD_LENGTH": with_fields("Content-Length: five"),
+    "BAD_TRANSFER_ENCODING": raw(b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    "UNSUPPORTED_TRANSFER_ENCODING": with_fields("Transfer-Encoding: gzip, chunked"),
+    "HEAD_TOO_LARGE": with_fields(*[f"x-{i}: y" for i in range(120)]),
+    "URL_TOO_LONG": lambda case: case.ask("/" + "a" * 8200),
+    "EXPECTATION_FAILED": with_fields("Expect: miracles"),
+    "METHOD_NOT_ALLOWED": lambda case: case.ask("/fixed", method="TRACE"),
+    "BAD_PATH": lambda case: case.ask("/a/%00"),
+    "HEADER_TIMEOUT": raw(b"GET / HTTP/1.1\r\nHost: a"),
+    "BODY_TIMEOUT": with_fields("Content-Length: 10", line="POST /patient/body HTTP/1.1"),
+    "BAD_CHUNK": raw(b"POST /patient/chunk HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nfive\r\n"),
+    "BODY_TOO_LARGE": with_fields("Content-Length: 1000001", line="POST /patient/large HTTP/1.1"),
+    "NO_ROUTE": lambda case: case.ask("/nowhere"),
+    "FIXED_RESPONSE": lambda case: case.ask("/fixed"),
+    "REDIRECT": lambda case: case.ask("/redirect"),
+    "REDIRECT_TOO_LONG": lambda case: case.ask("/redirect" + "a" * 5000),
+    "FILE_SERVED": lambda case: case.ask("/site/index.html"),
+    "FILE_NOT_FOUND": lambda case: case.ask("/site/missing"),
+    "FILE_FORBIDDEN": file_that_is_none,
+    "PRECONDITION_FAILED": lambda case: case.ask("/site/index.html", headers=[("If-Match", '"other"')]),
+    "RANGE_NOT_SATISFIABLE": lambda case: case.ask("/site/index.html", headers=[("Range", "bytes=99999-")]),
+    "ECHO": lambda case: case.ask("/echo"),
+    "TOO_MANY_FORWARDED": lambda case: case.ask("/o/x", headers=[("X-Forwarded-For", ", ".join(["192.0.2.1"] * 31))]),
+    "REWRITE_FAILED": lambda case: case.ask("/rewrite/zz"),
+    "NO_TARGETS": lambda case: case.ask("/empty"),
+    "CONNECT_FAILED": lambda case: case.ask("/nobody"),
+    "CONNECT_TIMEOUT": connect_that_hangs,
+    "UPSTREAM_CLOSED": broken_by_origin("/o/closed"),
+    "FIRST_BYTE_TIMEOUT": broken_by_origin("/o/silent", hold),
+    "UPSTREAM_BAD_RESPONSE": broken_by_origin("/o/bad", b"220 mail.example.com ESMTP\r\n", hold),
+    "UPSTREAM_HEAD_TOO_LARGE": broken_by_origin("/o/huge", b"HTTP/1.1 200 OK\r\nx: " + b"y" * 70000, hold),
+    "UPSTREAM_TRUNCATED": cut_off_by_origin("/o/short", HEAD),
+    "UPSTREAM_BAD_CHUNK": cut_off_by_origin("/o/chunk", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n",
+                                            lambda exchange: time.sleep(0.05), b"junk\r\n", hold),
+    "UPSTREAM_IDLE_TIMEOUT": idle_target,
+    "UPSTREAM_RESET": cut_off_by_origin("/o/reset", HEAD, lambda exchange: time.sleep(0.05), lambda exchange: exchange.reset()),
+    "CLIENT_CLOSED": client_leaves,
+    "SEND_TIMEOUT": client_does_not_read,
+    "INTERNAL_ERROR": no_descriptors,
+    "SHUTTING_DOWN": shutdown,  # ends the gateway of its test
+}
+
+
+@pytest.fixture(scope="module")
+def origin():
+    with Origin() as server:
+        yield server
+
+
+def start(origin):
+    return Weir(TEXT, files={"site/index.html": "index"}, origin=origin.port)
+
+
+@pytest.fixture(scope="module")
+def gateway(origin):
+    with start(origin) as running:
+        yield running
+
+
+def test_every_reason_has_a_test_and_every_test_a_reason():
+    assert set(listed()) == set(TRIGGERS)
+
+
+@pytest.mark.parametrize("code", TRIGGERS)
+def test_the_reason_comes_about_and_is_told(code, gateway, origin):
+    if code == "SHUTTING_DOWN":
+        with start(origin) as own:
+            check(code, own, origin)
+    else:
+        check(code, gateway, origin)
+
+
+def check(code, gateway, origin):
+    status, _ = listed()[code]
+    case = Case(gateway, origin)
+    try:
+        before = gateway.metric("weir_requests_total", reason=code)
+        response = TRIGGERS[code](case)
+        entry = gateway.wait_log(lambda entry: entry["client_port"] == case.port and entry["reason"] == code, timeout=15)[0]
+        if gateway.process.poll() is None:
+            assert gateway.metric("weir_requests_total", reason=code) == before + 1
+    finally:
+        if case.client is not None:
+            case.client.close()
+    if status is not None and code != "UPSTREAM_IDLE_TIMEOUT":  # there the response had begun
+        assert entry["status"] == status
+    if response is not None:
+        assert response.status == entry["status"]
+
+
+@pytest.mark.parametrize("code", sorted(TRIGGERS))
+def test_weir_reason_explains_the_code(code):
+    done = subprocess.run([BINARY, "reason", code.lower()], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0 and done.stdout.startswith(code + "\n")
+    for word in ("status:", "cause:", "remedy:"):
+        assert re.search(rf"{word} +\S", done.stdout)
