@@ -2,40 +2,7 @@
 #include <stdbool.h>
 #include <string.h>
 #include <time.h>
-
-#define PUT(dst, literal) put((dst), "" literal, sizeof(literal) - 1)
-
-/* Always inline: the length is nearly always a constant, and a call costs more than the copy. */
-static inline __attribute__((always_inline)) char *put(char *dst, const char *bytes, size_t len)
-{
-    memcpy(dst, bytes, len);
-    return dst + len;
-}
-
-static char *put_number(char *dst, uint64_t n)
-{
-    char digits[20];
-    size_t len = 0;
-    do
-        digits[sizeof(digits) - ++len] = '0' + n % 10;
-    while ((n /= 10) != 0);
-    return put(dst, digits + sizeof(digits) - len, len);
-}
-
-static char *put_digits(char *dst, unsigned n, size_t count)
-{
-    for (size_t i = count; i != 0; --i, n /= 10)
-        dst[i - 1] = '0' + n % 10;
-    return dst + count;
-}
-
-/* Milliseconds with three digits after the point. */
-static char *put_ms(char *dst, uint64_t us)
-{
-    dst = put_number(dst, us / 1000);
-    *dst++ = '.';
-    return put_digits(dst, us % 1000, 3);
-}
+#include "gateway/access_put.h"
 
 /* Eight bytes at once: is any below 0x20, a quote, a backslash, or above 0x7e? (DEL counts as needing a look; it is
  * then copied as it is.) */
@@ -131,8 +98,6 @@ static char *put_escaped(char *dst, h2o_iovec_t text)
     return dst;
 }
 
-static size_t capped(size_t len) { return len < GW_ACCESS_MAX_TEXT ? len : GW_ACCESS_MAX_TEXT; }
-
 /* key is `,"name":` */
 static inline __attribute__((always_inline)) char *put_text(char *dst, const char *key, size_t key_len,
                                                             h2o_iovec_t text)
@@ -141,7 +106,7 @@ static inline __attribute__((always_inline)) char *put_text(char *dst, const cha
     if (text.base == NULL)
         return PUT(dst, "null");
     *dst++ = '"';
-    text.len = capped(text.len);
+    text.len = gw_access_capped(text.len);
     dst = put_escaped(dst, text);
     *dst++ = '"';
     return dst;
@@ -149,10 +114,8 @@ static inline __attribute__((always_inline)) char *put_text(char *dst, const cha
 #define TEXT(dst, field)   put_text((dst), ",\"" #field "\":", sizeof(",\"" #field "\":") - 1, line->field)
 #define NUMBER(dst, field) put_number(PUT((dst), ",\"" #field "\":"), line->field)
 
-static char *put_time(char *dst, uint64_t wall_ms, struct gw_access_clock *clock)
+char *gw_access_put_second(char *dst, uint64_t second, struct gw_access_clock *clock)
 {
-    uint64_t second = wall_ms / 1000;
-
     if (second != clock->second || clock->text[0] == '\0') {
         time_t t = (time_t)second;
         struct tm tm;
@@ -172,7 +135,12 @@ static char *put_time(char *dst, uint64_t wall_ms, struct gw_access_clock *clock
         *p = '\0';
         clock->second = second;
     }
-    dst = put(dst, clock->text, 19);
+    return put(dst, clock->text, 19);
+}
+
+char *gw_access_put_time(char *dst, uint64_t wall_ms, struct gw_access_clock *clock)
+{
+    dst = gw_access_put_second(dst, wall_ms / 1000, clock);
     *dst++ = '.';
     dst = put_digits(dst, wall_ms % 1000, 3);
     *dst++ = 'Z';
@@ -192,7 +160,7 @@ size_t gw_access_line_bound(const struct gw_access_line *line)
     };
     size_t bytes = 0;
     for (size_t i = 0; i != sizeof(texts) / sizeof(texts[0]); ++i)
-        bytes += capped(texts[i]->len);
+        bytes += gw_access_capped(texts[i]->len);
     return 1024 + 6 * bytes;
 }
 
@@ -200,7 +168,7 @@ size_t gw_access_line_write(char *base, const struct gw_access_line *line, struc
 {
     char *dst = PUT(base, "{\"time\":\"");
 
-    dst = put_time(dst, line->wall_ms, clock);
+    dst = gw_access_put_time(dst, line->wall_ms, clock);
     *dst++ = '"';
     dst = TEXT(dst, request_id);
     dst = TEXT(dst, trace_id);

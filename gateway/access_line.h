@@ -27,6 +27,10 @@ struct gw_access_clock {
     char text[20]; /* "2026-01-02T03:04:05" */
 };
 
+/* "2026-01-02T03:04:05", and the whole time with its milliseconds and Z. Both return where they stopped. */
+char *gw_access_put_second(char *dst, uint64_t second, struct gw_access_clock *);
+char *gw_access_put_time(char *dst, uint64_t wall_ms, struct gw_access_clock *);
+
 /* No line is longer than this. */
 size_t gw_access_line_bound(const struct gw_access_line *);
 /* Writes the line with its line feed; returns its length. */

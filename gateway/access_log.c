@@ -1,8 +1,9 @@
 #include "gateway/access_log.h"
 #include <errno.h>
 #include <string.h>
-#include "gateway/access_line.h"
+#include "gateway/access_details.h"
 #include "gateway/log_writer.h"
+#include "gateway/syslog.h"
 
 enum { FLUSH_MS = 100 };
 
@@ -35,13 +36,20 @@ void gw_access_log_destroy(struct gw_access_log *log)
     free(log);
 }
 
-bool gw_access_log_configure(struct gw_access_log *log, const char *path, struct gw_errors *errors,
-                             const struct gw_node *at)
+bool gw_access_log_configure(struct gw_access_log *log, const struct gw_access_log_conf *conf, struct gw_errors *errors)
 {
+    const char *path = conf->file.base;
     int fd = -1;
 
+    if (conf->syslog.base != NULL) {
+        if ((fd = gw_syslog_open(&conf->syslog_address)) == -1)
+            return gw_error_at(errors, gw_setting_at(conf->at, "syslog"), "cannot send to %s: %s", conf->syslog.base,
+                               strerror(errno));
+        gw_log_writer_redirect_to_syslog(log->writer, conf->syslog.base, fd);
+        return true;
+    }
     if (path != NULL && (fd = gw_log_writer_open(path)) == -1)
-        return gw_error_at(errors, at, "cannot open the access log %s: %s", path, strerror(errno));
+        return gw_error_at(errors, conf->at, "cannot open the access log %s: %s", path, strerror(errno));
     gw_log_writer_redirect(log->writer, path, fd);
     return true;
 }
@@ -175,28 +183,58 @@ static void schedule_flush(struct gw_access_log_buffer *buffer)
         gw_timer_arm(buffer->thread->wheel, &buffer->timer, due_ms);
 }
 
-void gw_access_log_write(struct gw_access_log_buffer *buffer, const struct gw_request *request)
+static void fill(struct gw_access_line *line, const struct gw_request *request, const struct timespec *now,
+                 char client[46])
 {
-    struct gw_access_line line = {0};
-    struct timespec now;
-    char client[46];
-
-    clock_gettime(CLOCK_REALTIME, &now);
-    line.wall_ms = (uint64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-    line.duration_us = (request->finished_us != 0 ? request->finished_us : gw_now_us()) - request->stream->started_us;
+    line->wall_ms = (uint64_t)now->tv_sec * 1000 + now->tv_nsec / 1000000;
+    line->duration_us = (request->finished_us != 0 ? request->finished_us : gw_now_us()) - request->stream->started_us;
     if (request->snapshot != NULL)
-        line.config_generation = request->snapshot->generation;
-    fill_connection(&line, request->stream);
-    fill_request(&line, request);
-    fill_upstream(&line, request);
+        line->config_generation = request->snapshot->generation;
+    fill_connection(line, request->stream);
+    fill_request(line, request);
+    fill_upstream(line, request);
     /* the peer's text is at hand; a client behind a trusted proxy is formatted anew */
     if (memcmp(&request->facts.client_ip, &request->facts.peer_ip, sizeof(struct gw_ip)) == 0)
-        line.client = line.peer;
+        line->client = line->peer;
     else
-        line.client = h2o_iovec_init(client, gw_ip_format(&request->facts.client_ip, client));
+        line->client = h2o_iovec_init(client, gw_ip_format(&request->facts.client_ip, client));
+}
 
-    char *dst = make_room(buffer, gw_access_line_bound(&line));
-    buffer->chunk->size += gw_access_line_write(dst, &line, &buffer->clock);
+/* Any format but JSON. */
+static void write_other(struct gw_access_log_buffer *buffer, struct gw_request *request, const struct timespec *now)
+{
+    const struct gw_access_log_conf *conf = &request->snapshot->config->access_log;
+    struct gw_access_details details;
+    struct gw_access_full full;
+    char client[46], *dst;
+
+    memset(&full, 0, sizeof(full));
+    fill(&full.line, request, now, client);
+    full.wall_us = (uint64_t)now->tv_sec * 1000000 + now->tv_nsec / 1000;
+    gw_access_details_fill(&full, &details, request);
+    dst = make_room(buffer, gw_access_format_bound(conf->format, &full, &conf->compiled, conf->load_balancer));
+    if (conf->format == GW_ACCESS_ALB)
+        buffer->chunk->size += gw_access_alb_write(dst, &full, conf->load_balancer, &buffer->clock);
+    else if (conf->format == GW_ACCESS_COMBINED)
+        buffer->chunk->size += gw_access_combined_write(dst, &full);
+    else
+        buffer->chunk->size += gw_access_template_write(dst, &full, &conf->compiled, &buffer->clock);
+}
+
+void gw_access_log_write(struct gw_access_log_buffer *buffer, struct gw_request *request)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (request->snapshot->config->access_log.format == GW_ACCESS_JSON) {
+        struct gw_access_line line = {0};
+        char client[46];
+        fill(&line, request, &now, client);
+        char *dst = make_room(buffer, gw_access_line_bound(&line));
+        buffer->chunk->size += gw_access_line_write(dst, &line, &buffer->clock);
+    } else {
+        write_other(buffer, request, &now);
+    }
     ++buffer->chunk->num_lines;
     schedule_flush(buffer);
 }

@@ -1,6 +1,6 @@
-/* The access log: one JSON line per request. Lines are made on the worker's thread into its own buffer and written by
- * one writer thread, so a slow disk or a full pipe never blocks a loop: what does not fit the bounded queue is dropped
- * and counted. */
+/* The access log: one line per request, in the format of its configuration. Lines are made on the worker's thread into
+ * its own buffer and written by one writer thread, so a slow disk or a full pipe never blocks a loop: what does not fit
+ * the bounded queue is dropped and counted. */
 #pragma once
 #include "gateway/request.h"
 
@@ -9,9 +9,8 @@ struct gw_access_log_buffer; /* one per worker thread */
 struct gw_access_log *gw_access_log_create(void);
 void gw_access_log_destroy(
     struct gw_access_log *); /* writes out what is queued (at most two seconds); after the buffers */
-/* Called by a load (any thread): where lines go from now on; NULL path = stdout. False if it cannot be opened: then all
- * stays as it was. */
-bool gw_access_log_configure(struct gw_access_log *, const char *path, struct gw_errors *, const struct gw_node *at);
+/* Called by a load (any thread): where lines go from now on. False if it cannot be opened: then all stays as it was. */
+bool gw_access_log_configure(struct gw_access_log *, const struct gw_access_log_conf *, struct gw_errors *);
 void gw_access_log_reopen(struct gw_access_log *);
 uint64_t gw_access_log_dropped(const struct gw_access_log *); /* lines; any thread */
 
@@ -19,7 +18,7 @@ uint64_t gw_access_log_dropped(const struct gw_access_log *); /* lines; any thre
 struct gw_access_log_buffer *gw_access_log_buffer_create(struct gw_access_log *, struct gw_thread *);
 void gw_access_log_buffer_destroy(struct gw_access_log_buffer *);
 /* Called when a request is over; fields are documented in gateway/README.md. */
-void gw_access_log_write(struct gw_access_log_buffer *, const struct gw_request *);
+void gw_access_log_write(struct gw_access_log_buffer *, struct gw_request *);
 /* Hands what is buffered to the writer: when 32 KiB are there, and at the latest 100 ms after the first line (a line
  * after a quiet time goes at the end of its turn). */
 void gw_access_log_flush(struct gw_access_log_buffer *);

@@ -1,6 +1,7 @@
 #include "gateway/answer.h"
 #include "gateway/accept.h"
 #include "gateway/base/json.h"
+#include "gateway/error_page.h"
 #include "gateway/http/response.h"
 
 /* What a client is told about a status: enough to act upon, nothing of how the gateway is built. The cause in the
@@ -136,6 +137,15 @@ h2o_headers_t *gw_answer_fields(struct gw_request *request)
     return request->stream != NULL ? &request->stream->req.res.headers : &request->dry->answer_fields;
 }
 
+/* The configuration's own body, whatever Accept says. */
+static const struct gw_error_page *page_for(const struct gw_request *request, int status)
+{
+    const struct gw_error_page *page = NULL;
+    if (request->route != NULL)
+        page = gw_error_pages_find(request->route->error_pages, status);
+    return page != NULL ? page : gw_error_pages_find(request->snapshot->error_pages, status);
+}
+
 void gw_answer_error(struct gw_request *request, enum gw_reason reason, int status)
 {
     h2o_iovec_t type = text_of("text/plain; charset=utf-8"), body;
@@ -152,6 +162,11 @@ void gw_answer_error(struct gw_request *request, enum gw_reason reason, int stat
     }
     if (status == 405)
         add_allow(&request->stream->req);
+    const struct gw_error_page *page = page_for(request, status);
+    if (page != NULL) {
+        gw_answer(request, reason, status, page->content_type, page->body, true); /* lives as long as the snapshot */
+        return;
+    }
     switch (gw_accept_choose(request->facts.headers, request->facts.num_headers)) {
     case GW_ACCEPT_JSON:
         type = text_of("application/json");

@@ -7,37 +7,11 @@
 
 enum { MAX_WORKER_THREADS = 256, MAX_NAME_LEN = 64 };
 
-static const char *const log_formats[] = {"json", NULL};
 static const char *const protocols[] = {[GW_PROTOCOL_H2] = "h2", [GW_PROTOCOL_HTTP1] = "http/1.1", NULL};
 static const char *const x_forwarded[] = {[GW_X_FORWARDED_APPEND] = "append",
                                           [GW_X_FORWARDED_PRESERVE] = "preserve",
                                           [GW_X_FORWARDED_REMOVE] = "remove",
                                           NULL};
-
-static const struct gw_setting access_log_settings[] = {
-    {"enabled", GW_BOOL, offsetof(struct gw_access_log_conf, is_enabled), "Whether requests are logged.", .initial = 1},
-    {"format", GW_CHOICE, offsetof(struct gw_access_log_conf, format), "What a line looks like.",
-     .choices = log_formats},
-    {"path", GW_TEXT, offsetof(struct gw_access_log_conf, path),
-     "Where lines go: stdout or a file, relative to the file that names it.", .initial_text = "stdout", .min = 1},
-    {0},
-};
-
-static bool check_access_log(struct gw_loader *loader, void *_conf)
-{
-    struct gw_access_log_conf *conf = _conf;
-    if (!h2o_memis(conf->path.base, conf->path.len, H2O_STRLIT("stdout")))
-        conf->file = gw_node_path(loader->pool, gw_setting_at(conf->at, "path"), conf->path);
-    return true;
-}
-
-static const struct gw_section access_log_section = {
-    .name = "access log",
-    .help = "One line for every request.",
-    .size = sizeof(struct gw_access_log_conf),
-    .settings = access_log_settings,
-    .check = check_access_log,
-};
 
 static const struct gw_setting admin_settings[] = {
     {"enabled", GW_BOOL, offsetof(struct gw_admin_conf, is_enabled), "Whether there is an admin listener.",
@@ -203,7 +177,7 @@ static const struct gw_setting config_settings[] = {
      "Further files whose sections join these: paths or globs, relative to the file that names them.", .min = 1},
     {"worker_threads", GW_NUMBER, TOP(worker_threads), "Threads that serve requests.", .initial_text = "one per core",
      .min = 1, .max = MAX_WORKER_THREADS, .needs_restart = true},
-    {"access_log", GW_SECTION, TOP(access_log), "One line for every request.", .section = &access_log_section},
+    {"access_log", GW_SECTION, TOP(access_log), "One line for every request.", .section = &gw_access_log_section},
     {"admin", GW_SECTION, TOP(admin), "Where status, reload, health and metrics are served.",
      .section = &admin_section},
     {"state_dir", GW_TEXT, TOP(state_dir),
@@ -220,6 +194,11 @@ static const struct gw_setting config_settings[] = {
      "Networks whose X-Forwarded-For is believed; without it nobody's."},
     {"forwarding", GW_SECTION, TOP(forwarding), "What weir adds to requests on their way to a target.",
      .section = &forwarding_section},
+    {"tracing", GW_OPTION, TOP(tracing), "Spans of requests, sent to an OpenTelemetry collector.",
+     .section = &gw_tracing_section},
+    {"error_pages", GW_MAP, TOP(error_pages),
+     "Bodies of errors that weir answers itself, by status (404) or class (5xx).",
+     .section = &routing_error_page_section, .valid = routing_error_page_is_key},
     {"target_groups", GW_MAP, TOP(target_groups), "Servers that routes forward to.",
      .section = &routing_target_group_section, .valid = is_name},
     {"routes", GW_LIST, TOP(routes), "What happens to a request; the first route that matches takes it.",

@@ -3,6 +3,7 @@
  * Relative paths have been made relative to the working directory, but for those of certificates (tls/certificate.h).
  */
 #pragma once
+#include "gateway/access_format.h"
 #include "gateway/base/ip.h"
 #include "gateway/base/settings.h"
 #include "routing/config.h"
@@ -11,10 +12,29 @@
 
 struct gw_access_log_conf {
     const struct gw_node *at;
-    bool is_enabled;  /* default true */
-    int format;       /* 0 json */
-    h2o_iovec_t path; /* "stdout" or a file */
-    h2o_iovec_t file; /* the file relative to the working directory, NUL-terminated; base NULL = standard output */
+    bool is_enabled;    /* default true */
+    int format;         /* enum gw_access_format */
+    h2o_iovec_t path;   /* "stdout" or a file */
+    h2o_iovec_t file;   /* the file relative to the working directory, NUL-terminated; base NULL = standard output */
+    h2o_iovec_t syslog; /* udp://address:port; base NULL = none */
+    struct gw_address syslog_address; /* of it */
+    h2o_iovec_t template;             /* as written; base NULL = none */
+    struct gw_access_template compiled;
+    h2o_iovec_t load_balancer; /* base NULL = default; third field of an ALB line */
+};
+
+/* W3C trace context and spans over OTLP/HTTP; without it a traceparent is passed on or begun and nothing is recorded.
+ */
+struct gw_tracing_conf {
+    const struct gw_node *at;
+    h2o_iovec_t otlp;         /* http:// or https:// URL of the collector, NUL-terminated */
+    struct gw_pairs headers;  /* of the export, e.g. authorization */
+    double sample;            /* percent of the traces that begin here, default 5 */
+    bool parent_based;        /* a caller's sampled flag decides for its traces; default true */
+    h2o_iovec_t service_name; /* default "weir" */
+    uint64_t batch, queue;    /* spans: most in one export (512), most that wait (4096) */
+    uint64_t interval_ms;     /* how long a span waits for its batch to fill, default 1 s */
+    uint64_t timeout_ms;      /* of one export, default 5 s */
 };
 
 struct gw_admin_conf {
@@ -73,13 +93,17 @@ struct gw_config {
     struct gw_map certificates; /* of tls_certificate_conf */
     struct gw_cidrs trusted_proxies;
     struct gw_forwarding_conf forwarding;
-    struct gw_map target_groups; /* of routing_target_group_conf */
-    struct gw_list routes;       /* of routing_route_conf; every one has a name */
-    struct gw_list tests;        /* of gw_test_conf (gateway/config_tests.h); for `weir test` only */
-    h2o_mem_pool_t *pool;        /* everything above, nodes included */
+    struct gw_tracing_conf *tracing; /* NULL = off */
+    struct gw_map error_pages;       /* of routing_error_page_conf, by status or class; those of a route come first */
+    struct gw_map target_groups;     /* of routing_target_group_conf */
+    struct gw_list routes;           /* of routing_route_conf; every one has a name */
+    struct gw_list tests;            /* of gw_test_conf (gateway/config_tests.h); for `weir test` only */
+    h2o_mem_pool_t *pool;            /* everything above, nodes included */
 };
 
 extern const struct gw_section gw_config_section;
+/* config_observe.c */
+extern const struct gw_section gw_access_log_section, gw_tracing_section;
 
 /* Reads, fills and cross-checks a configuration file ("-": standard input). NULL after errors; then certificates and
  * routes have been looked into as well, as far as they make sense, so that one run reports every mistake. Without

@@ -5,6 +5,7 @@
 #include <h2o.h>
 #include "gateway/base/names.h"
 #include "gateway/config.h"
+#include "gateway/error_page.h"
 #include "routing/table.h"
 
 /* An address that somebody listens on. */
@@ -182,10 +183,21 @@ static void check_table(const struct gw_config *config, struct gw_errors *errors
     free(names);
 }
 
+static void check_error_pages(const struct gw_map *conf, struct gw_errors *errors)
+{
+    struct gw_error_pages *pages;
+    gw_error_pages_create(conf, &pages, errors);
+    gw_error_pages_destroy(pages);
+}
+
 void gw_config_check_parts(const struct gw_config *config, bool allow_files, struct gw_errors *errors)
 {
-    if (allow_files)
+    if (allow_files) {
         check_certificates(config, errors);
+        check_error_pages(&config->error_pages, errors);
+        for (size_t i = 0; i != config->routes.size; ++i)
+            check_error_pages(&((const struct routing_route_conf *)config->routes.entries[i])->error_pages, errors);
+    }
     if (config->at != NULL && !config->at->is_broken)
         check_table(config, errors);
 }

@@ -4,6 +4,8 @@
 #include "gateway/forwarded.h"
 #include "gateway/http/response.h"
 #include "gateway/process.h"
+#include "gateway/span.h"
+#include "gateway/timeline.h"
 
 /* Attempts in all: a stale pooled connection, a target that refuses, another one. */
 enum { MAX_ATTEMPTS = 3 };
@@ -56,6 +58,62 @@ bool gw_exchange_choose(struct gw_request *request, uint32_t random)
     return request->target != ROUTING_NO_TARGET;
 }
 
+/* ---- the timeline, where somebody asks for one ---- */
+
+static void begin_timeline(struct gw_request *request)
+{
+    int format = request->snapshot->config->access_log.format;
+
+    if (__builtin_expect(request->span == NULL && format != GW_ACCESS_ALB && format != GW_ACCESS_TEMPLATE, 1))
+        return;
+    request->timeline = h2o_mem_alloc_pool(request->pool, sizeof(*request->timeline));
+    memset(request->timeline, 0, sizeof(*request->timeline));
+}
+
+static void note_attempt(struct gw_request *request)
+{
+    struct gw_timeline *timeline = request->timeline;
+    struct gw_attempt *attempt;
+
+    if (timeline->num_attempts != GW_TIMELINE_ATTEMPTS)
+        ++timeline->num_attempts;
+    attempt = gw_timeline_last(timeline);
+    *attempt = (struct gw_attempt){.started_us = gw_now_us(), .target = &request->group->targets[request->target]};
+    if (request->span != NULL) {
+        attempt->span_id = gw_thread_random(&request->worker->thread) | 1;
+        gw_forwarded_put_hex16(request->span->sent_id, attempt->span_id); /* the target's spans are children of it */
+    }
+}
+
+static void note_sent(struct gw_attempt *attempt, const struct gw_client *client)
+{
+    uint64_t connected_us = gw_client_connected_us(client);
+    attempt->sent_us = connected_us != 0 ? connected_us : attempt->started_us;
+}
+
+static void note_head(struct gw_exchange *exchange, int status)
+{
+    struct gw_attempt *attempt = gw_timeline_last(exchange->request->timeline);
+    note_sent(attempt, exchange->client);
+    attempt->first_byte_us = exchange->request->upstream_first_byte_us;
+    attempt->status = status;
+}
+
+static void note_end(struct gw_exchange *exchange, enum gw_client_error error)
+{
+    struct gw_attempt *attempt = gw_timeline_last(exchange->request->timeline);
+
+    attempt->ended_us = gw_now_us();
+    attempt->failure = gw_reason_of_client(error);
+    if (attempt->sent_us == 0 && error != GW_CLIENT_CONNECT_FAILED && error != GW_CLIENT_CONNECT_TIMEOUT)
+        note_sent(attempt, exchange->client);
+}
+#define NOTE(exchange, call)                                                                                           \
+    do {                                                                                                               \
+        if (__builtin_expect((exchange)->request->timeline != NULL, 0))                                                \
+            call;                                                                                                      \
+    } while (0)
+
 /* ---- attempts ---- */
 
 static void attempt(struct gw_exchange *exchange, bool allow_reuse)
@@ -68,6 +126,7 @@ static void attempt(struct gw_exchange *exchange, bool allow_reuse)
     struct gw_pool_limits limits = {conf->pool.max_idle, conf->pool.idle_ms, conf->pool.max_requests};
 
     ++request->attempts;
+    NOTE(exchange, note_attempt(request));
     exchange->is_started = false;
     if (request->target < 64)
         exchange->tried |= (uint64_t)1 << request->target;
@@ -119,6 +178,7 @@ static void on_error(void *data, enum gw_client_error error, bool retry_is_safe)
     struct gw_request *request = exchange->request;
     struct gw_stream *stream = request->stream;
 
+    NOTE(exchange, note_end(exchange, error));
     if (!exchange->head_is_ready && !stream->response_started && retry(exchange, error, retry_is_safe))
         return;
     request->error = gw_client_failure(exchange->client)->detail;
@@ -204,6 +264,7 @@ static void send_pending(struct gw_exchange *exchange)
 
     if (exchange->head_is_ready) {
         exchange->head_is_ready = false;
+        NOTE(exchange, request->timeline->response_us = gw_now_us());
         h2o_start_response(req, &exchange->generator);
     }
     exchange->is_sending = true;
@@ -242,6 +303,9 @@ static void on_head(void *data, const struct gw_response_head *head, bool body_f
     struct gw_exchange *exchange = data;
 
     exchange->request->upstream_first_byte_us = gw_now_us();
+    NOTE(exchange, note_head(exchange, head->status));
+    if (!body_follows)
+        NOTE(exchange, note_end(exchange, GW_CLIENT_OK));
     take_head(exchange, head);
     exchange->head_is_ready = true;
     exchange->is_last = !body_follows;
@@ -260,6 +324,8 @@ static void on_body(void *data, h2o_iovec_t bytes, bool is_last)
         exchange->pending.entries[exchange->pending.size++] = bytes;
     }
     exchange->is_last |= is_last;
+    if (is_last)
+        NOTE(exchange, note_end(exchange, GW_CLIENT_OK));
     if (!exchange->is_sending) {
         gw_thread_undefer(&exchange->flush);
         send_pending(exchange);
@@ -327,7 +393,14 @@ void gw_exchange_start(struct gw_request *request)
     exchange->out.has_body = stream->has_body;
     exchange->out.expects_head_only = stream->is_head_request;
     request->upstream_started_us = stream->started_us;
+    begin_timeline(request);
     attempt(exchange, true);
+}
+
+void gw_exchange_target(const struct gw_exchange *exchange, h2o_iovec_t *host, h2o_iovec_t *url)
+{
+    *host = exchange->out.host;
+    *url = exchange->out.target;
 }
 
 void gw_exchange_release(struct gw_exchange *exchange)

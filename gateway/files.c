@@ -221,11 +221,18 @@ static bool is_text(h2o_iovec_t type)
            h2o_memis(type.base, type.len, H2O_STRLIT("application/xhtml+xml"));
 }
 
-static h2o_iovec_t content_type(h2o_mem_pool_t *pool, const struct found *found)
+static h2o_iovec_t content_type(h2o_mem_pool_t *pool, h2o_iovec_t type)
 {
-    if (!is_text(found->type))
-        return h2o_strdup(pool, found->type.base, found->type.len);
-    return h2o_concat(pool, found->type, h2o_iovec_init(H2O_STRLIT("; charset=utf-8")));
+    if (!is_text(type))
+        return h2o_strdup(pool, type.base, type.len);
+    return h2o_concat(pool, type, h2o_iovec_init(H2O_STRLIT("; charset=utf-8")));
+}
+
+h2o_iovec_t gw_files_type_of(h2o_mem_pool_t *pool, h2o_iovec_t name)
+{
+    pthread_once(&common.once, init_common);
+    h2o_iovec_t extension = h2o_get_filext(name.base, name.len);
+    return content_type(pool, h2o_mimemap_get_type_by_extension(common.types, extension)->data.mimetype);
 }
 
 /* RFC 9110 8.8.2.1: never later than the answer itself. */
@@ -384,7 +391,7 @@ static void send_whole(struct gw_request *request, const struct found *found)
     struct part *part = h2o_mem_alloc_pool(request->pool, sizeof(*part));
 
     *part = (struct part){.range = {0, (uint64_t)found->st.st_size}};
-    add(&request->stream->req, H2O_TOKEN_CONTENT_TYPE, content_type(request->pool, found));
+    add(&request->stream->req, H2O_TOKEN_CONTENT_TYPE, content_type(request->pool, found->type));
     send_parts(request, found->fd, 200, part, 1, h2o_iovec_init(NULL, 0));
 }
 
@@ -394,7 +401,7 @@ static void send_range(struct gw_request *request, const struct found *found, co
     struct part *part = h2o_mem_alloc_pool(request->pool, sizeof(*part));
 
     *part = (struct part){.range = *range};
-    add(req, H2O_TOKEN_CONTENT_TYPE, content_type(request->pool, found));
+    add(req, H2O_TOKEN_CONTENT_TYPE, content_type(request->pool, found->type));
     add(req, H2O_TOKEN_CONTENT_RANGE,
         printed(request->pool, "bytes %llu-%llu/%llu", range->first, range->end - 1, found->st.st_size));
     send_parts(request, found->fd, 206, part, 1, h2o_iovec_init(NULL, 0));
@@ -404,7 +411,7 @@ static void send_range(struct gw_request *request, const struct found *found, co
 static void send_multipart(struct gw_request *request, const struct found *found, const struct gw_ranges *ranges)
 {
     struct part *parts = h2o_mem_alloc_pool(request->pool, sizeof(*parts) * ranges->size);
-    h2o_iovec_t type = content_type(request->pool, found);
+    h2o_iovec_t type = content_type(request->pool, found->type);
     uint8_t random[NUM_BOUNDARY_CHARS / 2];
     char boundary_text[NUM_BOUNDARY_CHARS + 1];
 

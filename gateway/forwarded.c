@@ -2,6 +2,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include "gateway/process.h"
+#include "gateway/span.h"
 
 /* ---- names: all that this file looks at, told apart by length first ---- */
 
@@ -9,6 +11,7 @@ enum field {
     FIELD_OTHER,
     FIELD_VIA,
     FIELD_TRACEPARENT,
+    FIELD_TRACESTATE,
     FIELD_REQUEST_ID,
     FIELD_XFF,
     FIELD_AMZN_TRACE,
@@ -31,6 +34,8 @@ static enum field classify(const h2o_iovec_t *name)
     switch (name->len) {
     case 3:
         return IS(name, "via") ? FIELD_VIA : FIELD_OTHER;
+    case 10:
+        return IS(name, "tracestate") ? FIELD_TRACESTATE : FIELD_OTHER;
     case 11:
         return IS(name, "traceparent") ? FIELD_TRACEPARENT : FIELD_OTHER;
     case 12:
@@ -143,7 +148,10 @@ static char *put_hex8(char *dst, uint32_t value)
 }
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "put_hex8 writes the low byte first");
 
-static char *put_hex16(char *dst, uint64_t value) { return put_hex8(put_hex8(dst, value >> 32), (uint32_t)value); }
+char *gw_forwarded_put_hex16(char *dst, uint64_t value)
+{
+    return put_hex8(put_hex8(dst, value >> 32), (uint32_t)value);
+}
 
 static bool is_lower_hex(const char *s, size_t len, bool *is_zero)
 {
@@ -191,18 +199,24 @@ void gw_forwarded_identify(struct gw_request *request, struct gw_thread *thread)
         else if (field == FIELD_TRACEPARENT && parent == NULL)
             parent = &fields[i];
     }
-    put_hex16(put_hex16(request->request_id, gw_thread_random(thread)), gw_thread_random(thread))[0] = '\0';
+    gw_forwarded_put_hex16(gw_forwarded_put_hex16(request->request_id, gw_thread_random(thread)),
+                           gw_thread_random(thread))[0] = '\0';
     request->request_id_text =
         id != NULL && is_request_id(id->value) ? id->value : h2o_iovec_init(request->request_id, 32);
-    if (parent != NULL && is_traceparent(parent->value)) {
+    if (parent != NULL && !is_traceparent(parent->value))
+        parent = NULL;
+    if (__builtin_expect(request->snapshot->config->tracing != NULL, 0)) {
+        gw_span_begin(request, request->snapshot->config->tracing, parent, thread);
+    } else if (parent != NULL) {
         request->traceparent = parent->value;
         request->trace_id = h2o_iovec_init(parent->value.base + 3, 32);
     } else {
         char *made = h2o_mem_alloc_pool(request->pool, 56), *p = made;
         memcpy(p, "00-", 3);
-        p = put_hex16(put_hex16(p + 3, gw_thread_random(thread)), gw_thread_random(thread) | 1);
+        p = gw_forwarded_put_hex16(gw_forwarded_put_hex16(p + 3, gw_thread_random(thread)),
+                                   gw_thread_random(thread) | 1);
         *p++ = '-';
-        p = put_hex16(p, gw_thread_random(thread) | 1);
+        p = gw_forwarded_put_hex16(p, gw_thread_random(thread) | 1);
         memcpy(p, "-01", 4);
         request->traceparent = h2o_iovec_init(made, 55);
         request->trace_id = h2o_iovec_init(made + 3, 32);
@@ -219,7 +233,7 @@ static char *put_trace_id(char *p, const char *label, struct gw_thread *thread, 
     memcpy(p, "=1-", 3);
     p = put_hex8(p + 3, (uint32_t)now_s);
     *p++ = '-';
-    return put_hex8(put_hex16(p, gw_thread_random(thread)), (uint32_t)gw_thread_random(thread));
+    return put_hex8(gw_forwarded_put_hex16(p, gw_thread_random(thread)), (uint32_t)gw_thread_random(thread));
 }
 enum { TRACE_ID_BYTES = 4 + 3 + 8 + 1 + 24 };
 
@@ -263,6 +277,15 @@ static h2o_iovec_t amzn_trace_value(struct gw_request *request, struct gw_thread
         p += old.len;
     }
     return h2o_iovec_init(base, p - base);
+}
+
+h2o_iovec_t gw_forwarded_amzn_trace_id(struct gw_request *request)
+{
+    if (request->amzn_trace_id.base == NULL) {
+        const h2o_header_t *incoming = find(request->facts.headers, request->facts.num_headers, FIELD_AMZN_TRACE);
+        request->amzn_trace_id = amzn_trace_value(request, &request->worker->thread, incoming);
+    }
+    return request->amzn_trace_id;
 }
 
 /* ---- X-Forwarded-* and Via ---- */
@@ -345,6 +368,9 @@ static void copy_rest(struct gw_request *request, const struct gw_forwarding_con
         case FIELD_TRACEPARENT:
             is_kept = !conf->traceparent;
             break;
+        case FIELD_TRACESTATE: /* W3C Trace Context 3.3: of no use to another trace */
+            is_kept = !request->is_new_trace || !conf->traceparent;
+            break;
         case FIELD_REQUEST_ID:
             is_kept = !conf->request_id;
             break;
@@ -401,6 +427,8 @@ void gw_forwarded_fields(struct gw_request *request, struct gw_thread *thread, h
         append(out, &name_request_id, request->request_id_text);
     if (conf->traceparent)
         append(out, &name_traceparent, request->traceparent);
-    if (conf->amzn_trace_id)
-        append(out, &name_amzn_trace, amzn_trace_value(request, thread, seen.trace));
+    if (conf->amzn_trace_id) {
+        request->amzn_trace_id = amzn_trace_value(request, thread, seen.trace);
+        append(out, &name_amzn_trace, request->amzn_trace_id);
+    }
 }

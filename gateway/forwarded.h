@@ -14,5 +14,11 @@ size_t gw_forwarded_count(const h2o_header_t *fields, size_t num_fields);
 /* Request id and trace id: taken over when valid, else made. */
 void gw_forwarded_identify(struct gw_request *, struct gw_thread *);
 
+/* X-Amzn-Trace-Id as the target got it, or would have. Live traffic only. */
+h2o_iovec_t gw_forwarded_amzn_trace_id(struct gw_request *);
+
+/* Sixteen lower-case hex digits; returns where they end. */
+char *gw_forwarded_put_hex16(char *dst, uint64_t value);
+
 /* The fields for the target, in a new list from the request's pool. */
 void gw_forwarded_fields(struct gw_request *, struct gw_thread *, h2o_headers_t *out);

@@ -101,7 +101,8 @@ static bool configure_services(struct gw_process *process, const struct gw_confi
 {
     if (!gw_admin_configure(process->admin, config, errors))
         return false;
-    if (gw_access_log_configure(process->access_log, config->access_log.file.base, errors, config->access_log.at))
+    if (gw_access_log_configure(process->access_log, &config->access_log, errors) &&
+        gw_tracing_configure(process->tracing, config->tracing, errors))
         return true;
     if (process->active != NULL)
         gw_admin_configure(process->admin, process->active->config, errors);

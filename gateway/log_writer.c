@@ -12,6 +12,7 @@
 #include "gateway/base/log.h"
 #include "gateway/base/metrics.h"
 #include "gateway/base/wheel.h"
+#include "gateway/syslog.h"
 
 enum {
     MAX_FREE_CHUNKS = 32,
@@ -31,12 +32,13 @@ struct gw_log_writer {
     bool has_redirect;                 /* under lock: the next two are valid */
     char *next_path;                   /* under lock */
     int next_fd;                       /* under lock */
+    bool next_is_syslog;               /* under lock */
     uint64_t give_up_ms;               /* under lock; CLOCK_MONOTONIC; 0: not stopping */
     _Atomic uint64_t dropped;          /* atomic: statistics only */
     /* writer thread only */
     char *path;
     int fd; /* STDOUT_FILENO is not ours to close */
-    bool is_regular;
+    bool is_regular, is_syslog;
     bool is_inside_line; /* an error cut a line off: the next one starts on its own */
 };
 
@@ -136,10 +138,48 @@ static void write_chunk(struct gw_log_writer *writer, const struct gw_log_chunk 
     }
 }
 
+/* The line goes, or it is lost and counted: the next one may fare better. */
+static void send_line(struct gw_log_writer *writer, const char *header, size_t header_len, const char *line, size_t len)
+{
+    bool was_refused = false;
+
+    while (!gw_syslog_send(writer->fd, header, header_len, line, len)) {
+        if (errno == EINTR)
+            continue;
+        if (errno == EAGAIN && wait_writable(writer))
+            continue;
+        drop(writer, 1);
+        if (errno == ECONNREFUSED && !was_refused) { /* nobody heard the one before; this one has not been sent yet */
+            was_refused = true;
+            continue;
+        }
+        gw_log(GW_LOG_ERROR, "access_log", "cannot send to %s: %s", writer->path, strerror(errno));
+        return;
+    }
+    if (was_refused)
+        gw_log(GW_LOG_ERROR, "access_log", "nobody listens at %s", writer->path);
+}
+
+static void send_chunk(struct gw_log_writer *writer, const struct gw_log_chunk *chunk)
+{
+    const char *at = chunk->bytes, *end = at + chunk->size;
+    char header[GW_SYSLOG_HEADER_MAX], host[256] = "";
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    gethostname(host, sizeof(host) - 1);
+    size_t header_len = gw_syslog_header(header, &now, host, (int)getpid());
+    while (at != end) {
+        const char *line_end = memchr(at, '\n', end - at);
+        send_line(writer, header, header_len, at, line_end - at);
+        at = line_end + 1;
+    }
+}
+
 static void reopen(struct gw_log_writer *writer)
 {
     int fd;
-    if (writer->path == NULL)
+    if (writer->path == NULL || writer->is_syslog)
         return;
     if ((fd = gw_log_writer_open(writer->path)) == -1) {
         gw_log(GW_LOG_ERROR, "access_log", "cannot open %s: %s", writer->path, strerror(errno));
@@ -155,6 +195,7 @@ static void apply_orders(struct gw_log_writer *writer)
         int fd = writer->next_path != NULL ? writer->next_fd : STDOUT_FILENO;
         free(writer->path);
         writer->path = writer->next_path;
+        writer->is_syslog = writer->next_is_syslog;
         writer->next_path = NULL;
         writer->has_redirect = false;
         pthread_mutex_unlock(&writer->lock);
@@ -202,6 +243,8 @@ static void *run(void *data)
         pthread_mutex_unlock(&writer->lock);
         if (is_late)
             drop(writer, chunk->num_lines);
+        else if (writer->is_syslog)
+            send_chunk(writer, chunk);
         else
             write_chunk(writer, chunk);
         pthread_mutex_lock(&writer->lock);
@@ -260,7 +303,7 @@ void gw_log_writer_destroy(struct gw_log_writer *writer)
     free(writer);
 }
 
-void gw_log_writer_redirect(struct gw_log_writer *writer, const char *path, int fd)
+static void redirect(struct gw_log_writer *writer, const char *path, int fd, bool is_syslog)
 {
     pthread_mutex_lock(&writer->lock);
     if (writer->has_redirect) { /* an order nobody has followed yet */
@@ -271,8 +314,19 @@ void gw_log_writer_redirect(struct gw_log_writer *writer, const char *path, int 
     writer->has_redirect = true;
     writer->next_path = path != NULL ? h2o_strdup(NULL, path, SIZE_MAX).base : NULL;
     writer->next_fd = fd;
+    writer->next_is_syslog = is_syslog;
     pthread_cond_signal(&writer->wake);
     pthread_mutex_unlock(&writer->lock);
+}
+
+void gw_log_writer_redirect(struct gw_log_writer *writer, const char *path, int fd)
+{
+    redirect(writer, path, fd, false);
+}
+
+void gw_log_writer_redirect_to_syslog(struct gw_log_writer *writer, const char *name, int fd)
+{
+    redirect(writer, name, fd, true);
 }
 
 void gw_log_writer_reopen(struct gw_log_writer *writer)

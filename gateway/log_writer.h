@@ -1,6 +1,6 @@
-/* A thread that writes chunks of log lines to a file, pipe or terminal, so that a slow one never blocks a loop.
- * Bounded: what does not fit the queue is dropped and counted. Functions are safe from any thread unless they say
- * otherwise. */
+/* A thread that writes chunks of log lines to a file, pipe, terminal or syslog collector, so that a slow one never
+ * blocks a loop. Bounded: what does not fit the queue is dropped and counted. Functions are safe from any thread unless
+ * they say otherwise. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -22,6 +22,8 @@ void gw_log_writer_destroy(struct gw_log_writer *);
 /* Where bytes go from now on: an open descriptor (taken) and its path (copied; NULL: stdout, fd -1). Chunks queued
  * earlier may go to either. */
 void gw_log_writer_redirect(struct gw_log_writer *, const char *path, int fd);
+/* The same for a syslog collector: each line a datagram of its own. fd: of gw_syslog_open. name: for messages. */
+void gw_log_writer_redirect_to_syslog(struct gw_log_writer *, const char *name, int fd);
 /* Opens the path again (a rotated file); stdout stays. */
 void gw_log_writer_reopen(struct gw_log_writer *);
 int gw_log_writer_open(const char *path); /* for appending; -1 and errno */

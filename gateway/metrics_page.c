@@ -392,6 +392,11 @@ static void put_config(struct gw_exposition *out, const struct gw_process *proce
     put_one(out, "weir_access_log_dropped_total", "counter",
             "Lines of the access log that could not be written in time.",
             (double)gw_access_log_dropped(process->access_log));
+    put_one(out, "weir_trace_spans_exported_total", "counter", "Spans that the collector took.",
+            (double)gw_tracing_exported(process->tracing));
+    put_one(out, "weir_trace_spans_dropped_total", "counter",
+            "Spans that did not fit the queue or that the collector did not take.",
+            (double)gw_tracing_dropped(process->tracing));
 }
 
 /* Resident and virtual bytes: /proc/self/statm counts pages. */

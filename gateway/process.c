@@ -272,6 +272,7 @@ static void init_process(struct gw_process *process, h2o_globalconf_t *globalcon
     process->num_workers = num_workers;
     process->tickets = tls_tickets_create(12 * 3600);
     process->access_log = gw_access_log_create();
+    process->tracing = gw_tracing_create();
     h2o_context_init(&process->control_ctx, h2o_evloop_create(), globalconf);
     gw_thread_init(&process->control, num_workers, &process->control_ctx);
     h2o_multithread_register_receiver(process->control_ctx.queue, &process->control_receiver, gw_message_receive);
@@ -338,6 +339,7 @@ static void serve(struct gw_process *process)
     join_workers(process);
     gw_prober_destroy(process->prober);
     gw_admin_destroy(process->admin);
+    gw_tracing_destroy(process->tracing);
     gw_access_log_destroy(process->access_log);
 }
 

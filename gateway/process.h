@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include "gateway/access_log.h"
 #include "gateway/snapshot.h"
+#include "gateway/tracing.h"
 
 enum { GW_MAX_THREADS = 256 };
 
@@ -63,6 +64,7 @@ struct gw_process {
     h2o_context_t control_ctx;
     h2o_multithread_receiver_t control_receiver;
     struct gw_access_log *access_log;
+    struct gw_tracing *tracing;
     struct gw_prober *prober; /* control thread */
     struct gw_admin *admin;   /* control thread */
     struct tls_tickets *tickets;

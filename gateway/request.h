@@ -5,6 +5,8 @@
 
 struct gw_worker;
 struct gw_exchange;
+struct gw_span;
+struct gw_timeline;
 
 /* What stands in for the live parts of a request that is decided without a network (gateway/decide.h). */
 struct gw_dry_run {
@@ -28,13 +30,17 @@ struct gw_request {
     const struct gw_snapshot_listener *listener;
     struct routing_facts facts;
     bool has_server_field;  /* a local answer's Server field was added, and maybe removed again by the route's rules */
+    bool is_new_trace;      /* tracing is on, and the trace begins here */
     bool client_is_trusted; /* the peer is in trusted_proxies: gets x-weir-reason */
     const struct gw_route *route; /* NULL: none matched */
 
     char request_id[33]; /* 32 hex digits, NUL; or what a trusted peer sent, cut to 32..: see request_id_text */
     h2o_iovec_t request_id_text;
-    h2o_iovec_t traceparent; /* W3C, as forwarded */
-    h2o_iovec_t trace_id;    /* of traceparent: 32 hex digits */
+    h2o_iovec_t traceparent;      /* W3C, as forwarded */
+    h2o_iovec_t trace_id;         /* of traceparent: 32 hex digits */
+    h2o_iovec_t amzn_trace_id;    /* X-Amzn-Trace-Id as forwarded; base NULL: it was not */
+    struct gw_timeline *timeline; /* NULL: nobody asks */
+    struct gw_span *span;         /* NULL: not traced */
 
     /* forward */
     const struct routing_target_group *group;

@@ -3,6 +3,7 @@
 #include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
+#include "gateway/error_page.h"
 #include "gateway/files.h"
 #include "gateway/process.h"
 
@@ -184,6 +185,13 @@ static bool build_forward(struct builder *b, struct gw_route *route)
     return ok;
 }
 
+static uint32_t log_sample(const struct gw_config *config, const struct routing_access_log_conf *conf)
+{
+    if (conf == NULL)
+        return config->access_log.is_enabled ? GW_LOG_ALL : 0;
+    return conf->is_enabled ? (uint32_t)(conf->sample / 100 * GW_LOG_ALL) : 0;
+}
+
 static bool build_route(struct builder *b, struct gw_route *route, const struct routing_route *matched)
 {
     const struct routing_route_conf *conf = matched->conf;
@@ -191,6 +199,8 @@ static bool build_route(struct builder *b, struct gw_route *route, const struct 
     bool ok = true;
 
     route->conf = conf;
+    route->log_sample = log_sample(b->snapshot->config, conf->access_log);
+    ok &= gw_error_pages_create(&conf->error_pages, &route->error_pages, b->errors);
     route->max_body = max_body != 0 ? max_body : UINT64_MAX;
     route->request_headers = routing_header_rules_create(&conf->request_headers);
     route->response_headers = routing_header_rules_create(&conf->response_headers);
@@ -247,10 +257,12 @@ static void destroy(struct gw_snapshot *snapshot)
         routing_header_rules_destroy(route->response_headers);
         routing_rewrite_destroy(route->rewrite);
         gw_files_destroy(route->files);
+        gw_error_pages_destroy(route->error_pages);
         free(route->groups);
         free(route->weights);
     }
     free(snapshot->routes);
+    gw_error_pages_destroy(snapshot->error_pages);
     routing_table_destroy(snapshot->table);
     for (size_t i = 0; i != snapshot->num_workers * snapshot->num_groups; ++i)
         routing_balancer_destroy(snapshot->balancers[i]);
@@ -279,6 +291,7 @@ struct gw_snapshot *gw_snapshot_create(struct gw_process *process, struct gw_con
     snapshot->loaded_at_ms = (uint64_t)time(NULL) * 1000;
     ok &= load_certificates(&b);
     ok = ok && build_listeners(&b);
+    ok &= gw_error_pages_create(&config->error_pages, &snapshot->error_pages, errors);
     ok &= build_groups(&b);
     ok &= build_routes(&b);
     if (!ok) {

@@ -13,6 +13,7 @@
 #include "tls/context.h"
 
 struct gw_process;
+struct gw_error_pages;
 struct gw_files;
 
 /* Counters of one route, by name, process lifetime; one slot per thread, written by that thread only. */
@@ -43,9 +44,11 @@ struct gw_weighted_group {
     const struct routing_target_group *group;
     uint32_t weight;
 };
+enum { GW_LOG_ALL = (1 << 24) - 1 };
 /* A compiled route. The first line of the cache is what forwarding needs. */
 struct gw_route {
-    enum routing_action action;
+    enum routing_action action : 8;
+    uint32_t log_sample : 24; /* share of requests in the access log: GW_LOG_ALL, 0 none, between: 1/2^24 */
     uint32_t num_groups;
     const struct routing_target_group *group;                        /* forward: the first one */
     struct routing_header_rules *request_headers, *response_headers; /* NULL: none */
@@ -57,6 +60,7 @@ struct gw_route {
     struct gw_weighted_group *groups; /* forward */
     uint32_t *weights;
     struct gw_files *files;
+    struct gw_error_pages *error_pages; /* NULL: none */
 } __attribute__((aligned(64)));
 
 struct gw_snapshot {
@@ -74,9 +78,10 @@ struct gw_snapshot {
     struct routing_table *table;
     struct gw_route *routes; /* by routing_route.index */
     size_t num_routes;
-    struct gw_route_stats *no_route; /* statistics of requests that no route took */
-    uint64_t loaded_at_ms;           /* wall clock */
-    _Atomic int refs;                /* atomic: threads (and explain) that hold it */
+    struct gw_error_pages *error_pages; /* NULL: none; asked after those of the route */
+    struct gw_route_stats *no_route;    /* statistics of requests that no route took */
+    uint64_t loaded_at_ms;              /* wall clock */
+    _Atomic int refs;                   /* atomic: threads (and explain) that hold it */
 };
 
 /* Takes the config. process may be NULL (check, explain): nothing of it outlives the snapshot then. NULL after errors.

@@ -187,6 +187,22 @@ static bool is_end_the_reason(const struct gw_request *request)
     return gw_reason_info(request->reason)->status < 400;
 }
 
+static bool is_logged(struct gw_worker *worker, const struct gw_request *request)
+{
+    if (request->route == NULL)
+        return request->snapshot->config->access_log.is_enabled;
+    uint32_t sample = request->route->log_sample;
+    return sample == GW_LOG_ALL || (sample != 0 && gw_thread_random(&worker->thread) >> 40 < sample);
+}
+
+static void export_spans(struct gw_worker *worker, const struct gw_request *request)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    gw_tracing_take(worker->process->tracing,
+                    gw_span_record_create(request, (uint64_t)now.tv_sec * 1000000000 + now.tv_nsec));
+}
+
 static void on_done(struct gw_stream *stream)
 {
     struct gw_worker *worker = worker_of(stream);
@@ -200,8 +216,10 @@ static void on_done(struct gw_stream *stream)
     }
     request->finished_us = gw_now_us();
     count_request(worker, request);
-    if (request->snapshot->config->access_log.is_enabled)
+    if (is_logged(worker, request))
         gw_access_log_write(worker->log, request);
+    if (__builtin_expect(request->span != NULL, 0))
+        export_spans(worker, request);
     gw_count(&worker->stats.requests_in_flight, (uint64_t)-1);
     gw_held_snapshot_release(worker, request->held);
     stream->user = NULL;

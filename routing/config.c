@@ -506,6 +506,22 @@ static const struct gw_section rewrite_section = {
     .check = check_rewrite,
 };
 
+#define AT(field) offsetof(struct routing_access_log_conf, field)
+static const struct gw_setting access_log_settings[] = {
+    {"enabled", GW_BOOL, AT(is_enabled), "Whether the route's requests are logged.", .initial = 1},
+    {"sample", GW_PERCENT, AT(sample), "Share of the route's requests that is logged, drawn at random.",
+     .initial = 100},
+    {0},
+};
+#undef AT
+static const struct gw_section access_log_section = {
+    .name = "access log of a route",
+    .help = "Which requests of a route are logged.",
+    .size = sizeof(struct routing_access_log_conf),
+    .settings = access_log_settings,
+    .scalar_is = "enabled",
+};
+
 /* ---- the route ---- */
 
 static bool check_name(struct gw_loader *load, const struct gw_node *at, h2o_iovec_t name)
@@ -571,6 +587,12 @@ static const struct gw_setting route_settings[] = {
      .section = &response_headers_section},
     {"rewrite", GW_OPTION, AT(rewrite), "Changes to the URL that the target gets.", .section = &rewrite_section},
     {"max_body", GW_SIZE, AT(max_body), "Largest request body; 0 is unlimited, larger ones are answered 413."},
+    {"access_log", GW_OPTION, AT(access_log),
+     "Whether and how often requests of the route are logged; left out, as the top-level access_log says.",
+     .section = &access_log_section},
+    {"error_pages", GW_MAP, AT(error_pages),
+     "Bodies of errors that weir answers itself, by status (404) or class (5xx); asked before the top-level ones.",
+     .section = &routing_error_page_section, .valid = routing_error_page_is_key},
     {"forward", GW_OPTION, AT(forward), "Action: send the request to a target group.", .section = &forward_section},
     {"redirect", GW_OPTION, AT(redirect), "Action: send the client to another URL.", .section = &redirect_section},
     {"respond", GW_OPTION, AT(respond), "Action: answer with a fixed response.", .section = &respond_section},

@@ -70,14 +70,28 @@ struct routing_rewrite_conf {
     h2o_iovec_t to;   /* $1..$9, $0; may hold a query after '?' */
     h2o_iovec_t host; /* replaces the Host sent to the target; base NULL = preserve */
 };
+/* A body for errors that weir answers itself, by status. */
+struct routing_error_page_conf {
+    const struct gw_node *at;
+    h2o_iovec_t file, body;   /* exactly one; file relative to the working directory */
+    h2o_iovec_t content_type; /* base NULL: by the file's name, text/html for body */
+};
+/* Which requests of a route are in the access log. */
+struct routing_access_log_conf {
+    const struct gw_node *at;
+    bool is_enabled; /* default true */
+    double sample;   /* percent, default 100 */
+};
 struct routing_route_conf {
     const struct gw_node *at;
     h2o_iovec_t name;  /* default: "route-N" with N from 1 by position in the file; gateway/config.c fills it in */
     uint64_t priority; /* 1 and up, lower first; 0 = not given (keeps file order, after those that have one) */
     struct routing_match_conf match;
     struct routing_header_rules_conf request_headers, response_headers;
-    struct routing_rewrite_conf *rewrite; /* NULL = none */
-    uint64_t max_body;                    /* bytes; 0 = unlimited */
+    struct routing_rewrite_conf *rewrite;       /* NULL = none */
+    uint64_t max_body;                          /* bytes; 0 = unlimited */
+    struct routing_access_log_conf *access_log; /* NULL: as the top-level setting says */
+    struct gw_map error_pages;            /* "404" or "5xx" -> routing_error_page_conf; gateway's come after these */
     struct routing_forward_conf *forward; /* exactly one of these five is not NULL */
     struct routing_redirect_conf *redirect;
     struct routing_respond_conf *respond;
@@ -124,6 +138,13 @@ struct routing_target_group_conf {
     struct routing_timeouts_conf timeouts;
     struct routing_pool_conf pool;
 };
+
+/* error_page.c */
+extern const struct gw_section routing_error_page_section; /* struct routing_error_page_conf */
+/* A key of error_pages: 400 to 599, 4xx or 5xx. For gw_setting.valid. */
+bool routing_error_page_is_key(struct gw_loader *, const struct gw_node *at, h2o_iovec_t key);
+/* The statuses that a valid key stands for. */
+void routing_error_page_statuses(h2o_iovec_t key, unsigned *first, unsigned *last);
 
 extern const struct gw_section routing_route_section;        /* struct routing_route_conf */
 extern const struct gw_section routing_target_group_section; /* struct routing_target_group_conf */

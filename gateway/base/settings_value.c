@@ -110,6 +110,18 @@ static const char *format_with_unit(const struct unit *units, uint64_t number, c
     return buf;
 }
 
+/* Never with an exponent, which is not read again. */
+static const char *format_percent(double fraction, char *buf)
+{
+    size_t len = (size_t)sprintf(buf, "%.10f", fraction);
+    while (buf[len - 1] == '0')
+        --len;
+    if (buf[len - 1] == '.')
+        --len;
+    strcpy(buf + len, "%");
+    return buf;
+}
+
 const char *gw_value_format(enum gw_setting_type type, uint64_t number, double fraction, char *buf)
 {
     switch (type) {
@@ -120,8 +132,7 @@ const char *gw_value_format(enum gw_setting_type type, uint64_t number, double f
     case GW_SIZE:
         return format_with_unit(sizes, number, buf);
     case GW_PERCENT:
-        sprintf(buf, "%.10g%%", fraction);
-        return buf;
+        return format_percent(fraction, buf);
     default:
         sprintf(buf, "%llu", (unsigned long long)number);
         return buf;

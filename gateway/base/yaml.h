@@ -33,7 +33,8 @@ struct gw_yaml_limits {
  * file's own); a name defined twice is an error that shows both places. Anchors and aliases are supported within the
  * limits; merge keys (<<), tags other than the core schema's, duplicate keys and several documents are errors.
  * Scalars may hold ${env:NAME}, ${env:NAME:-default}, ${file:PATH} (relative to the file that says it; one line end at
- * its end is dropped) and $${ for a literal ${.
+ * its end is dropped) and $${ for a literal ${; the
+ * ${field} of access_log.template stays as it is.
  * Records every mistake it finds. Returns NULL when there is no tree at all (a file that cannot be read or parsed); a
  * tree with mistakes in it is returned, so that later stages can report theirs in the same run: look at
  * errors->num_errors before serving. "-" reads standard input. */

@@ -14,6 +14,7 @@ struct gw_yaml_reader {
     bool allow_files;
     size_t num_bytes, num_nodes; /* so far, all files */
     bool is_incomplete;          /* an include could not be read */
+    bool keeps_fields;           /* the scalar at hand is a template: ${name} without a colon is not ours to replace */
 };
 
 /* Reads a regular file or pipe into memory from the pool (NUL-terminated); at most max_len bytes. On failure why holds

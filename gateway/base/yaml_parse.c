@@ -250,6 +250,16 @@ static void check_key(struct parse *p, const struct gw_node *map, size_t index, 
     }
 }
 
+/* Is it the value of access_log.template, which says ${field} itself? The key of the map that is being read lies below
+ * base on the stack. */
+static bool holds_template(const struct parse *p, size_t base, const struct gw_node *key, unsigned depth)
+{
+    if (depth != 1 || base == 0 || !h2o_memis(key->text.base, key->text.len, H2O_STRLIT("template")))
+        return false;
+    const struct gw_node *parent = p->stack[base - 1];
+    return h2o_memis(parent->text.base, parent->text.len, H2O_STRLIT("access_log"));
+}
+
 static bool parse_map(struct parse *p, struct gw_node *map, unsigned depth, unsigned *height)
 {
     size_t base = p->stack_size;
@@ -267,7 +277,9 @@ static bool parse_map(struct parse *p, struct gw_node *map, unsigned depth, unsi
         push(p, key);
         if (!next(p, &event))
             return false;
+        p->reader->keeps_fields = holds_template(p, base, key, depth);
         struct gw_node *value = parse_node(p, &event, depth + 1, height);
+        p->reader->keeps_fields = false;
         if (value == NULL)
             return false;
         push(p, value);

@@ -134,9 +134,11 @@ static bool expand(struct gw_yaml_reader *reader, struct gw_node *node, h2o_iove
         const char *end = memchr(text->base, '}', text->len);
         if (end == NULL)
             return gw_error_at(reader->errors, node, "\"${\" without \"}\" ($${ is a literal ${)");
-        if (!substitute(reader, node, h2o_iovec_init(text->base + 2, end - text->base - 2), piece))
-            return false;
         len = end + 1 - text->base;
+        if (reader->keeps_fields && memchr(text->base, ':', len) == NULL)
+            *piece = h2o_iovec_init(text->base, len);
+        else if (!substitute(reader, node, h2o_iovec_init(text->base + 2, end - text->base - 2), piece))
+            return false;
     } else {
         const char *dollar = memchr(text->base + 1, '$', text->len - 1);
         len = dollar != NULL ? (size_t)(dollar - text->base) : text->len;

@@ -559,6 +559,7 @@ void gw_http1_serve(struct gw_server *server, h2o_socket_t *sock, void *listener
     h2o_linklist_insert(&server->conns, &conn->super.link);
     ++server->num_conns;
     gw_count(&server->stats.accepted, 1);
+    conn->super.super.id = gw_counter_read(&server->stats.accepted);
 
     gw_timer_init(&conn->timer, on_timer);
     conn->recv_due_ms = conn->send_due_ms = UINT64_MAX;

@@ -118,6 +118,7 @@ static size_t start_response(struct gw_http1_conn *conn, h2o_iovec_t *dst, const
 
     conn->stream.response_started = true;
     dst[0] = h2o_iovec_init(base, gw_response_head_write(base, &req->res, &framing));
+    conn->stream.head_bytes_out = dst[0].len;
     n = frame_body(conn, dst + 1, bufs, num, len, is_final);
     if (!is_inline)
         return n + 1;

@@ -48,6 +48,7 @@ struct gw_stream {
     void *on_body_data;
     uint64_t started_us;                              /* CLOCK_MONOTONIC at the end of the head */
     uint64_t head_bytes_in, body_bytes_in, bytes_out; /* wire bytes of head, payload bytes of body, wire bytes out */
+    uint64_t head_bytes_out;                          /* of bytes_out; set when the response starts */
     void *user;                                       /* the pipeline's */
 };
 

@@ -196,6 +196,7 @@ static void on_connect(h2o_socket_t *sock, const char *err)
         return;
     }
     gw_count(&gw_pool_counters(client->pool)->connects, 1);
+    client->connected_us = gw_now_us();
     gw_socket_setup(sock);
     h2o_socket_read_start(sock, gw_client_on_readable);
     send_head(client, client->out, client->out_len);
@@ -319,5 +320,7 @@ void gw_client_release(struct gw_client *client)
     client->magic = 0;
     gw_pool_free_client(client->pool, client);
 }
+
+uint64_t gw_client_connected_us(const struct gw_client *client) { return client->connected_us; }
 
 const struct gw_client_failure *gw_client_failure(const struct gw_client *client) { return &client->failure; }

@@ -76,6 +76,8 @@ struct gw_client *gw_client_start(struct gw_pool *, const struct gw_endpoint *, 
                                   const struct gw_client_callbacks *, void *data);
 /* More of the request body; bytes must stay valid until on_drained. One at a time. is_last ends the body. */
 void gw_client_write(struct gw_client *, h2o_iovec_t bytes, bool is_last);
+/* When a new connection came about (CLOCK_MONOTONIC); 0 while there is none, and on one of the pool. */
+uint64_t gw_client_connected_us(const struct gw_client *);
 const struct gw_client_failure *gw_client_failure(const struct gw_client *);
 /* Response bytes have been written on: reads go on when less than 64 KiB is outstanding. */
 void gw_client_consumed(struct gw_client *, size_t bytes);

@@ -53,6 +53,7 @@ struct gw_client {
     /* request */
     char *out; /* bytes that wait for the connection or in the socket; ours */
     size_t out_len;
+    uint64_t connected_us; /* 0: on a connection of the pool */
     uint64_t request_left; /* body bytes to come when the length is known */
     char chunk_line[24];
 

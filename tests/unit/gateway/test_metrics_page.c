@@ -44,6 +44,7 @@ static struct fixture *create(size_t num_routes, size_t num_groups, size_t targe
         self->process.workers[i].pool = gw_pool_create(&self->threads[i]);
     }
     self->process.access_log = gw_access_log_create();
+    self->process.tracing = gw_tracing_create();
     self->process.active = &self->snapshot;
     self->process.generation = 3;
     self->snapshot.no_route = create_stats();
@@ -95,6 +96,7 @@ static void destroy(struct fixture *self)
     }
     h2o_evloop_destroy(self->ctx.loop);
     gw_access_log_destroy(self->process.access_log);
+    gw_tracing_destroy(self->process.tracing);
     gw_exposition_dispose(&self->out);
     free(self->snapshot.groups);
     free(self->snapshot.routes);
