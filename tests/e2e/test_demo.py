@@ -74,3 +74,14 @@ def test_every_shipped_configuration_is_free_of_errors_and_warnings(demo, path):
 def test_the_tests_of_our_configurations_hold(path):
     done = weir("test", path, "--min-coverage", "100%")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_configuration_in_the_readme_is_free_of_errors_and_warnings(demo):
+    text = re.search(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
+    assert len(text.splitlines()) <= 24
+    (demo.folder / "readme" / "www").mkdir(parents=True)
+    done = demo.run("check", demo.write("readme/my.yaml", text))
+    assert (done.returncode, done.stderr) == (0, "")
+    said = demo.run("explain", "https://localhost:8443/users/7", "-c", demo.folder / "readme" / "my.yaml")
+    assert said.returncode == 0 and "users" in said.stdout
+    assert demo.run("help", "target_groups.health_check").returncode == 0
