@@ -108,7 +108,7 @@ struct gw_endpoint_entry *gw_process_endpoint(struct gw_process *process, h2o_io
         entry = process->endpoints.entries[*slot - 1];
         if (entry->is_checked != is_checked) {
             entry->is_checked = is_checked;
-            routing_health_init(&entry->health, is_checked);
+            routing_health_restart(&entry->health, is_checked);
         }
     }
     pthread_mutex_unlock(&process->lock);

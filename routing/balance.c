@@ -94,16 +94,23 @@ static enum routing_health_state state_of(const struct routing_balancer *self, u
     return routing_health_state(self->group->targets[target].health);
 }
 
+/* Configured, or set by an operator meanwhile; it lies beside the state, which is read anyway. A turn that was planned
+ * with the weight before is taken as planned, later ones follow the new weight. */
+static uint32_t weight_of(const struct routing_balancer *self, uint32_t target)
+{
+    return routing_health_weight(self->group->targets[target].health, self->weights[target]);
+}
+
 static bool is_fit(const struct routing_balancer *self, uint32_t target)
 {
     enum routing_health_state state = state_of(self, target);
-    return self->weights[target] != 0 && (state == ROUTING_HEALTH_HEALTHY || state == ROUTING_HEALTH_UNCHECKED);
+    return weight_of(self, target) != 0 && (state == ROUTING_HEALTH_HEALTHY || state == ROUTING_HEALTH_UNCHECKED);
 }
 
 /* spec/alb.md 3.6: when nobody is fit everybody who is registered takes part, those not checked yet too. */
 static bool may_fail_open_to(const struct routing_balancer *self, uint32_t target)
 {
-    return self->weights[target] != 0 && state_of(self, target) != ROUTING_HEALTH_DRAINING;
+    return weight_of(self, target) != 0 && state_of(self, target) != ROUTING_HEALTH_DRAINING;
 }
 
 static bool belongs(const struct routing_balancer *self, uint32_t target)
@@ -113,7 +120,8 @@ static bool belongs(const struct routing_balancer *self, uint32_t target)
 
 static uint64_t stride_of(const struct routing_balancer *self, uint32_t target)
 {
-    return STRIDE / self->weights[target];
+    uint32_t weight = weight_of(self, target);
+    return STRIDE / (weight != 0 ? weight : 1); /* 0: set by an operator since the target was found fit */
 }
 
 /* Half a stride to the first turn spreads light targets between the turns of heavy ones from the start. */
@@ -269,6 +277,32 @@ static const struct gw_node *node_of(const struct routing_target_group *group, u
     return group->conf->at;
 }
 
+/* Why a target did not take part; NULL: it did. */
+static const char *why_lost(const struct routing_balancer *self, uint64_t exclude, uint32_t target)
+{
+    const struct routing_health *health = self->group->targets[target].health;
+    uint32_t override = routing_health_override(health);
+
+    if (is_excluded(exclude, target))
+        return "was tried already";
+    if ((override & ROUTING_OVERRIDE_DRAIN) != 0)
+        return "is drained by an operator";
+    if (weight_of(self, target) == 0)
+        return (override & ROUTING_OVERRIDE_WEIGHT) != 0 ? "has weight 0, set by an operator" : "has weight 0";
+    if (belongs(self, target))
+        return NULL;
+    switch (state_of(self, target)) {
+    case ROUTING_HEALTH_INITIAL:
+        return "is initial";
+    case ROUTING_HEALTH_UNHEALTHY:
+        return "is unhealthy";
+    case ROUTING_HEALTH_DRAINING:
+        return "is draining";
+    default:
+        return "is not fit";
+    }
+}
+
 static void trace_pick(const struct routing_balancer *self, uint64_t exclude, uint32_t picked, struct gw_trace *trace)
 {
     enum { MAX_LINES = 50 };
@@ -276,16 +310,12 @@ static void trace_pick(const struct routing_balancer *self, uint64_t exclude, ui
     unsigned lines = 0;
 
     for (uint32_t i = 0; i != self->size && lines != MAX_LINES; ++i) {
-        const struct routing_target *target = group->targets + i;
-        const char *why = is_excluded(exclude, i) ? "was tried already"
-                          : self->weights[i] == 0 ? "has weight 0"
-                          : belongs(self, i)      ? NULL
-                                                  : routing_health_name(state_of(self, i));
+        const char *why = why_lost(self, exclude, i);
         if (why == NULL)
             continue;
         ++lines;
-        gw_trace_write(trace, "target", node_of(group, i), "target \"%.*s\" lost: it %s%s", (int)target->name.len,
-                       target->name.base, is_excluded(exclude, i) || self->weights[i] == 0 ? "" : "is ", why);
+        gw_trace_write(trace, "target", node_of(group, i), "target \"%.*s\" lost: it %s",
+                       (int)group->targets[i].name.len, group->targets[i].name.base, why);
     }
     if (picked == ROUTING_NO_TARGET) {
         gw_trace_write(trace, "target", group->conf != NULL ? group->conf->at : NULL,
@@ -293,10 +323,11 @@ static void trace_pick(const struct routing_balancer *self, uint64_t exclude, ui
         return;
     }
     const struct routing_target *target = group->targets + picked;
+    bool is_set = (routing_health_override(target->health) & ROUTING_OVERRIDE_WEIGHT) != 0;
     gw_trace_write(trace, "target", node_of(group, picked),
-                   "target \"%.*s\" takes its turn of \"%.*s\" (weight %u, %s%s)", (int)target->name.len,
-                   target->name.base, (int)group->name.len, group->name.base, target->weight,
-                   routing_health_name(state_of(self, picked)),
+                   "target \"%.*s\" takes its turn of \"%.*s\" (weight %u%s, %s%s)", (int)target->name.len,
+                   target->name.base, (int)group->name.len, group->name.base, weight_of(self, picked),
+                   is_set ? " set by an operator" : "", routing_health_name(state_of(self, picked)),
                    self->is_failing_open ? "; no target is healthy, so all take part" : "");
 }
 

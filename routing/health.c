@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <string.h>
 #include "routing/health.h"
 
@@ -7,9 +8,38 @@ void routing_health_init(struct routing_health *health, bool is_checked)
     health->state = is_checked ? ROUTING_HEALTH_INITIAL : ROUTING_HEALTH_UNCHECKED;
 }
 
+void routing_health_restart(struct routing_health *health, bool is_checked)
+{
+    /* field by field: workers read the override meanwhile */
+    __atomic_store_n((int *)&health->state, is_checked ? ROUTING_HEALTH_INITIAL : ROUTING_HEALTH_UNCHECKED,
+                     __ATOMIC_RELAXED);
+    health->passes = health->failures = 0;
+    health->last = ROUTING_PROBE_PASS;
+    health->last_status = 0;
+    health->changed_at_ms = health->checks = health->failed_checks = 0;
+}
+
+static void store_override(struct routing_health *health, uint32_t override)
+{
+    __atomic_store_n((uint32_t *)&health->override, override, __ATOMIC_RELAXED);
+}
+
+void routing_health_set_drain(struct routing_health *health, bool is_draining)
+{
+    uint32_t rest = routing_health_override(health) & ~(uint32_t)ROUTING_OVERRIDE_DRAIN;
+    store_override(health, is_draining ? rest | ROUTING_OVERRIDE_DRAIN : rest);
+}
+
+void routing_health_set_weight(struct routing_health *health, int32_t weight)
+{
+    uint32_t rest = routing_health_override(health) & ROUTING_OVERRIDE_DRAIN;
+    assert(weight >= -1 && weight <= ROUTING_OVERRIDE_WEIGHT_MASK);
+    store_override(health, weight >= 0 ? rest | ROUTING_OVERRIDE_WEIGHT | (uint32_t)weight : rest);
+}
+
 static bool move_to(struct routing_health *health, enum routing_health_state state, uint64_t wall_ms)
 {
-    if (routing_health_state(health) == state)
+    if (routing_health_checked_state(health) == state)
         return false;
     health->changed_at_ms = wall_ms;
     __atomic_store_n((int *)&health->state, (int)state, __ATOMIC_RELAXED);
@@ -19,7 +49,7 @@ static bool move_to(struct routing_health *health, enum routing_health_state sta
 bool routing_health_on_probe(struct routing_health *health, enum routing_probe probe, int status,
                              unsigned healthy_threshold, unsigned unhealthy_threshold, uint64_t wall_ms)
 {
-    enum routing_health_state state = routing_health_state(health);
+    enum routing_health_state state = routing_health_checked_state(health);
 
     ++health->checks;
     health->last = probe;

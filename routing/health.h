@@ -19,8 +19,16 @@ enum routing_probe { /* outcome of one check, in the words of spec/alb.md's reas
                      ROUTING_PROBE_BAD_RESPONSE,
                      ROUTING_PROBE_CODE_MISMATCH,
 };
+/* What an operator has said of a target, over what configuration and checks say. Bits of routing_health.override: */
+enum {
+    ROUTING_OVERRIDE_DRAIN = 1 << 30,  /* no new requests, whatever the checks find */
+    ROUTING_OVERRIDE_WEIGHT = 1 << 29, /* the low bits hold a weight */
+    ROUTING_OVERRIDE_WEIGHT_MASK = 0xffff,
+};
 struct routing_health {
     _Atomic int state; /* atomic: enum routing_health_state, written by the prober only */
+    /* atomic: written by the control thread, read by every worker with the state, with which it shares a cache line */
+    _Atomic uint32_t override;
     /* prober thread only: */
     unsigned passes, failures; /* in a row */
     enum routing_probe last;
@@ -29,13 +37,35 @@ struct routing_health {
     uint64_t checks, failed_checks;
 };
 void routing_health_init(struct routing_health *, bool is_checked);
+/* Begins anew as routing_health_init does, but what an operator has said stays. */
+void routing_health_restart(struct routing_health *, bool is_checked);
 /* Returns true when the state changed. A new target is healthy after one pass, unhealthy after unhealthy_threshold. */
 bool routing_health_on_probe(struct routing_health *, enum routing_probe, int status, unsigned healthy_threshold,
                              unsigned unhealthy_threshold, uint64_t wall_ms);
-static inline enum routing_health_state routing_health_state(const struct routing_health *h)
+static inline uint32_t routing_health_override(const struct routing_health *h)
+{
+    return __atomic_load_n((const uint32_t *)&h->override, __ATOMIC_RELAXED);
+}
+/* As the checks see it. */
+static inline enum routing_health_state routing_health_checked_state(const struct routing_health *h)
 {
     return (enum routing_health_state)__atomic_load_n((const int *)&h->state, __ATOMIC_RELAXED);
 }
+/* As requests see it: draining when an operator says so. */
+static inline enum routing_health_state routing_health_state(const struct routing_health *h)
+{
+    return (routing_health_override(h) & ROUTING_OVERRIDE_DRAIN) != 0 ? ROUTING_HEALTH_DRAINING
+                                                                      : routing_health_checked_state(h);
+}
+/* The configured weight, unless an operator has set another. */
+static inline uint32_t routing_health_weight(const struct routing_health *h, uint32_t configured)
+{
+    uint32_t override = routing_health_override(h);
+    return (override & ROUTING_OVERRIDE_WEIGHT) != 0 ? override & ROUTING_OVERRIDE_WEIGHT_MASK : configured;
+}
+/* Control thread only. weight -1: the configured one. */
+void routing_health_set_drain(struct routing_health *, bool is_draining);
+void routing_health_set_weight(struct routing_health *, int32_t weight);
 const char *routing_health_name(enum routing_health_state);
 const char *routing_health_reason(const struct routing_health *); /* "Target.Timeout" ... or "-" */
 /* "200-299,301": parsed once. */

@@ -402,6 +402,115 @@ static void group_of_weight_zero_is_never_drawn(void **state)
         assert_int_equal(routing_weighted_choice(weights, 2, next_random(&random)), 0);
 }
 
+static void drained_target_gets_nothing_until_it_is_enabled_again(void **state)
+{
+    unsigned counts[MAX_TARGETS];
+    struct group *group = group_of(NULL, 3);
+    struct routing_balancer *balancer = routing_balancer_create(&group->group, 0);
+    routing_health_set_drain(&group->health[1], true);
+    count_picks(balancer, 100, counts);
+    assert_int_equal(counts[0], 50);
+    assert_int_equal(counts[1], 0);
+    assert_int_equal(counts[2], 50);
+    routing_health_set_drain(&group->health[1], false);
+    count_picks(balancer, 300, counts);
+    assert_in_range(counts[1], 99, 101);
+    routing_balancer_destroy(balancer);
+    free(group);
+}
+
+/* An operator's word is final: draining every target is an outage on purpose, not a reason to fail open. */
+static void drained_targets_take_no_part_in_failing_open(void **state)
+{
+    struct group *group = group_of(NULL, 2);
+    struct routing_balancer *balancer = routing_balancer_create(&group->group, 0);
+    routing_health_set_drain(&group->health[0], true);
+    group->health[1].state = ROUTING_HEALTH_UNHEALTHY;
+    for (unsigned i = 0; i != 10; ++i)
+        assert_int_equal(pick(balancer), 1);
+    routing_health_set_drain(&group->health[1], true);
+    assert_int_equal(pick(balancer), ROUTING_NO_TARGET);
+    routing_health_set_drain(&group->health[0], false);
+    assert_int_equal(pick(balancer), 0);
+    routing_balancer_destroy(balancer);
+    free(group);
+}
+
+static void weight_set_while_serving_changes_the_shares(void **state)
+{
+    static const unsigned weights[] = {1, 1, 2};
+    unsigned counts[MAX_TARGETS];
+    struct group *group = group_of(weights, 3);
+    struct routing_balancer *balancer = routing_balancer_create(&group->group, 0);
+    count_picks(balancer, 40, counts);
+    routing_health_set_weight(&group->health[0], 5);
+    count_picks(balancer, 8, counts); /* turns planned before are taken as planned */
+    count_picks(balancer, 800, counts);
+    assert_in_range(counts[0], 498, 502);
+    assert_in_range(counts[1], 99, 101);
+    assert_in_range(counts[2], 198, 202);
+    routing_health_set_weight(&group->health[0], 0);
+    count_picks(balancer, 300, counts);
+    assert_int_equal(counts[0], 0);
+    assert_in_range(counts[1], 99, 101);
+    routing_health_set_weight(&group->health[0], -1); /* as configured */
+    count_picks(balancer, 8, counts);
+    count_picks(balancer, 400, counts);
+    assert_in_range(counts[0], 99, 101);
+    routing_balancer_destroy(balancer);
+    free(group);
+}
+
+static void weight_above_a_configured_zero_brings_a_target_in(void **state)
+{
+    static const unsigned weights[] = {1, 0};
+    unsigned counts[MAX_TARGETS];
+    struct group *group = group_of(weights, 2);
+    struct routing_balancer *balancer = routing_balancer_create(&group->group, 0);
+    count_picks(balancer, 10, counts);
+    assert_int_equal(counts[1], 0);
+    routing_health_set_weight(&group->health[1], 3);
+    count_picks(balancer, 400, counts);
+    assert_in_range(counts[1], 297, 303);
+    routing_balancer_destroy(balancer);
+    free(group);
+}
+
+static void weight_set_by_an_operator_lives_through_a_reload(void **state)
+{
+    static const unsigned weights[] = {1, 1};
+    unsigned counts[MAX_TARGETS];
+    struct group *group = group_of(weights, 2);
+    struct routing_balancer *balancer = routing_balancer_create(&group->group, 0);
+    struct routing_target_group again = group->group;
+    routing_health_set_weight(&group->health[1], 3);
+    routing_balancer_rebind(balancer, &again);
+    count_picks(balancer, 8, counts);
+    count_picks(balancer, 400, counts);
+    assert_in_range(counts[1], 298, 302);
+    routing_balancer_destroy(balancer);
+    free(group);
+}
+
+static void trace_names_the_operator_s_word(void **state)
+{
+    struct group *group = group_of(NULL, 3);
+    struct routing_balancer *balancer = routing_balancer_create(&group->group, 0);
+    struct gw_trace trace;
+    gw_trace_init(&trace);
+    routing_health_set_drain(&group->health[0], true);
+    routing_health_set_weight(&group->health[1], 0);
+    routing_health_set_weight(&group->health[2], 7);
+    assert_int_equal(routing_balancer_pick(balancer, 0, &trace), 2);
+    assert_int_equal(trace.size, 3);
+    assert_non_null(strstr(trace.entries[0].text, "drained by an operator"));
+    assert_non_null(strstr(trace.entries[1].text, "weight 0, set by an operator"));
+    assert_non_null(strstr(trace.entries[2].text, "weight 7 set by an operator"));
+    gw_trace_dispose(&trace);
+    routing_balancer_destroy(balancer);
+    free(group);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -426,6 +535,12 @@ int main(void)
         cmocka_unit_test(weighted_choice_follows_the_weights),
         cmocka_unit_test(weighted_choice_uses_both_ends_of_the_random_range),
         cmocka_unit_test(group_of_weight_zero_is_never_drawn),
+        cmocka_unit_test(drained_target_gets_nothing_until_it_is_enabled_again),
+        cmocka_unit_test(drained_targets_take_no_part_in_failing_open),
+        cmocka_unit_test(weight_set_while_serving_changes_the_shares),
+        cmocka_unit_test(weight_above_a_configured_zero_brings_a_target_in),
+        cmocka_unit_test(weight_set_by_an_operator_lives_through_a_reload),
+        cmocka_unit_test(trace_names_the_operator_s_word),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -79,6 +79,25 @@ static void unchecked_and_draining_targets_are_not_moved_by_a_late_check(void **
     assert_string_equal(routing_health_reason(&health), "Target.DeregistrationInProgress");
 }
 
+static void checks_go_on_under_an_operator_s_drain(void **state)
+{
+    struct routing_health health;
+    routing_health_init(&health, true);
+    routing_health_set_weight(&health, 7);
+    routing_health_set_drain(&health, true);
+    assert_true(routing_health_on_probe(&health, ROUTING_PROBE_PASS, 200, 5, 2, 10));
+    assert_int_equal(routing_health_checked_state(&health), ROUTING_HEALTH_HEALTHY);
+    assert_int_equal(routing_health_state(&health), ROUTING_HEALTH_DRAINING);
+    routing_health_set_drain(&health, false);
+    assert_int_equal(routing_health_state(&health), ROUTING_HEALTH_HEALTHY);
+    assert_int_equal(routing_health_weight(&health, 1), 7);
+    routing_health_restart(&health, true);
+    assert_int_equal(routing_health_state(&health), ROUTING_HEALTH_INITIAL);
+    assert_int_equal(routing_health_weight(&health, 1), 7);
+    routing_health_set_weight(&health, -1);
+    assert_int_equal(routing_health_weight(&health, 1), 1);
+}
+
 static void reason_says_how_the_last_check_failed(void **state)
 {
     static const struct {
@@ -138,6 +157,7 @@ int main(void)
         cmocka_unit_test(unhealthy_target_needs_the_healthy_threshold_in_a_row),
         cmocka_unit_test(change_of_state_is_told_once_with_its_time),
         cmocka_unit_test(unchecked_and_draining_targets_are_not_moved_by_a_late_check),
+        cmocka_unit_test(checks_go_on_under_an_operator_s_drain),
         cmocka_unit_test(reason_says_how_the_last_check_failed),
         cmocka_unit_test(matcher_takes_codes_and_ranges),
         cmocka_unit_test(matcher_refuses_what_is_no_list_of_codes),
