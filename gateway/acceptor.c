@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <openssl/err.h>
 #include "gateway/base/log.h"
 #include "gateway/http/socket.h"
 #include "gateway/worker.h"
@@ -42,6 +43,21 @@ static void end_handshake(struct handshake *handshake)
     free(handshake);
 }
 
+static void count_failure(struct gw_worker *worker, enum tls_failure failure)
+{
+    gw_count(&worker->stats.handshake_failures, 1);
+    gw_count(&worker->stats.handshake_failures_by[failure], 1);
+}
+
+/* Where OpenSSL gave up, its queue of errors holds this handshake's alone: it is emptied at every step of one. */
+static enum tls_failure failure_of(const char *err)
+{
+    bool is_gone = err == h2o_socket_error_closed || err == h2o_socket_error_io;
+    enum tls_failure failure = is_gone ? TLS_FAILURE_CLOSED : tls_failure_of(ERR_peek_error());
+    ERR_clear_error();
+    return failure;
+}
+
 static void on_handshake(h2o_socket_t *sock, const char *err)
 {
     struct handshake *handshake = sock->data;
@@ -50,7 +66,7 @@ static void on_handshake(h2o_socket_t *sock, const char *err)
 
     end_handshake(handshake);
     if (err != NULL) {
-        gw_count(&worker->stats.handshake_failures, 1);
+        count_failure(worker, failure_of(err));
         drop_connection(worker);
         h2o_socket_close(sock);
         return;
@@ -64,7 +80,7 @@ static void abandon(struct handshake *handshake)
     struct gw_worker *worker = handshake->accept->worker;
     h2o_socket_t *sock = handshake->sock;
 
-    gw_count(&worker->stats.handshake_failures, 1);
+    count_failure(worker, TLS_FAILURE_TIMEOUT);
     end_handshake(handshake);
     drop_connection(worker);
     h2o_socket_close(sock);

@@ -200,6 +200,15 @@ static void fill(struct gw_access_line *line, const struct gw_request *request, 
         line->client = h2o_iovec_init(client, gw_ip_format(&request->facts.client_ip, client));
 }
 
+void gw_access_log_fill(struct gw_access_line *line, const struct gw_request *request, char *client)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    *line = (struct gw_access_line){0};
+    fill(line, request, &now, client);
+}
+
 /* Any format but JSON. */
 static void write_other(struct gw_access_log_buffer *buffer, struct gw_request *request, const struct timespec *now)
 {

@@ -19,6 +19,10 @@ struct gw_access_log_buffer *gw_access_log_buffer_create(struct gw_access_log *,
 void gw_access_log_buffer_destroy(struct gw_access_log_buffer *);
 /* Called when a request is over; fields are documented in gateway/README.md. */
 void gw_access_log_write(struct gw_access_log_buffer *, struct gw_request *);
+/* What a line says of a request that is over. client (46 bytes) holds the text of line->client where it is not at hand.
+ * Everything is borrowed from the request. */
+struct gw_access_line;
+void gw_access_log_fill(struct gw_access_line *, const struct gw_request *, char *client);
 /* Hands what is buffered to the writer: when 32 KiB are there, and at the latest 100 ms after the first line (a line
  * after a quiet time goes at the end of its turn). */
 void gw_access_log_flush(struct gw_access_log_buffer *);

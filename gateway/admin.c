@@ -5,16 +5,14 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
-#include "gateway/admin_pages.h"
-#include "gateway/answer.h"
+#include "gateway/admin_request.h"
 #include "gateway/base/log.h"
+#include "gateway/health_log.h"
 
 enum {
     MAX_CONNECTIONS = 64,
     ACCEPTS_A_TURN = 16,
     PAUSE_MS = 100, /* out of descriptors: libh2o.md 3.6 */
-    RELOAD_POLL_MS = 10,
-    RELOAD_PATIENCE_MS = 60 * 1000,
 };
 
 /* A socket the admin API listens on. */
@@ -32,229 +30,77 @@ struct gw_admin { /* control thread */
     struct gw_process *process;
     struct gw_server server;
     struct door doors[2]; /* admin.address, admin.tcp */
+    h2o_iovec_t token;    /* owned; base NULL: none */
+    struct gw_recent recent;
+    struct gw_reloads reloads;
+    struct gw_traffic *traffic;
+    int num_tails;
 };
 
-/* A request to the admin API; in its pool. */
-struct admin_request {
-    struct gw_request request; /* for gw_answer */
-    struct gw_admin *admin;
-    struct gw_timer timer; /* POST /reload: until the load is over */
-    uint64_t give_up_ms;
-};
-
-/* ---- pages ---- */
-
-static void answer(struct admin_request *self, int status, const char *type, h2o_iovec_t body)
-{
-    h2o_req_t *req = &self->request.stream->req;
-    h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_CACHE_CONTROL, NULL, H2O_STRLIT("no-store"));
-    gw_answer(&self->request, GW_REASON_NONE, status, h2o_iovec_init(type, strlen(type)), body, false);
-}
-
-static void answer_text(struct admin_request *self, int status, const char *text)
-{
-    answer(self, status, "text/plain; charset=utf-8", h2o_iovec_init(text, strlen(text)));
-}
-
-static void answer_problem(struct admin_request *self, int status, const char *problem)
-{
-    struct gw_json json;
-    gw_json_init(&json);
-    gw_json_object(&json);
-    gw_json_key(&json, "status");
-    gw_json_number(&json, status);
-    gw_json_key(&json, "message");
-    gw_json_string(&json, problem);
-    gw_json_object_end(&json);
-    gw_json_raw(&json, "\n", 1);
-    answer(self, status, "application/json", h2o_iovec_init(json.base, json.size));
-    gw_json_dispose(&json);
-}
-
-static void show_health(struct admin_request *self) { answer_text(self, 200, "ok\n"); }
-
-static void show_readiness(struct admin_request *self)
-{
-    const struct gw_process *process = self->admin->process;
-    if (process->is_draining)
-        answer_text(self, 503, "draining\n");
-    else if (!process->is_ready)
-        answer_text(self, 503, "starting\n");
-    else
-        answer_text(self, 200, "ready\n");
-}
-
-static void show_metrics(struct admin_request *self)
-{
-    struct gw_exposition out;
-    gw_exposition_init(&out);
-    gw_metrics_page(self->admin->process, &out);
-    answer(self, 200, "text/plain; version=0.0.4; charset=utf-8", h2o_iovec_init(out.base, out.size));
-    gw_exposition_dispose(&out);
-}
-
-static void show_status(struct admin_request *self)
-{
-    struct gw_json json;
-    gw_json_init(&json);
-    gw_status_page(self->admin->process, &json);
-    answer(self, 200, "application/json", h2o_iovec_init(json.base, json.size));
-    gw_json_dispose(&json);
-}
-
-static void show_reload(struct admin_request *self)
-{
-    const struct gw_process *process = self->admin->process;
-    struct gw_json json;
-
-    gw_json_init(&json);
-    gw_json_object(&json);
-    gw_json_key(&json, "ok");
-    gw_json_bool(&json, process->last_reload_ok);
-    gw_json_key(&json, "generation");
-    gw_json_unsigned(&json, process->generation);
-    gw_json_key(&json, "error");
-    if (process->last_reload_error != NULL)
-        gw_json_string(&json, process->last_reload_error);
-    else
-        gw_json_null(&json);
-    gw_json_object_end(&json);
-    gw_json_raw(&json, "\n", 1);
-    answer(self, process->last_reload_ok ? 200 : 422, "application/json", h2o_iovec_init(json.base, json.size));
-    gw_json_dispose(&json);
-}
-
-static void on_reload_timer(struct gw_timer *timer)
-{
-    struct admin_request *self = H2O_STRUCT_FROM_MEMBER(struct admin_request, timer, timer);
-    struct gw_process *process = self->admin->process;
-    uint64_t now_ms = gw_thread_now(&process->control);
-
-    if (!process->reload_running && !process->reload_wanted)
-        show_reload(self);
-    else if (now_ms >= self->give_up_ms)
-        answer_problem(self, 504, "the configuration is still being loaded; see /status");
-    else
-        gw_timer_arm(process->control.wheel, timer, now_ms + RELOAD_POLL_MS);
-}
-
-/* Loads run beside the loop; the answer waits for the result. */
-static void reload(struct admin_request *self)
-{
-    struct gw_process *process = self->admin->process;
-
-    if (process->is_draining) {
-        answer_problem(self, 503, "weir is shutting down");
-        return;
-    }
-    self->give_up_ms = gw_thread_now(&process->control) + RELOAD_PATIENCE_MS;
-    gw_process_reload(process);
-    on_reload_timer(&self->timer);
-}
+struct gw_recent *gw_admin_recent(struct gw_admin *admin) { return &admin->recent; }
+struct gw_reloads *gw_admin_reloads(struct gw_admin *admin) { return &admin->reloads; }
+int gw_admin_count_tails(struct gw_admin *admin, int n) { return admin->num_tails += n; }
+struct gw_traffic *gw_admin_traffic(struct gw_admin *admin) { return admin->traffic; }
 
 /* ---- requests ---- */
 
-enum { GET = 1, POST = 2 };
-static const struct {
-    const char *path;
-    int method;
-    void (*run)(struct admin_request *);
-} endpoints[] = {
-    {"/healthz", GET, show_health}, {"/readyz", GET, show_readiness}, {"/metrics", GET, show_metrics},
-    {"/status", GET, show_status},  {"/reload", POST, reload},
-};
-
-static int method_of(h2o_iovec_t method)
-{
-    if (h2o_memis(method.base, method.len, H2O_STRLIT("GET")) || h2o_memis(method.base, method.len, H2O_STRLIT("HEAD")))
-        return GET;
-    return h2o_memis(method.base, method.len, H2O_STRLIT("POST")) ? POST : 0;
-}
-
-static struct admin_request *create_request(struct gw_stream *stream)
+static struct gw_admin_request *create_request(struct gw_stream *stream)
 {
     struct gw_admin *admin = H2O_STRUCT_FROM_MEMBER(struct gw_admin, server, stream->conn->server);
-    struct admin_request *self = h2o_mem_alloc_pool(&stream->req.pool, sizeof(*self));
+    struct gw_admin_request *self = h2o_mem_alloc_pool(&stream->req.pool, sizeof(*self));
 
     memset(self, 0, sizeof(*self));
     self->request.pool = &stream->req.pool;
     self->request.stream = stream;
+    self->request.facts.headers = stream->head.fields;
+    self->request.facts.num_headers = stream->head.num_fields;
     self->admin = admin;
-    gw_timer_init(&self->timer, on_reload_timer);
+    self->process = admin->process;
+    gw_timer_init(&self->timer, NULL);
     stream->user = self;
     return self;
 }
 
-/* A page in a browser on this machine may ask for loopback addresses in its user's name: by a form or script (Origin),
- * or by a host name that was made to point here (DNS rebinding). */
-static bool is_from_a_web_page(const struct gw_stream *stream)
-{
-    h2o_iovec_t host = stream->head.authority;
-    struct gw_ip ip;
-
-    for (size_t i = 0; i != stream->head.num_fields; ++i)
-        if (h2o_memis(stream->head.fields[i].name->base, stream->head.fields[i].name->len, H2O_STRLIT("origin")))
-            return true;
-    if (host.len == 0 || h2o_memis(stream->conn->peer_text, stream->conn->peer_text_len, H2O_STRLIT("unix")))
-        return false;
-    if (host.base[host.len - 1] != ']') {
-        const char *colon = h2o_memrchr(host.base, ':', host.len);
-        if (colon != NULL)
-            host.len = colon - host.base;
-    }
-    return !gw_ip_parse(host, &ip) && !h2o_lcstris(host.base, host.len, H2O_STRLIT("localhost"));
-}
-
 static void on_request(struct gw_stream *stream)
 {
-    struct admin_request *self = create_request(stream);
-    h2o_iovec_t path = stream->head.path;
+    struct gw_admin_request *self = create_request(stream);
 
-    if (is_from_a_web_page(stream)) {
-        answer_problem(self, 403,
-                       "the admin API is not for web pages: no Origin, and a Host that is an address or localhost");
-        return;
+    self->path = stream->head.path;
+    if (stream->head.query_at != SIZE_MAX) {
+        self->path.len = stream->head.query_at;
+        self->query = h2o_iovec_init(stream->head.path.base + stream->head.query_at + 1,
+                                     stream->head.path.len - stream->head.query_at - 1);
     }
-    if (stream->head.query_at != SIZE_MAX)
-        path.len = stream->head.query_at;
-    for (size_t i = 0; i != sizeof(endpoints) / sizeof(endpoints[0]); ++i) {
-        if (!h2o_memis(path.base, path.len, endpoints[i].path, strlen(endpoints[i].path)))
-            continue;
-        if (method_of(stream->head.method) == endpoints[i].method) {
-            endpoints[i].run(self);
-        } else {
-            const char *allowed = endpoints[i].method == GET ? "GET, HEAD" : "POST";
-            h2o_add_header(&stream->req.pool, &stream->req.res.headers, H2O_TOKEN_ALLOW, NULL, allowed,
-                           strlen(allowed));
-            answer_problem(self, 405, "method not allowed");
-        }
-        return;
-    }
-    answer_problem(self, 404, "no such page: /healthz /readyz /metrics /status, POST /reload");
+    if (gw_admin_may_enter(self, self->admin->token))
+        gw_admin_dispatch(self);
 }
 
 static void on_bad_head(struct gw_stream *stream, enum gw_head_result result)
 {
-    struct admin_request *self = create_request(stream);
+    struct gw_admin_request *self = create_request(stream);
     if (result == GW_HEAD_INCOMPLETE)
-        answer_problem(self, 408, "the request head did not arrive in time");
+        gw_admin_problem(self, 408, "the request head did not arrive in time");
     else
-        answer_problem(self, gw_head_status(result), gw_head_problem(result));
+        gw_admin_problem(self, gw_head_status(result), "%s", gw_head_problem(result));
 }
 
-/* No page reads a body, so nothing is lost with it. */
+static void clean_up(struct gw_admin_request *self)
+{
+    gw_timer_disarm(&self->timer);
+    if (self->on_over != NULL)
+        self->on_over(self);
+    self->on_over = NULL;
+}
+
 static void on_bad_body(struct gw_stream *stream)
 {
-    struct admin_request *self = stream->user;
-    gw_timer_disarm(&self->timer);
-    answer_problem(self, 400, "the request body is broken");
+    struct gw_admin_request *self = stream->user;
+    clean_up(self);
+    if (!self->is_answered)
+        gw_admin_problem(self, 400, "the request body is broken");
 }
 
-static void on_done(struct gw_stream *stream)
-{
-    struct admin_request *self = stream->user;
-    gw_timer_disarm(&self->timer);
-}
+static void on_done(struct gw_stream *stream) { clean_up(stream->user); }
 
 /* ---- accepting ---- */
 
@@ -403,6 +249,12 @@ static bool move_door(struct door *door, const struct gw_address *address, bool 
     return true;
 }
 
+static void set_token(struct gw_admin *admin, h2o_iovec_t token)
+{
+    free(admin->token.base);
+    admin->token = token.base != NULL ? h2o_strdup(NULL, token.base, token.len) : token;
+}
+
 bool gw_admin_configure(struct gw_admin *admin, const struct gw_config *config, struct gw_errors *errors)
 {
     const struct gw_admin_conf *conf = &config->admin;
@@ -419,7 +271,15 @@ bool gw_admin_configure(struct gw_admin *admin, const struct gw_config *config, 
     }
     if (!move_door(&admin->doors[1], &conf->tcp, conf->is_enabled && conf->tcp.text.len != 0, &why))
         return gw_error_at(errors, gw_setting_at(at, "tcp"), "cannot listen on %s: %s", conf->tcp.text.base, why);
+    set_token(admin, conf->token);
     return true;
+}
+
+static void on_check(void *data, const struct gw_endpoint *endpoint, const struct routing_health *health,
+                     enum routing_probe result, int status, uint64_t elapsed_us, uint64_t wall_ms)
+{
+    gw_health_log_check(H2O_STRUCT_FROM_MEMBER(struct gw_endpoint_entry, endpoint, (struct gw_endpoint *)endpoint),
+                        result, status, elapsed_us, wall_ms);
 }
 
 struct gw_admin *gw_admin_create(struct gw_process *process)
@@ -434,7 +294,7 @@ struct gw_admin *gw_admin_create(struct gw_process *process)
         .header_timeout_ms = 10 * 1000,
         .idle_timeout_ms = 60 * 1000,
         .body_timeout_ms = 10 * 1000,
-        .send_timeout_ms = 10 * 1000,
+        .send_timeout_ms = 60 * 1000, /* a terminal that stands still */
     };
     admin->server.on_request = on_request;
     admin->server.on_bad_head = on_bad_head;
@@ -444,6 +304,8 @@ struct gw_admin *gw_admin_create(struct gw_process *process)
         admin->doors[i].admin = admin;
         gw_timer_init(&admin->doors[i].resume, on_resume);
     }
+    admin->traffic = gw_traffic_create(process);
+    gw_prober_watch(process->prober, on_check, NULL);
     return admin;
 }
 
@@ -459,5 +321,9 @@ void gw_admin_destroy(struct gw_admin *admin)
         conn->ops->close(conn, GW_END_DRAIN);
     }
     free(admin->server.scratch);
+    free(admin->token.base);
+    gw_traffic_destroy(admin->traffic);
+    gw_recent_dispose(&admin->recent);
+    gw_reloads_dispose(&admin->reloads);
     free(admin);
 }

@@ -1,65 +1,43 @@
-/* `weir status` and `weir reload`: one request to the admin socket of a running weir. */
-#include "gateway/admin.h"
+#include "gateway/admin_client.h"
 #include <errno.h>
-#include <getopt.h>
-#include <inttypes.h>
-#include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
+#include <h2o.h>
+#include "gateway/base/ip.h"
 #include "gateway/base/yaml.h"
 
 static const char default_address[] = "unix:/run/weir/admin.sock";
 
-struct options {
-    const char *config, *admin; /* NULL: not given */
-    bool json;
-};
+/* ---- options ---- */
 
-static int usage(const char *command)
+bool gw_admin_client_option(struct gw_admin_client *client, int c, const char *value)
 {
-    fprintf(stderr, "usage: weir %s [-c FILE | --admin ADDRESS]%s\n", command,
-            strcmp(command, "status") == 0 ? " [--json]" : "");
-    return 2;
-}
-
-static bool parse_options(int argc, char **argv, struct options *options)
-{
-    static const struct option names[] = {{"config", required_argument, NULL, 'c'},
-                                          {"admin", required_argument, NULL, 'a'},
-                                          {"json", no_argument, NULL, 'j'},
-                                          {NULL, 0, NULL, 0}};
-    int c;
-
-    *options = (struct options){NULL};
-    optind = 1;
-    while ((c = getopt_long(argc, argv, "c:", names, NULL)) != -1) {
-        if (c == 'c')
-            options->config = optarg;
-        else if (c == 'a')
-            options->admin = optarg;
-        else if (c == 'j')
-            options->json = true;
-        else
-            return false;
-    }
-    if (optind < argc && options->config == NULL)
-        options->config = argv[optind++];
-    return optind == argc;
+    if (c == 'c')
+        client->config = value;
+    else if (c == 'a')
+        client->address = value;
+    else if (c == 'k')
+        client->token = value;
+    else
+        return false;
+    return true;
 }
 
 /* ---- finding the socket ---- */
 
 /* Only the admin section of the file is looked at: status must be there when the rest is being edited and broken. */
-static bool address_of_config(h2o_mem_pool_t *pool, const char *path, h2o_iovec_t *text)
+static bool address_of_config(h2o_mem_pool_t *pool, const char *path, h2o_iovec_t *text, h2o_iovec_t *token)
 {
     struct gw_errors errors;
     gw_errors_init(&errors);
     const struct gw_node *root = gw_yaml_load_file(pool, path, NULL, &errors);
     const struct gw_node *admin = gw_node_get(root, "admin"), *address = gw_node_get(admin, "address");
     const struct gw_node *enabled = gw_node_get(admin, "enabled"), *tcp = gw_node_get(admin, "tcp");
+    const struct gw_node *secret = gw_node_get(admin, "token");
     bool found = root != NULL;
 
     if (root == NULL)
@@ -68,6 +46,8 @@ static bool address_of_config(h2o_mem_pool_t *pool, const char *path, h2o_iovec_
         *text = h2o_strdup(pool, address->text.base, address->text.len);
     else if (tcp != NULL && tcp->kind == GW_NODE_SCALAR && tcp->text.len != 0)
         *text = h2o_strdup(pool, tcp->text.base, tcp->text.len);
+    if (secret != NULL && secret->kind == GW_NODE_SCALAR)
+        *token = h2o_strdup(pool, secret->text.base, secret->text.len);
     if (enabled != NULL && enabled->kind == GW_NODE_SCALAR &&
         h2o_memis(enabled->text.base, enabled->text.len, H2O_STRLIT("false"))) {
         fprintf(stderr, "%s:%u:%u: the admin listener is turned off\n", enabled->file, enabled->line, enabled->column);
@@ -77,23 +57,29 @@ static bool address_of_config(h2o_mem_pool_t *pool, const char *path, h2o_iovec_
     return found;
 }
 
-static bool find_address(h2o_mem_pool_t *pool, const char *command, const struct options *options,
-                         struct gw_address *address)
+/* token: receives the one to say, base NULL for none. */
+static bool find_address(h2o_mem_pool_t *pool, const struct gw_admin_client *client, struct gw_address *address,
+                         h2o_iovec_t *token)
 {
+    const char *command = client->command;
+    const char *said = client->token != NULL ? client->token : getenv("WEIR_ADMIN_TOKEN");
     h2o_iovec_t text = h2o_iovec_init(default_address, sizeof(default_address) - 1);
     const char *why;
 
-    if (options->admin != NULL) {
-        text = h2o_strdup(pool, options->admin, SIZE_MAX);
+    *token = h2o_iovec_init(NULL, 0);
+    if (client->address != NULL) {
+        text = h2o_strdup(pool, client->address, SIZE_MAX);
         if (text.len != 0 && text.base[0] == '/') /* a bare path is meant as a Unix socket */
             text = h2o_concat(pool, h2o_iovec_init(H2O_STRLIT("unix:")), text);
-    } else if (options->config != NULL && !address_of_config(pool, options->config, &text)) {
+    } else if (client->config != NULL && !address_of_config(pool, client->config, &text, token)) {
         return false;
     }
     if (!gw_address_parse(pool, text, false, address, &why)) {
         fprintf(stderr, "weir %s: %.*s: %s\n", command, (int)text.len, text.base, why);
         return false;
     }
+    if (said != NULL)
+        *token = h2o_strdup(pool, said, SIZE_MAX);
     return true;
 }
 
@@ -165,186 +151,114 @@ static int split_response(h2o_iovec_t response, h2o_iovec_t *body)
     return (response.base[9] - '0') * 100 + (response.base[10] - '0') * 10 + (response.base[11] - '0');
 }
 
-/* The JSON that the admin API answers with, NULL after saying why on stderr. */
-static json_t *ask(const char *command, const struct options *options, const char *request, unsigned timeout_s)
+/* The whole request; free its base. */
+static h2o_iovec_t write_request(const char *method, const char *path, const char *body, h2o_iovec_t token,
+                                 const char *version)
+{
+    h2o_iovec_t request = {NULL, 0};
+    FILE *out = open_memstream(&request.base, &request.len);
+
+    if (out == NULL)
+        h2o_fatal("no memory");
+    fprintf(out, "%s %s HTTP/%s\r\nHost: localhost\r\nConnection: close\r\n", method, path, version);
+    if (token.base != NULL)
+        fprintf(out, "Authorization: Bearer %.*s\r\n", (int)token.len, token.base);
+    if (strcmp(method, "GET") != 0)
+        fprintf(out, "Content-Length: %zu\r\n", body != NULL ? strlen(body) : 0);
+    fprintf(out, "\r\n%s", body != NULL ? body : "");
+    fclose(out);
+    return request;
+}
+
+/* Connected and asked, or -1 after saying why. */
+static int send_request(const struct gw_admin_client *client, const char *method, const char *path, const char *body,
+                        const char *version, unsigned timeout_s)
 {
     h2o_mem_pool_t pool;
     struct gw_address address;
-    h2o_iovec_t response = {NULL, 0}, body = {NULL, 0};
-    json_t *json = NULL;
+    h2o_iovec_t token, request;
     int fd = -1;
 
     h2o_mem_init_pool(&pool);
-    if (find_address(&pool, command, options, &address) && (fd = connect_to(command, &address, timeout_s)) != -1) {
-        if (send_all(fd, request, strlen(request)))
-            response = receive_all(fd);
-        if (split_response(response, &body) != 0)
-            json = json_loadb(body.base, body.len, 0, NULL);
-        if (json == NULL)
-            fprintf(stderr, "weir %s: %s gave no answer that makes sense%s%s\n", command, address.text.base,
-                    response.base == NULL ? ": " : "", response.base == NULL ? strerror(errno) : "");
-        close(fd);
+    if (find_address(&pool, client, &address, &token) &&
+        (fd = connect_to(client->command, &address, timeout_s)) != -1) {
+        request = write_request(method, path, body, token, version);
+        if (!send_all(fd, request.base, request.len)) {
+            fprintf(stderr, "weir %s: cannot ask %s: %s\n", client->command, address.text.base, strerror(errno));
+            close(fd);
+            fd = -1;
+        }
+        free(request.base);
     }
-    free(response.base);
     h2o_mem_clear_pool(&pool);
+    return fd;
+}
+
+json_t *gw_admin_client_ask(const struct gw_admin_client *client, const char *method, const char *path,
+                            const char *body, unsigned timeout_s, int *status)
+{
+    h2o_iovec_t response, text = {NULL, 0};
+    json_t *json = NULL;
+    int fd = send_request(client, method, path, body, "1.1", timeout_s), code = 0;
+
+    if (fd == -1)
+        return NULL;
+    response = receive_all(fd);
+    if (response.base == NULL)
+        fprintf(stderr, "weir %s: no answer: %s\n", client->command, strerror(errno));
+    else if ((code = split_response(response, &text)) == 0 || (json = json_loadb(text.base, text.len, 0, NULL)) == NULL)
+        fprintf(stderr, "weir %s: the answer makes no sense: is this weir's admin address?\n", client->command);
+    close(fd);
+    free(response.base);
+    if (status != NULL)
+        *status = code;
+    if (json != NULL && status == NULL && code != 200) {
+        fprintf(stderr, "weir %s: %s\n", client->command, gw_json_text_in(json, "message"));
+        json_decref(json);
+        json = NULL;
+    }
     return json;
 }
 
-/* ---- weir status ---- */
+/* HTTP/1.0: what comes is not chunked and ends with the connection. */
+FILE *gw_admin_client_open(const struct gw_admin_client *client, const char *path, unsigned timeout_s)
+{
+    int fd = send_request(client, "GET", path, NULL, "1.0", timeout_s), code = 0;
+    FILE *stream = fd != -1 ? fdopen(fd, "r") : NULL;
+    char *line = NULL;
+    size_t capacity = 0;
 
-static const char *text_in(const json_t *object, const char *key)
+    if (stream == NULL) {
+        if (fd != -1)
+            close(fd);
+        return NULL;
+    }
+    if (getline(&line, &capacity, stream) > 12 && memcmp(line, "HTTP/1.", 7) == 0)
+        code = atoi(line + 9);
+    while (code != 0 && getline(&line, &capacity, stream) > 2)
+        ;
+    if (code == 200) {
+        free(line);
+        return stream;
+    }
+    json_t *problem = code != 0 && getline(&line, &capacity, stream) > 0 ? json_loads(line, 0, NULL) : NULL;
+    fprintf(stderr, "weir %s: %s\n", client->command,
+            problem != NULL ? gw_json_text_in(problem, "message") : "the answer makes no sense");
+    json_decref(problem);
+    free(line);
+    fclose(stream);
+    return NULL;
+}
+
+/* ---- reading answers ---- */
+
+const char *gw_json_text_in(const json_t *object, const char *key)
 {
     const char *text = json_string_value(json_object_get(object, key));
     return text != NULL ? text : "-";
 }
 
-static int64_t number_in(const json_t *object, const char *key)
+int64_t gw_json_number_in(const json_t *object, const char *key)
 {
     return json_integer_value(json_object_get(object, key));
-}
-
-static void print_uptime(int64_t s)
-{
-    if (s >= 86400)
-        printf("%" PRId64 " d %" PRId64 " h", s / 86400, s % 86400 / 3600);
-    else if (s >= 3600)
-        printf("%" PRId64 " h %" PRId64 " min", s / 3600, s % 3600 / 60);
-    else if (s >= 60)
-        printf("%" PRId64 " min %" PRId64 " s", s / 60, s % 60);
-    else
-        printf("%" PRId64 " s", s);
-}
-
-static void print_head(const json_t *status)
-{
-    const json_t *reload = json_object_get(status, "last_reload");
-
-    printf("weir %s, pid %" PRId64 ", up ", text_in(status, "version"), number_in(status, "pid"));
-    print_uptime(number_in(status, "uptime_s"));
-    printf(", %s\n", json_is_true(json_object_get(status, "draining")) ? "draining"
-                     : json_is_true(json_object_get(status, "ready"))  ? "ready"
-                                                                       : "starting");
-    printf("configuration: %s, generation %" PRId64 ", %" PRId64 " routes\n", text_in(status, "config_path"),
-           number_in(status, "generation"), number_in(status, "routes"));
-    if (json_is_true(json_object_get(reload, "ok")))
-        printf("last load: ok at %s\n", text_in(reload, "at"));
-    else
-        printf("last load: FAILED at %s: %s\n", text_in(reload, "at"), text_in(reload, "error"));
-}
-
-static void print_listeners(const json_t *listeners)
-{
-    size_t i, j;
-    json_t *listener, *address;
-
-    printf("\nlisteners\n");
-    json_array_foreach(listeners, i, listener)
-    {
-        printf("  %-20s", text_in(listener, "name"));
-        json_array_foreach(json_object_get(listener, "addresses"), j, address)
-            printf(" %s", json_string_value(address));
-        printf("%s\n", json_is_true(json_object_get(listener, "tls")) ? " (TLS)" : "");
-    }
-}
-
-static void print_certificates(const json_t *certificates)
-{
-    size_t i, j;
-    json_t *certificate, *name;
-
-    if (json_array_size(certificates) == 0)
-        return;
-    printf("\ncertificates\n");
-    json_array_foreach(certificates, i, certificate)
-    {
-        printf("  %-20s ends %s (%" PRId64 " days)", text_in(certificate, "name"), text_in(certificate, "not_after"),
-               number_in(certificate, "days_left"));
-        json_array_foreach(json_object_get(certificate, "names"), j, name) printf(" %s", json_string_value(name));
-        printf("\n");
-    }
-}
-
-static void print_target_groups(const json_t *groups)
-{
-    size_t i, j;
-    json_t *group, *target;
-
-    json_array_foreach(groups, i, group)
-    {
-        printf("\ntarget group %s\n", text_in(group, "name"));
-        json_array_foreach(json_object_get(group, "targets"), j, target)
-        {
-            const json_t *status = json_object_get(target, "last_status");
-            printf("  %-28s %-10s", text_in(target, "target"), text_in(target, "state"));
-            if (strcmp(text_in(target, "reason"), "-") != 0)
-                printf(" %s", text_in(target, "reason"));
-            if (json_is_integer(status))
-                printf(" (last status %" PRId64 ")", (int64_t)json_integer_value(status));
-            if (json_is_string(json_object_get(target, "since")))
-                printf(" since %s", text_in(target, "since"));
-            printf("\n");
-        }
-    }
-}
-
-static void print_status(const json_t *status)
-{
-    const json_t *connections = json_object_get(status, "connections"), *requests = json_object_get(status, "requests");
-
-    print_head(status);
-    print_listeners(json_object_get(status, "listeners"));
-    print_certificates(json_object_get(status, "certificates"));
-    print_target_groups(json_object_get(status, "target_groups"));
-    printf("\n%zu threads; connections: %" PRId64 " open, %" PRId64 " accepted; requests: %" PRId64
-           " in flight, %" PRId64 " in all\n",
-           json_array_size(json_object_get(status, "threads")), number_in(connections, "open"),
-           number_in(connections, "accepted"), number_in(requests, "in_flight"), number_in(requests, "total"));
-    if (number_in(status, "access_log_dropped") != 0)
-        printf("access log: %" PRId64 " lines were dropped\n", number_in(status, "access_log_dropped"));
-}
-
-int gw_command_status(int argc, char **argv)
-{
-    struct options options;
-    json_t *status;
-
-    if (!parse_options(argc, argv, &options))
-        return usage("status");
-    if ((status = ask("status", &options, "GET /status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
-                      10)) == NULL)
-        return 1;
-    if (options.json) {
-        json_dumpf(status, stdout, JSON_INDENT(2));
-        printf("\n");
-    } else {
-        print_status(status);
-    }
-    json_decref(status);
-    return 0;
-}
-
-/* ---- weir reload ---- */
-
-int gw_command_reload(int argc, char **argv)
-{
-    struct options options;
-    json_t *result;
-    bool ok;
-
-    if (!parse_options(argc, argv, &options) || options.json)
-        return usage("reload");
-    result = ask("reload", &options,
-                 "POST /reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", 70);
-    if (result == NULL)
-        return 1;
-    ok = json_is_true(json_object_get(result, "ok"));
-    if (ok)
-        printf("generation %" PRId64 " is serving\n", number_in(result, "generation"));
-    else if (json_object_get(result, "error") != NULL)
-        fprintf(stderr, "%s\nweir reload: failed; generation %" PRId64 " goes on serving\n", text_in(result, "error"),
-                number_in(result, "generation"));
-    else
-        fprintf(stderr, "weir reload: %s\n", text_in(result, "message"));
-    json_decref(result);
-    return ok ? 0 : 1;
 }

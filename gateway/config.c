@@ -13,6 +13,15 @@ static const char *const x_forwarded[] = {[GW_X_FORWARDED_APPEND] = "append",
                                           [GW_X_FORWARDED_REMOVE] = "remove",
                                           NULL};
 
+/* It must fit into a header field as it is. */
+static bool is_token(struct gw_loader *loader, const struct gw_node *at, h2o_iovec_t token)
+{
+    for (size_t i = 0; i != token.len; ++i)
+        if (token.base[i] <= ' ' || token.base[i] >= 0x7f)
+            return gw_error_at(loader->errors, at, "a token is made of visible ASCII characters without blanks");
+    return true;
+}
+
 static const struct gw_setting admin_settings[] = {
     {"enabled", GW_BOOL, offsetof(struct gw_admin_conf, is_enabled), "Whether there is an admin listener.",
      .initial = 1},
@@ -20,7 +29,11 @@ static const struct gw_setting admin_settings[] = {
      "Unix socket or loopback address of status, reload, health and metrics.",
      .initial_text = "unix:/run/weir/admin.sock"},
     {"tcp", GW_ADDRESS, offsetof(struct gw_admin_conf, tcp),
-     "A loopback address that serves the same beside it, for scrapers and probes on this machine."},
+     "An address that serves the same beside it, for scrapers, probes and browsers; one that is not loopback needs "
+     "token."},
+    {"token", GW_TEXT, offsetof(struct gw_admin_conf, token),
+     "What clients over TCP must present as `Authorization: Bearer`; best as ${file:...}.", .min = 16, .max = 1024,
+     .is_secret = true, .valid = is_token},
     {0},
 };
 
@@ -31,17 +44,20 @@ static bool is_loopback(const struct gw_address *address)
            (gw_ip_is_v4(&ip) ? ip.bytes[12] == 127 : IN6_IS_ADDR_LOOPBACK((const struct in6_addr *)ip.bytes));
 }
 
-/* It asks nobody who they are. */
+/* Without a token it asks nobody who they are. */
 static bool check_admin(struct gw_loader *loader, void *_conf)
 {
-    static const char remote[] = "the admin listener must stay on this machine (expected a loopback address like "
-                                 "127.0.0.1:9900, or a Unix socket as address)";
+    static const char remote[] = "without admin.token the admin listener must stay on this machine (expected a "
+                                 "loopback address like 127.0.0.1:9900, a Unix socket as address, or a token)";
     struct gw_admin_conf *conf = _conf;
     bool is_good = true;
     conf->is_default = gw_node_get(conf->at, "address") == NULL;
-    if (!conf->address.is_unix && !is_loopback(&conf->address))
+    if (!conf->address.is_unix && conf->token.base == NULL && !is_loopback(&conf->address))
         is_good = gw_error_at(loader->errors, gw_setting_at(conf->at, "address"), remote);
-    if (conf->tcp.text.len != 0 && (conf->tcp.is_unix || !is_loopback(&conf->tcp)))
+    if (conf->tcp.text.len != 0 && conf->tcp.is_unix)
+        is_good = gw_error_at(loader->errors, gw_setting_at(conf->at, "tcp"),
+                              "tcp needs an IP address and a port (the Unix socket is `address`)");
+    else if (conf->tcp.text.len != 0 && conf->token.base == NULL && !is_loopback(&conf->tcp))
         is_good = gw_error_at(loader->errors, gw_setting_at(conf->at, "tcp"), remote);
     return is_good;
 }

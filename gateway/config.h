@@ -42,7 +42,8 @@ struct gw_admin_conf {
     bool is_enabled;           /* default true */
     struct gw_address address; /* Unix or loopback; default unix:/run/weir/admin.sock */
     bool is_default;           /* the address was not written: that it cannot be opened is only a warning */
-    struct gw_address tcp;     /* loopback; text.len 0 = none */
+    struct gw_address tcp;     /* text.len 0 = none; loopback unless there is a token */
+    h2o_iovec_t token;         /* asked for over TCP; base NULL = none */
 };
 
 struct gw_limits_conf {

@@ -20,10 +20,11 @@ struct gw_exchange {
     h2o_iovec_t piece;   /* what the stream gave last and has not been told consumed */
     uint64_t body_bytes; /* so far */
     bool piece_is_last;
-    bool body_began;   /* the stream has been asked for it */
-    bool body_is_lost; /* bytes were consumed: no other attempt can send them again */
-    bool is_started;   /* the attempt in progress has sent its head: body may be written */
-    bool is_writing;   /* the client holds `piece` */
+    bool body_began;             /* the stream has been asked for it */
+    bool body_is_lost;           /* bytes were consumed: no other attempt can send them again */
+    struct gw_target_slot *slot; /* of the target that is being asked; NULL: none is */
+    bool is_started;             /* the attempt in progress has sent its head: body may be written */
+    bool is_writing;             /* the client holds `piece` */
     /* response body */
     H2O_VECTOR(h2o_iovec_t) pending; /* not yet handed to h2o_send */
     size_t in_flight;                /* bytes handed to h2o_send, not yet consumed */
@@ -39,7 +40,7 @@ static const struct gw_client_callbacks callbacks;
 
 static struct routing_balancer *balancer_of(struct gw_request *request)
 {
-    unsigned worker = request->worker != NULL ? request->worker->thread.index : 0;
+    unsigned worker = request->worker != NULL ? request->worker->thread.index : request->snapshot->num_workers;
     return request->snapshot->balancers[worker * request->snapshot->num_groups + request->group->index];
 }
 
@@ -116,6 +117,16 @@ static void note_end(struct gw_exchange *exchange, enum gw_client_error error)
 
 /* ---- attempts ---- */
 
+/* The attempt in progress is over, as far as its target is concerned. */
+static void end_attempt(struct gw_exchange *exchange)
+{
+    gw_client_release(exchange->client);
+    exchange->client = NULL;
+    if (exchange->slot != NULL)
+        gw_count(&exchange->slot->in_flight, (uint64_t)-1);
+    exchange->slot = NULL;
+}
+
 static void attempt(struct gw_exchange *exchange, bool allow_reuse)
 {
     struct gw_request *request = exchange->request;
@@ -127,6 +138,9 @@ static void attempt(struct gw_exchange *exchange, bool allow_reuse)
 
     ++request->attempts;
     NOTE(exchange, note_attempt(request));
+    exchange->slot = &gw_endpoint_entry_of(target)->slots[request->worker->thread.index];
+    gw_count(&exchange->slot->attempts, 1);
+    gw_count(&exchange->slot->in_flight, 1);
     exchange->is_started = false;
     if (request->target < 64)
         exchange->tried |= (uint64_t)1 << request->target;
@@ -165,8 +179,9 @@ static bool retry(struct gw_exchange *exchange, enum gw_client_error error, bool
         return false;
     }
     gw_count(&request->route->stats->slots[request->worker->thread.index].retries, 1);
-    gw_client_release(exchange->client);
-    exchange->client = NULL;
+    if (error != GW_CLIENT_CLOSED_EARLY)
+        gw_count(&exchange->slot->failures, 1);
+    end_attempt(exchange);
     exchange->is_writing = false;
     attempt(exchange, error != GW_CLIENT_CLOSED_EARLY);
     return true;
@@ -182,8 +197,8 @@ static void on_error(void *data, enum gw_client_error error, bool retry_is_safe)
     if (!exchange->head_is_ready && !stream->response_started && retry(exchange, error, retry_is_safe))
         return;
     request->error = gw_client_failure(exchange->client)->detail;
-    gw_client_release(exchange->client);
-    exchange->client = NULL;
+    gw_count(&exchange->slot->failures, 1);
+    end_attempt(exchange);
     gw_thread_undefer(&exchange->flush);
     if (stream->response_started || exchange->is_sending) {
         request->reason = gw_reason_of_client(error);
@@ -216,8 +231,7 @@ static void on_request_body(void *data, h2o_iovec_t bytes, bool is_last)
     exchange->piece_is_last = is_last;
     if (exchange->body_bytes > request->route->max_body && !request->stream->response_started &&
         !exchange->head_is_ready) {
-        gw_client_release(exchange->client);
-        exchange->client = NULL;
+        end_attempt(exchange);
         request->stream->close_after = true;
         gw_answer_error(request, GW_REASON_BODY_TOO_LARGE, 0);
         return;
@@ -298,6 +312,16 @@ static void take_head(struct gw_exchange *exchange, const struct gw_response_hea
         routing_header_rules_apply(request->route->response_headers, &req->pool, &req->res.headers);
 }
 
+static void count_response(struct gw_exchange *exchange, int status)
+{
+    const struct gw_request *request = exchange->request;
+    uint64_t elapsed_us = request->upstream_first_byte_us - request->upstream_started_us;
+
+    gw_count(&exchange->slot->by_class[status >= 100 && status < 600 ? status / 100 : 0], 1);
+    gw_count(&exchange->slot->buckets[gw_histogram_bucket(elapsed_us)], 1);
+    gw_count(&exchange->slot->seconds_sum_us, elapsed_us);
+}
+
 static void on_head(void *data, const struct gw_response_head *head, bool body_follows)
 {
     struct gw_exchange *exchange = data;
@@ -306,6 +330,7 @@ static void on_head(void *data, const struct gw_response_head *head, bool body_f
     NOTE(exchange, note_head(exchange, head->status));
     if (!body_follows)
         NOTE(exchange, note_end(exchange, GW_CLIENT_OK));
+    count_response(exchange, head->status);
     take_head(exchange, head);
     exchange->head_is_ready = true;
     exchange->is_last = !body_follows;
@@ -408,6 +433,5 @@ void gw_exchange_release(struct gw_exchange *exchange)
     if (exchange == NULL)
         return;
     gw_thread_undefer(&exchange->flush);
-    gw_client_release(exchange->client);
-    exchange->client = NULL;
+    end_attempt(exchange);
 }

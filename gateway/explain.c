@@ -112,34 +112,45 @@ static void json_decision(struct gw_json *json, const struct gw_decision *d)
     gw_json_string(json, gw_reason_info(r->reason)->code);
 }
 
+static void json_steps(struct gw_json *json, const struct gw_trace *trace)
+{
+    gw_json_key(json, "steps");
+    gw_json_array(json);
+    for (size_t i = 0; i != trace->size; ++i) {
+        const struct gw_trace_entry *entry = &trace->entries[i];
+        gw_json_object(json);
+        gw_json_key(json, "stage");
+        gw_json_string(json, entry->stage);
+        gw_json_key(json, "text");
+        gw_json_string(json, entry->text);
+        gw_json_key(json, "file");
+        entry->at != NULL ? gw_json_string(json, entry->at->file) : gw_json_null(json);
+        gw_json_key(json, "line");
+        entry->at != NULL ? gw_json_number(json, entry->at->line) : gw_json_null(json);
+        gw_json_object_end(json);
+    }
+    gw_json_array_end(json);
+}
+
+void gw_explain_json(struct gw_json *json, const struct gw_decision *d, const struct gw_trace *trace)
+{
+    char ip[46];
+
+    gw_json_object(json);
+    json_decision(json, d);
+    gw_ip_format(&d->request.facts.client_ip, ip);
+    gw_json_key(json, "client_ip");
+    gw_json_string(json, ip);
+    json_steps(json, trace);
+    gw_json_object_end(json);
+}
+
 static void print_json(const struct gw_decision *d, const struct gw_trace *trace)
 {
     struct gw_json json;
-    char ip[46];
 
     gw_json_init(&json);
-    gw_json_object(&json);
-    json_decision(&json, d);
-    gw_ip_format(&d->request.facts.client_ip, ip);
-    gw_json_key(&json, "client_ip");
-    gw_json_string(&json, ip);
-    gw_json_key(&json, "steps");
-    gw_json_array(&json);
-    for (size_t i = 0; i != trace->size; ++i) {
-        const struct gw_trace_entry *entry = &trace->entries[i];
-        gw_json_object(&json);
-        gw_json_key(&json, "stage");
-        gw_json_string(&json, entry->stage);
-        gw_json_key(&json, "text");
-        gw_json_string(&json, entry->text);
-        gw_json_key(&json, "file");
-        entry->at != NULL ? gw_json_string(&json, entry->at->file) : gw_json_null(&json);
-        gw_json_key(&json, "line");
-        entry->at != NULL ? gw_json_number(&json, entry->at->line) : gw_json_null(&json);
-        gw_json_object_end(&json);
-    }
-    gw_json_array_end(&json);
-    gw_json_object_end(&json);
+    gw_explain_json(&json, d, trace);
     fwrite(json.base, 1, json.size, stdout);
     putchar('\n');
     gw_json_dispose(&json);

@@ -7,6 +7,7 @@
 #include "gateway/admin.h"
 #include "gateway/base/log.h"
 #include "gateway/listening.h"
+#include "gateway/reloads.h"
 #include "gateway/worker.h"
 
 /* One load on its way: made by the loader thread, finished by the control thread. */
@@ -15,6 +16,9 @@ struct load {
     struct gw_snapshot *snapshot; /* NULL: failed */
     struct gw_listening_set set;  /* what the snapshot listens on */
     struct gw_errors errors;
+    struct gw_snapshot *before; /* held; what it changes is counted against it. NULL: the first load */
+    struct gw_changes changes;
+    uint64_t started_ms; /* CLOCK_MONOTONIC */
 };
 
 /* ---- building ---- */
@@ -119,8 +123,32 @@ static void abandon(struct load *load)
     load->snapshot = NULL;
 }
 
-static void note_result(struct gw_process *process, struct gw_errors *errors, bool ok)
+static void note_in_history(struct gw_process *process, const struct load *load, bool ok)
 {
+    const struct gw_errors *errors = &load->errors;
+    struct gw_reload_note note = {
+        .wall_ms = process->last_reload_ms,
+        .duration_ms = gw_now_ms() - load->started_ms,
+        .generation = ok ? process->generation + 1 : 0,
+        .has_changes = ok && load->before != NULL,
+        .changes = load->changes,
+        .num_errors = errors->num_errors,
+        .num_warnings = errors->size + errors->num_dropped - errors->num_errors,
+        .errors = ok ? NULL : gw_reloads_errors_text(errors),
+    };
+    char text[200];
+
+    if (note.has_changes) {
+        gw_changes_text(&note.changes, text, sizeof(text));
+        gw_log(GW_LOG_NOTICE, "process", "generation %lu: %s", (unsigned long)note.generation, text);
+    }
+    gw_reloads_add(gw_admin_reloads(process->admin), &note);
+}
+
+static void note_result(struct gw_process *process, const struct load *load, bool ok)
+{
+    const struct gw_errors *errors = &load->errors;
+
     process->last_reload_ok = ok;
     process->last_reload_ms = (uint64_t)time(NULL) * 1000;
     free(process->last_reload_error);
@@ -134,11 +162,12 @@ static void note_result(struct gw_process *process, struct gw_errors *errors, bo
         process->last_reload_error = strdup(text);
         break;
     }
+    note_in_history(process, load, ok);
 }
 
 bool gw_load_first(struct gw_process *process, struct gw_config *config, struct gw_errors *errors)
 {
-    struct load load = {.process = process, .errors = *errors};
+    struct load load = {.process = process, .errors = *errors, .started_ms = gw_now_ms()};
     bool ok = build(&load, config) && configure_services(process, load.snapshot->config, &load.errors);
 
     *errors = load.errors;
@@ -147,8 +176,8 @@ bool gw_load_first(struct gw_process *process, struct gw_config *config, struct 
         return false;
     }
     process->reload_running = true;
+    note_result(process, &load, true);
     publish(&load);
-    note_result(process, errors, true);
     return true;
 }
 
@@ -163,7 +192,8 @@ static void on_loaded(struct gw_message *message)
     if (ok && !configure_services(process, load->snapshot->config, &load->errors))
         ok = false;
     gw_errors_print(&load->errors, stderr);
-    note_result(process, &load->errors, ok);
+    note_result(process, load, ok);
+    gw_snapshot_release(load->before);
     if (ok) {
         if (load->snapshot->config->worker_threads != process->num_workers)
             gw_log(GW_LOG_WARNING, "process", "worker_threads: a change needs a restart");
@@ -188,6 +218,8 @@ static void *load_in_background(void *data)
 
     if (config != NULL)
         build(load, config);
+    if (load->snapshot != NULL && load->before != NULL)
+        gw_changes_count(load->before->config, load->snapshot->config, &load->changes);
     malloc_trim(0);
     gw_process_tell(load->process, on_loaded, NULL, load);
     return NULL;
@@ -205,7 +237,9 @@ void gw_process_reload(struct gw_process *process)
         return;
     }
     struct load *load = h2o_mem_alloc(sizeof(*load));
-    *load = (struct load){.process = process};
+    *load = (struct load){.process = process, .before = process->active, .started_ms = gw_now_ms()};
+    if (load->before != NULL)
+        gw_snapshot_hold(load->before);
     gw_errors_init(&load->errors);
     process->reload_running = true;
     pthread_attr_init(&attr);
@@ -213,6 +247,7 @@ void gw_process_reload(struct gw_process *process)
     if (pthread_create(&tid, &attr, load_in_background, load) != 0) {
         gw_log(GW_LOG_ERROR, "process", "reload failed: cannot start a thread: %s", strerror(errno));
         process->reload_running = false;
+        gw_snapshot_release(load->before);
         gw_errors_dispose(&load->errors);
         free(load);
     }

@@ -1,3 +1,4 @@
+#include "gateway/admin.h"
 #include "gateway/admin_pages.h"
 #include <dirent.h>
 #include <openssl/crypto.h>
@@ -10,7 +11,7 @@
 /* Series each family may have. The sum, with some fifty that do not grow, stays below 2,000. What does not fit is
  * summed up under "_other", so that totals over a family stay true. */
 enum {
-    MAX_ROUTE_SERIES = 1420,     /* weir_requests_total and the histograms of routes */
+    MAX_ROUTE_SERIES = 1375,     /* weir_requests_total and the histograms of routes */
     OTHER_REQUEST_SERIES = 60,   /* of these, kept for route="_other" */
     MAX_ROUTES_COUNTED = 500,    /* routes with counters of their own */
     MAX_ROUTES_TIMED = 50,       /* with a histogram of their own */
@@ -91,22 +92,10 @@ static void route_at(const struct routes *routes, size_t i, struct gw_route_slot
     *name = is_none ? "-" : routes->snapshot->routes[i].conf->name.base;
 }
 
-/* The class of a local answer. Some reasons have no status of their own: what the route is for tells it, and where the
- * response was cut off half-way there is none. */
 static const char *class_of(enum gw_reason reason, const struct gw_route *route)
 {
     static const char *const names[] = {"-", "1xx", "2xx", "3xx", "4xx", "5xx"};
-    int status = gw_reason_info(reason)->status;
-
-    if (reason == GW_REASON_REDIRECT)
-        status = 302;
-    else if (reason == GW_REASON_FILE_SERVED)
-        status = 200;
-    else if (reason == GW_REASON_FIXED_RESPONSE && route != NULL && route->conf->respond != NULL)
-        status = (int)route->conf->respond->status;
-    else if (reason == GW_REASON_FIXED_RESPONSE)
-        status = 200;
-    return names[status >= 100 && status < 600 ? status / 100 : 0];
+    return names[gw_reason_class(reason, route)];
 }
 
 static unsigned count_series(const struct gw_route_slot *slot)
@@ -265,6 +254,16 @@ static void put_two(struct gw_exposition *out, const char *name, const char *hel
     gw_exposition_sample(out, name, (double)b_value, label, b, NULL);
 }
 
+static void put_handshake_failures(struct gw_exposition *out, struct gw_process *process)
+{
+    gw_exposition_family(out, "weir_tls_handshake_failures_total", "counter",
+                         "TLS handshakes with clients that failed, by reason.");
+    for (int i = 0; i != TLS_FAILURE_COUNT; ++i)
+        gw_exposition_sample(out, "weir_tls_handshake_failures_total",
+                             (double)SUM_OF_WORKERS(process, worker->stats.handshake_failures_by[i]), "reason",
+                             tls_failure_name((enum tls_failure)i), NULL);
+}
+
 static void put_connections(struct gw_exposition *out, struct gw_process *process)
 {
     put_one(out, "weir_connections", "gauge", "Client connections that are open.",
@@ -282,6 +281,7 @@ static void put_connections(struct gw_exposition *out, struct gw_process *proces
     put_two(out, "weir_tls_handshakes_total", "TLS handshakes with clients.", "result", "ok",
             SUM_OF_WORKERS(process, worker->stats.handshakes), "failed",
             SUM_OF_WORKERS(process, worker->stats.handshake_failures));
+    put_handshake_failures(out, process);
     put_two(out, "weir_bytes_total", "Bytes of HTTP from and to clients, without TLS.", "direction", "in",
             SUM_OF_WORKERS(process, worker->server.stats.bytes_in), "out",
             SUM_OF_WORKERS(process, worker->server.stats.bytes_out));
@@ -301,25 +301,39 @@ static void put_upstream(struct gw_exposition *out, struct gw_process *process)
             (double)(int64_t)SUM_OF_WORKERS(process, gw_pool_stats(worker->pool)->idle));
 }
 
-static void put_lag(struct gw_exposition *out, const struct gw_process *process)
+/* One series per thread; those beyond the budget show their worst. */
+static void put_lag_family(struct gw_exposition *out, const struct gw_process *process, const char *family,
+                           const char *help, bool is_max)
 {
-    unsigned i, shown = process->num_workers < MAX_THREAD_SERIES ? process->num_workers : MAX_THREAD_SERIES - 1;
+    unsigned i, shown = process->num_workers < MAX_THREAD_SERIES ? process->num_workers : MAX_THREAD_SERIES - 2;
     uint64_t lag_us, worst_us = 0;
     char thread[16];
 
-    gw_exposition_family(out, "weir_event_loop_lag_seconds", "gauge",
-                         "How late the last timer of a thread's loop ran.");
-    for (i = 0; i != shown; ++i) {
+    gw_exposition_family(out, family, "gauge", help);
+    for (i = 0; i != process->num_workers; ++i) {
+        const struct gw_worker *worker = &process->workers[i];
+        lag_us = gw_counter_read(is_max ? &worker->stats.loop_lag_max_us : &worker->stats.loop_lag_us);
         snprintf(thread, sizeof(thread), "%u", i);
-        lag_us = gw_counter_read(&process->workers[i].stats.loop_lag_us);
-        gw_exposition_sample(out, "weir_event_loop_lag_seconds", (double)lag_us / 1e6, "thread", thread, NULL);
-    }
-    for (; i != process->num_workers; ++i) {
-        lag_us = gw_counter_read(&process->workers[i].stats.loop_lag_us);
-        worst_us = lag_us > worst_us ? lag_us : worst_us;
+        if (i < shown)
+            gw_exposition_sample(out, family, (double)lag_us / 1e6, "thread", thread, NULL);
+        else
+            worst_us = lag_us > worst_us ? lag_us : worst_us;
     }
     if (shown != process->num_workers)
-        gw_exposition_sample(out, "weir_event_loop_lag_seconds", (double)worst_us / 1e6, "thread", other, NULL);
+        gw_exposition_sample(out, family, (double)worst_us / 1e6, "thread", other, NULL);
+    if (process->admin == NULL)
+        return;
+    const struct gw_traffic *traffic = gw_admin_traffic(process->admin);
+    lag_us = is_max ? gw_traffic_lag_max_us(traffic) : gw_traffic_lag_us(traffic);
+    gw_exposition_sample(out, family, (double)lag_us / 1e6, "thread", "control", NULL);
+}
+
+static void put_lag(struct gw_exposition *out, const struct gw_process *process)
+{
+    put_lag_family(out, process, "weir_event_loop_lag_seconds", "How late the last timer of a thread's loop ran.",
+                   false);
+    put_lag_family(out, process, "weir_event_loop_lag_max_seconds",
+                   "The latest that a timer of a thread's loop ran in the last 15 to 30 seconds.", true);
 }
 
 /* ---- targets ---- */

@@ -75,7 +75,15 @@ static bool endpoint_is(void *entry, const void *key)
     return same(a->group, b->group) && same(a->endpoint.name, b->endpoint.name);
 }
 
-static struct gw_endpoint_entry *create_endpoint(h2o_iovec_t group, const struct gw_address *address, bool is_checked)
+static void *alloc_aligned(size_t bytes)
+{
+    void *p = aligned_alloc(64, (bytes + 63) & ~(size_t)63);
+    memset(p, 0, bytes);
+    return p;
+}
+
+static struct gw_endpoint_entry *create_endpoint(h2o_iovec_t group, const struct gw_address *address, bool is_checked,
+                                                 unsigned num_workers)
 {
     struct gw_endpoint_entry *entry = h2o_mem_alloc(sizeof(*entry));
     memset(entry, 0, sizeof(*entry));
@@ -84,6 +92,7 @@ static struct gw_endpoint_entry *create_endpoint(h2o_iovec_t group, const struct
     entry->endpoint.address.text = entry->endpoint.name = h2o_strdup(NULL, address->text.base, address->text.len);
     entry->endpoint.address.host = h2o_strdup(NULL, address->host.base, address->host.len);
     entry->is_checked = is_checked;
+    entry->slots = alloc_aligned(sizeof(*entry->slots) * num_workers);
     routing_health_init(&entry->health, is_checked);
     return entry;
 }
@@ -100,7 +109,7 @@ struct gw_endpoint_entry *gw_process_endpoint(struct gw_process *process, h2o_io
     if (*slot == 0) {
         process->endpoints.entries = grow(process->endpoints.entries, process->endpoints.size,
                                           &process->endpoints.capacity, sizeof(*process->endpoints.entries));
-        entry = create_endpoint(group, address, is_checked);
+        entry = create_endpoint(group, address, is_checked, process->num_workers);
         entry->endpoint.index = process->endpoints.size;
         process->endpoints.entries[process->endpoints.size++] = entry;
         *slot = process->endpoints.size;

@@ -5,6 +5,7 @@
 #include "gateway/access_log.h"
 #include "gateway/snapshot.h"
 #include "gateway/tracing.h"
+#include "tls/failure.h"
 
 enum { GW_MAX_THREADS = 256 };
 
@@ -13,6 +14,12 @@ enum { GW_MAX_THREADS = 256 };
 struct gw_registry_index {
     uint32_t *slots;
     size_t num_slots;
+};
+
+/* The worst of two windows, so that it is not forgotten before somebody could see it. */
+struct gw_lag_window {
+    uint64_t now_us, before_us; /* worst of this window and of the one before */
+    uint64_t began_us;
 };
 
 struct gw_message;
@@ -31,6 +38,16 @@ struct gw_publication {
     void (*on_applied)(struct gw_message *);
 };
 
+/* All requests of one thread, whatever the route. */
+struct gw_worker_totals {
+    gw_counter by_class[6];  /* of the status sent; [0]: none was */
+    gw_counter local_errors; /* answered with 5xx, or cut off, by weir itself */
+    gw_counter seconds_sum_us;
+    gw_counter buckets[GW_HISTOGRAM_BUCKETS];
+};
+
+struct gw_recent_batch;
+struct gw_tail_source;
 struct gw_worker {
     struct gw_thread thread;
     struct gw_process *process;
@@ -52,8 +69,14 @@ struct gw_worker {
         gw_counter requests_in_flight; /* gauge */
         gw_counter connections;        /* gauge */
         gw_counter loop_lag_us;        /* gauge: how late a 250 ms timer was last */
+        gw_counter loop_lag_max_us;    /* gauge: the worst of the last 15 to 30 s */
+        gw_counter handshake_failures_by[TLS_FAILURE_COUNT];
     } stats;
-    bool is_stopped; /* loop: drained; the thread is about to end */
+    struct gw_worker_totals totals;
+    struct gw_recent_batch *errors;  /* loop: on their way to gateway/recent.h; NULL: none */
+    struct gw_tail_source *tails;    /* loop: who watches this thread's requests (gateway/tail.h); NULL: nobody */
+    struct gw_lag_window lag_window; /* loop */
+    bool is_stopped;                 /* loop: drained; the thread is about to end */
 };
 
 struct gw_process {
@@ -106,13 +129,29 @@ struct gw_process {
     char *last_reload_error; /* first finding of the last failed load; owned */
 };
 
+/* What one thread counts of one target: attempts, not requests (a retry is another attempt). */
+struct gw_target_slot {
+    gw_counter attempts, in_flight; /* in_flight: gauge */
+    gw_counter failures;            /* no usable response: not connected, closed early, timed out, malformed */
+    gw_counter by_class[6];         /* of responses: [1]..[5] */
+    gw_counter seconds_sum_us;      /* until the response began */
+    gw_counter buckets[GW_HISTOGRAM_BUCKETS];
+} __attribute__((aligned(64)));
+
 /* Endpoint and health of one target, process lifetime, found by group name + address text. */
+struct gw_health_log;
 struct gw_endpoint_entry {
     h2o_iovec_t group;
     struct gw_endpoint endpoint;
     struct routing_health health;
-    bool is_checked; /* under lock */
+    bool is_checked;              /* under lock */
+    struct gw_target_slot *slots; /* num_workers, each written by its thread */
+    struct gw_health_log *log;    /* control thread; NULL: nothing happened yet */
 };
+static inline struct gw_endpoint_entry *gw_endpoint_entry_of(const struct routing_target *target)
+{
+    return H2O_STRUCT_FROM_MEMBER(struct gw_endpoint_entry, endpoint, (struct gw_endpoint *)target->endpoint);
+}
 struct gw_endpoint_entry *gw_process_endpoint(struct gw_process *, h2o_iovec_t group, const struct gw_address *,
                                               bool is_checked);
 struct gw_route_stats *gw_process_route_stats(struct gw_process *, h2o_iovec_t route_name);

@@ -153,11 +153,13 @@ static void build_balancers(struct builder *b)
 {
     struct gw_snapshot *snapshot = b->snapshot;
 
-    snapshot->num_workers = b->process != NULL ? b->process->num_workers : 1;
-    snapshot->balancers = alloc_zeroed(snapshot->num_workers * snapshot->num_groups, sizeof(*snapshot->balancers));
-    for (unsigned w = 0; w != snapshot->num_workers; ++w)
+    snapshot->num_workers = b->process != NULL ? b->process->num_workers : 0;
+    snapshot->balancers =
+        alloc_zeroed((snapshot->num_workers + 1) * snapshot->num_groups, sizeof(*snapshot->balancers));
+    for (unsigned w = 0; w <= snapshot->num_workers; ++w)
         for (size_t g = 0; g != snapshot->num_groups; ++g)
-            snapshot->balancers[w * snapshot->num_groups + g] = routing_balancer_create(&snapshot->groups[g], w);
+            snapshot->balancers[w * snapshot->num_groups + g] =
+                routing_balancer_create(&snapshot->groups[g], w != snapshot->num_workers ? w : 0);
 }
 
 /* ---- routes ---- */
@@ -264,7 +266,7 @@ static void destroy(struct gw_snapshot *snapshot)
     free(snapshot->routes);
     gw_error_pages_destroy(snapshot->error_pages);
     routing_table_destroy(snapshot->table);
-    for (size_t i = 0; i != snapshot->num_workers * snapshot->num_groups; ++i)
+    for (size_t i = 0; i != (snapshot->num_workers + 1) * snapshot->num_groups && snapshot->balancers != NULL; ++i)
         routing_balancer_destroy(snapshot->balancers[i]);
     free(snapshot->balancers);
     for (size_t i = 0; i != snapshot->num_groups; ++i)

@@ -72,7 +72,8 @@ struct gw_snapshot {
     size_t num_certificates;
     struct routing_target_group *groups;
     size_t num_groups;
-    /* per worker, touched by that worker only: balancers[worker * num_groups + group] */
+    /* per worker, touched by that worker only: balancers[worker * num_groups + group]. After them one more set for
+     * decisions without a worker (explain): the control thread's while the snapshot is served. */
     struct routing_balancer **balancers;
     unsigned num_workers;
     struct routing_table *table;

@@ -1,27 +1,9 @@
 #include "gateway/admin_pages.h"
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 #include "tls/status.h"
-
-/* 2026-01-02T03:04:05Z, or null for "never" */
-static void put_time(struct gw_json *json, const char *key, time_t t)
-{
-    char text[40];
-    struct tm tm;
-
-    gw_json_key(json, key);
-    if (t == 0 || gmtime_r(&t, &tm) == NULL || strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm) == 0)
-        gw_json_null(json);
-    else
-        gw_json_string(json, text);
-}
-
-static void put_number(struct gw_json *json, const char *key, uint64_t value)
-{
-    gw_json_key(json, key);
-    gw_json_unsigned(json, value);
-}
 
 static void put_reload(struct gw_json *json, const struct gw_process *process)
 {
@@ -29,12 +11,30 @@ static void put_reload(struct gw_json *json, const struct gw_process *process)
     gw_json_object(json);
     gw_json_key(json, "ok");
     gw_json_bool(json, process->last_reload_ok);
-    put_time(json, "at", (time_t)(process->last_reload_ms / 1000));
+    gw_page_time_ms(json, "at", process->last_reload_ms);
     gw_json_key(json, "error");
     if (process->last_reload_error != NULL)
         gw_json_string(json, process->last_reload_error);
     else
         gw_json_null(json);
+    gw_json_object_end(json);
+}
+
+static void put_memory(struct gw_json *json)
+{
+    unsigned long size = 0, resident = 0;
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    FILE *file = fopen("/proc/self/statm", "re");
+
+    if (file != NULL) {
+        if (fscanf(file, "%lu %lu", &size, &resident) != 2)
+            size = resident = 0;
+        fclose(file);
+    }
+    gw_json_key(json, "memory");
+    gw_json_object(json);
+    gw_page_number(json, "resident_bytes", resident * page);
+    gw_page_number(json, "virtual_bytes", size * page);
     gw_json_object_end(json);
 }
 
@@ -59,32 +59,8 @@ static void put_listeners(struct gw_json *json, const struct gw_snapshot *snapsh
     gw_json_array_end(json);
 }
 
-/* Everything of a target's health: the prober lives on this thread. */
-static void put_target(struct gw_json *json, const struct routing_target *target)
-{
-    const struct routing_health *health = target->health;
-    enum routing_health_state state = routing_health_state(health);
-
-    gw_json_object(json);
-    gw_json_key(json, "target");
-    gw_json_text(json, target->name);
-    put_number(json, "weight", target->weight);
-    gw_json_key(json, "state");
-    gw_json_string(json, routing_health_name(state));
-    gw_json_key(json, "reason");
-    gw_json_string(json, routing_health_reason(health));
-    gw_json_key(json, "last_status");
-    if (health->last_status != 0)
-        gw_json_number(json, health->last_status);
-    else
-        gw_json_null(json);
-    put_time(json, "since", (time_t)(health->changed_at_ms / 1000));
-    put_number(json, "checks", health->checks);
-    put_number(json, "failed_checks", health->failed_checks);
-    gw_json_object_end(json);
-}
-
-static void put_target_groups(struct gw_json *json, const struct gw_snapshot *snapshot)
+static void put_target_groups(struct gw_json *json, const struct gw_process *process,
+                              const struct gw_snapshot *snapshot)
 {
     gw_json_key(json, "target_groups");
     gw_json_array(json);
@@ -95,8 +71,11 @@ static void put_target_groups(struct gw_json *json, const struct gw_snapshot *sn
         gw_json_text(json, group->name);
         gw_json_key(json, "targets");
         gw_json_array(json);
-        for (uint32_t j = 0; j != group->size; ++j)
-            put_target(json, &group->targets[j]);
+        for (uint32_t j = 0; j != group->size; ++j) {
+            gw_json_object(json);
+            gw_target_members(process, json, &group->targets[j]);
+            gw_json_object_end(json);
+        }
         gw_json_array_end(json);
         gw_json_object_end(json);
     }
@@ -112,12 +91,14 @@ static void put_threads(struct gw_json *json, const struct gw_process *process)
     for (unsigned i = 0; i != process->num_workers; ++i) {
         const struct gw_worker *worker = &process->workers[i];
         gw_json_object(json);
-        put_number(json, "thread", i);
-        put_number(json, "connections", gw_counter_read(&worker->stats.connections));
-        put_number(json, "requests", gw_counter_read(&worker->server.stats.requests));
-        put_number(json, "requests_in_flight", gw_counter_read(&worker->stats.requests_in_flight));
+        gw_page_number(json, "thread", i);
+        gw_page_number(json, "connections", gw_counter_read(&worker->stats.connections));
+        gw_page_number(json, "requests", gw_counter_read(&worker->server.stats.requests));
+        gw_page_number(json, "requests_in_flight", gw_counter_read(&worker->stats.requests_in_flight));
         gw_json_key(json, "loop_lag_ms");
         gw_json_decimal(json, (double)gw_counter_read(&worker->stats.loop_lag_us) / 1000, 3);
+        gw_json_key(json, "loop_lag_max_ms");
+        gw_json_decimal(json, (double)gw_counter_read(&worker->stats.loop_lag_max_us) / 1000, 3);
         gw_json_object_end(json);
         open += gw_counter_read(&worker->stats.connections);
         accepted += gw_counter_read(&worker->server.stats.accepted);
@@ -127,13 +108,13 @@ static void put_threads(struct gw_json *json, const struct gw_process *process)
     gw_json_array_end(json);
     gw_json_key(json, "connections");
     gw_json_object(json);
-    put_number(json, "open", open);
-    put_number(json, "accepted", accepted);
+    gw_page_number(json, "open", open);
+    gw_page_number(json, "accepted", accepted);
     gw_json_object_end(json);
     gw_json_key(json, "requests");
     gw_json_object(json);
-    put_number(json, "total", requests);
-    put_number(json, "in_flight", in_flight);
+    gw_page_number(json, "total", requests);
+    gw_page_number(json, "in_flight", in_flight);
     gw_json_object_end(json);
 }
 
@@ -144,25 +125,25 @@ void gw_status_page(struct gw_process *process, struct gw_json *json)
     gw_json_object(json);
     gw_json_key(json, "version");
     gw_json_string(json, WEIR_VERSION);
-    put_number(json, "pid", (uint64_t)getpid());
-    put_number(json, "uptime_s", now_ms > process->started_ms ? (now_ms - process->started_ms) / 1000 : 0);
+    gw_page_number(json, "pid", (uint64_t)getpid());
+    gw_page_number(json, "uptime_s", now_ms > process->started_ms ? (now_ms - process->started_ms) / 1000 : 0);
     gw_json_key(json, "config_path");
     gw_json_string(json, process->config_path);
-    put_number(json, "generation", process->generation);
+    gw_page_number(json, "generation", process->generation);
     gw_json_key(json, "ready");
     gw_json_bool(json, process->is_ready && !process->is_draining);
     gw_json_key(json, "draining");
     gw_json_bool(json, process->is_draining);
     put_reload(json, process);
     if (process->active != NULL) {
-        put_number(json, "routes", process->active->num_routes);
+        gw_page_number(json, "routes", process->active->num_routes);
         put_listeners(json, process->active);
         gw_json_key(json, "certificates");
         tls_status_json(json, process->active->certificates, process->active->num_certificates, time(NULL));
-        put_target_groups(json, process->active);
+        put_target_groups(json, process, process->active);
     }
     put_threads(json, process);
-    put_number(json, "access_log_dropped", gw_access_log_dropped(process->access_log));
+    put_memory(json);
+    gw_page_number(json, "access_log_dropped", gw_access_log_dropped(process->access_log));
     gw_json_object_end(json);
-    gw_json_raw(json, "\n", 1);
 }

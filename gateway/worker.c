@@ -6,6 +6,8 @@
 #include "gateway/base/log.h"
 #include "gateway/exchange.h"
 #include "gateway/pipeline.h"
+#include "gateway/recent.h"
+#include "gateway/tail.h"
 
 static struct gw_worker *worker_of(struct gw_stream *stream)
 {
@@ -157,6 +159,16 @@ static void on_bad_body(struct gw_stream *stream)
     gw_answer_error(request, gw_reason_of_end(stream->end), 0);
 }
 
+static void count_totals(struct gw_worker *worker, const struct gw_request *request, unsigned bucket,
+                         uint64_t elapsed_us)
+{
+    struct gw_worker_totals *totals = &worker->totals;
+
+    gw_count(&totals->by_class[request->status >= 100 && request->status < 600 ? request->status / 100 : 0], 1);
+    gw_count(&totals->buckets[bucket], 1);
+    gw_count(&totals->seconds_sum_us, elapsed_us);
+}
+
 static void count_request(struct gw_worker *worker, struct gw_request *request)
 {
     struct gw_route_stats *stats = request->route != NULL ? request->route->stats : request->snapshot->no_route;
@@ -167,8 +179,10 @@ static void count_request(struct gw_worker *worker, struct gw_request *request)
     else
         gw_count(&slot->by_reason[request->reason], 1);
     uint64_t elapsed_us = request->finished_us - request->stream->started_us;
-    gw_count(&slot->buckets[gw_histogram_bucket(elapsed_us)].seconds, 1);
+    unsigned bucket = gw_histogram_bucket(elapsed_us);
+    gw_count(&slot->buckets[bucket].seconds, 1);
     gw_count(&slot->seconds_sum_us, elapsed_us);
+    count_totals(worker, request, bucket, elapsed_us);
     if (request->upstream_first_byte_us != 0) {
         elapsed_us = request->upstream_first_byte_us - request->upstream_started_us;
         gw_count(&slot->buckets[gw_histogram_bucket(elapsed_us)].upstream, 1);
@@ -220,6 +234,12 @@ static void on_done(struct gw_stream *stream)
         gw_access_log_write(worker->log, request);
     if (__builtin_expect(request->span != NULL, 0))
         export_spans(worker, request);
+    if (gw_recent_is_error(request->reason)) {
+        gw_count(&worker->totals.local_errors, gw_recent_is_ours(request));
+        gw_recent_note(worker, request);
+    }
+    if (__builtin_expect(worker->tails != NULL, 0))
+        gw_tail_see(worker, request);
     gw_count(&worker->stats.requests_in_flight, (uint64_t)-1);
     gw_held_snapshot_release(worker, request->held);
     stream->user = NULL;
@@ -263,15 +283,29 @@ void gw_worker_stop(struct gw_message *message)
 
 /* ---- the thread ---- */
 
-enum { LAG_PERIOD_MS = 250 };
+enum { LAG_PERIOD_MS = 250, LAG_WINDOW_US = 15 * 1000 * 1000 };
+
+uint64_t gw_lag_note(struct gw_lag_window *window, uint64_t now_us, uint64_t late_us)
+{
+    if (now_us - window->began_us >= LAG_WINDOW_US) {
+        window->before_us = now_us - window->began_us < 2 * LAG_WINDOW_US ? window->now_us : 0;
+        window->now_us = 0;
+        window->began_us = now_us;
+    }
+    if (late_us > window->now_us)
+        window->now_us = late_us;
+    return window->now_us > window->before_us ? window->now_us : window->before_us;
+}
 
 static void on_lag_timer(struct gw_timer *timer)
 {
     struct gw_worker *worker = H2O_STRUCT_FROM_MEMBER(struct gw_worker, lag_timer, timer);
-    uint64_t now_us = gw_now_us(), late_us = now_us - worker->lag_due_us;
+    uint64_t now_us = gw_now_us(), late_us = now_us > worker->lag_due_us ? now_us - worker->lag_due_us : 0;
 
-    __atomic_store_n((uint64_t *)&worker->stats.loop_lag_us, now_us > worker->lag_due_us ? late_us : 0,
+    __atomic_store_n((uint64_t *)&worker->stats.loop_lag_us, late_us, __ATOMIC_RELAXED);
+    __atomic_store_n((uint64_t *)&worker->stats.loop_lag_max_us, gw_lag_note(&worker->lag_window, now_us, late_us),
                      __ATOMIC_RELAXED);
+    gw_recent_flush(worker);
     worker->lag_due_us = now_us + LAG_PERIOD_MS * 1000;
     gw_timer_arm(worker->thread.wheel, timer, now_us / 1000 + LAG_PERIOD_MS);
 }

@@ -43,6 +43,9 @@ void gw_worker_publish(struct gw_message *);
 void gw_worker_drain(struct gw_message *);
 void gw_worker_stop(struct gw_message *); /* closes what is left */
 
+/* Takes how late a timer was; returns the worst of the last 15 to 30 s. */
+uint64_t gw_lag_note(struct gw_lag_window *, uint64_t now_us, uint64_t late_us);
+
 void gw_held_snapshot_release(struct gw_worker *, struct gw_held_snapshot *);
 
 /* gateway/acceptor.c */

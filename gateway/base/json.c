@@ -209,6 +209,12 @@ void gw_json_decimal(struct gw_json *json, double value, int digits)
     gw_json_raw(json, buf, (size_t)len);
 }
 
+void gw_json_encoded(struct gw_json *json, const char *value, size_t len)
+{
+    begin_value(json);
+    gw_json_raw(json, value, len);
+}
+
 void gw_json_bool(struct gw_json *json, bool value)
 {
     begin_value(json);

@@ -27,5 +27,7 @@ void gw_json_unsigned(struct gw_json *, uint64_t);
 void gw_json_decimal(struct gw_json *, double value, int digits); /* fixed digits after the point */
 void gw_json_bool(struct gw_json *, bool);
 void gw_json_null(struct gw_json *);
-/* Bytes as they are (a line end, an already encoded value); takes part in no comma rule. */
+/* A value that is JSON already. */
+void gw_json_encoded(struct gw_json *, const char *, size_t);
+/* Bytes as they are, like a line end; takes part in no comma rule. */
 void gw_json_raw(struct gw_json *, const char *, size_t);

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-static const uint64_t bounds_us[GW_HISTOGRAM_BUCKETS - 1] = {
+const uint64_t gw_histogram_bounds_us[GW_HISTOGRAM_BUCKETS - 1] = {
     500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000, 30000000};
 static const char *const bounds_text[GW_HISTOGRAM_BUCKETS] = {"0.0005", "0.001", "0.0025", "0.005", "0.01", "0.025",
                                                               "0.05",   "0.1",   "0.25",   "0.5",   "1",    "2.5",
@@ -14,7 +14,7 @@ static const char *const bounds_text[GW_HISTOGRAM_BUCKETS] = {"0.0005", "0.001",
 unsigned gw_histogram_bucket(uint64_t elapsed_us)
 {
     unsigned i = 0;
-    while (i != GW_HISTOGRAM_BUCKETS - 1 && elapsed_us > bounds_us[i])
+    while (i != GW_HISTOGRAM_BUCKETS - 1 && elapsed_us > gw_histogram_bounds_us[i])
         ++i;
     return i;
 }
@@ -30,6 +30,26 @@ void gw_histogram_add(struct gw_histogram *total, const struct gw_histogram *par
     for (unsigned i = 0; i != GW_HISTOGRAM_BUCKETS; ++i)
         gw_count(&total->buckets[i], gw_counter_read(&part->buckets[i]));
     gw_count(&total->sum_us, gw_counter_read(&part->sum_us));
+}
+
+double gw_histogram_quantile(const uint64_t buckets[GW_HISTOGRAM_BUCKETS], double q)
+{
+    uint64_t total = 0;
+    double left, below_us = 0;
+
+    for (unsigned i = 0; i != GW_HISTOGRAM_BUCKETS; ++i)
+        total += buckets[i];
+    if (total == 0)
+        return NAN;
+    left = q * (double)total;
+    for (unsigned i = 0; i != GW_HISTOGRAM_BUCKETS - 1; ++i) {
+        double up_to_us = (double)gw_histogram_bounds_us[i];
+        if (buckets[i] != 0 && left <= (double)buckets[i])
+            return (below_us + (up_to_us - below_us) * left / (double)buckets[i]) / 1e6;
+        left -= (double)buckets[i];
+        below_us = up_to_us;
+    }
+    return below_us / 1e6;
 }
 
 void gw_exposition_init(struct gw_exposition *out) { *out = (struct gw_exposition){NULL}; }

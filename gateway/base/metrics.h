@@ -23,6 +23,11 @@ struct gw_histogram {
 /* The bucket that a duration falls into. */
 unsigned gw_histogram_bucket(uint64_t elapsed_us);
 void gw_histogram_record(struct gw_histogram *, uint64_t elapsed_us);
+/* The value below which a share q (0..1) of the records lies, in seconds, as far as the buckets tell: straight lines
+ * between their bounds, and no more than the last bound. NAN when there are none. */
+double gw_histogram_quantile(const uint64_t buckets[GW_HISTOGRAM_BUCKETS], double q);
+/* Upper bounds in microseconds; the last bucket has none. */
+extern const uint64_t gw_histogram_bounds_us[GW_HISTOGRAM_BUCKETS - 1];
 void gw_histogram_add(struct gw_histogram *total, const struct gw_histogram *part);
 
 /* Writer of the exposition format into a growing buffer. Labels are name, value pairs ended by NULL. */

@@ -136,5 +136,7 @@ bool gw_error_dangling(struct gw_errors *, const struct gw_node *at, const char 
 void gw_settings_print(FILE *, const struct gw_section *, const void *conf);
 /* The same to be compared, not shown: "***" is followed by a mark, equal for equal secrets under one seed. */
 void gw_settings_print_marked(FILE *, const struct gw_section *, const void *conf, uint64_t seed);
+/* The same as one JSON value, with null for what is absent and has no default. */
+void gw_settings_json(struct gw_json *, const struct gw_section *, const void *conf);
 void gw_settings_schema(FILE *, const struct gw_section *root);
 bool gw_settings_help(FILE *, const struct gw_section *root, const char *path);

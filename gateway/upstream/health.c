@@ -21,9 +21,10 @@ struct probed {             /* one target */
     struct routing_matcher matcher;
     struct gw_timer next;
     uint64_t due_ms;
-    bool is_checked; /* at least once: the place in the interval is chosen */
-    bool is_listed;  /* by the gw_prober_set_targets under way */
-    bool is_counted; /* in gw_prober.num_running */
+    uint64_t began_us; /* the check under way */
+    bool is_checked;   /* at least once: the place in the interval is chosen */
+    bool is_listed;    /* by the gw_prober_set_targets under way */
+    bool is_counted;   /* in gw_prober.num_running */
     struct gw_probe probe;
 };
 
@@ -31,6 +32,9 @@ struct gw_prober {
     struct gw_thread *thread;
     void (*on_change)(void *data, h2o_iovec_t group, const struct gw_endpoint *, const struct routing_health *);
     void *data;
+    void (*on_check)(void *data, const struct gw_endpoint *, const struct routing_health *, enum routing_probe,
+                     int status, uint64_t elapsed_us, uint64_t wall_ms);
+    void *check_data;
     h2o_linklist_t targets, waiting;
     unsigned num_running;
 };
@@ -79,17 +83,22 @@ static void on_done(struct gw_probe *probe, enum routing_probe result, int statu
 {
     struct probed *target = H2O_STRUCT_FROM_MEMBER(struct probed, probe, probe);
     struct gw_prober *prober = target->prober;
+    uint64_t wall_ms = h2o_now(prober->thread->loop);
     stop_counting(target);
     start_waiting(prober);
-    if (routing_health_on_probe(target->health, result, status, (unsigned)target->conf.healthy_threshold,
-                                (unsigned)target->conf.unhealthy_threshold, h2o_now(prober->thread->loop)) &&
-        prober->on_change != NULL)
+    bool is_changed = routing_health_on_probe(target->health, result, status, (unsigned)target->conf.healthy_threshold,
+                                              (unsigned)target->conf.unhealthy_threshold, wall_ms);
+    if (prober->on_check != NULL)
+        prober->on_check(prober->check_data, target->endpoint, target->health, result, status,
+                         gw_now_us() - target->began_us, wall_ms);
+    if (is_changed && prober->on_change != NULL)
         prober->on_change(prober->data, target->group, target->endpoint, target->health);
 }
 
 static void start(struct probed *target)
 {
     target->is_counted = true;
+    target->began_us = gw_now_us();
     ++target->prober->num_running;
     gw_probe_start(&target->probe, &target->address, target->request, &target->matcher, target->conf.timeout_ms);
 }
@@ -253,6 +262,15 @@ struct gw_prober *gw_prober_create(struct gw_thread *thread,
     h2o_linklist_init_anchor(&prober->targets);
     h2o_linklist_init_anchor(&prober->waiting);
     return prober;
+}
+
+void gw_prober_watch(struct gw_prober *prober,
+                     void (*on_check)(void *data, const struct gw_endpoint *, const struct routing_health *,
+                                      enum routing_probe, int status, uint64_t elapsed_us, uint64_t wall_ms),
+                     void *data)
+{
+    prober->on_check = on_check;
+    prober->check_data = data;
 }
 
 void gw_prober_destroy(struct gw_prober *prober)

@@ -17,6 +17,11 @@ struct gw_prober *gw_prober_create(struct gw_thread *,
                                    void (*on_change)(void *data, h2o_iovec_t group, const struct gw_endpoint *,
                                                      const struct routing_health *),
                                    void *data);
+/* Runs on the control thread after every check, before on_change. */
+void gw_prober_watch(struct gw_prober *,
+                     void (*on_check)(void *data, const struct gw_endpoint *, const struct routing_health *,
+                                      enum routing_probe, int status, uint64_t elapsed_us, uint64_t wall_ms),
+                     void *data);
 void gw_prober_destroy(struct gw_prober *);
 /* Replaces the list. The first check of a new target starts at once, later ones are spread over the interval. */
 void gw_prober_set_targets(struct gw_prober *, const struct gw_prober_target *, size_t num_targets);

@@ -66,7 +66,7 @@ def test_reload_waits_for_the_new_generation(weir):
     gateway = weir(TEXT)
     for generation in (2, 3):
         done = gateway.run("reload", "-c", CONFIG)
-        assert (done.returncode, done.stdout) == (0, f"generation {generation} is serving\n")
+        assert (done.returncode, done.stdout) == (0, f"generation {generation} is serving: no changes\n")
         assert gateway.generation() == generation
 
 
@@ -107,7 +107,7 @@ def test_a_client_that_leaves_during_its_reload_does_no_harm(weir):
 
 
 @pytest.mark.parametrize("path, method, status, allow", [
-    ("/reload", "GET", 405, "POST"), ("/status", "POST", 405, "GET, HEAD"), ("/metrics", "PUT", 405, "GET, HEAD"), ("/", "GET", 404, None),
+    ("/reload", "GET", 405, "POST"), ("/status", "POST", 405, "GET, HEAD"), ("/metrics", "PUT", 405, "GET, HEAD"), ("/nothing", "GET", 404, None),
     ("/status/", "GET", 404, None), ("/status?x=1", "GET", 200, None), ("/metrics", "HEAD", 200, None)])
 def test_other_paths_and_methods_are_refused_in_json(weir, path, method, status, allow):
     from client import Client

@@ -119,6 +119,21 @@ static void histogram_is_cumulative_and_ends_with_its_count(void **state)
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+static void quantiles_lie_between_the_bounds_of_their_bucket(void **state)
+{
+    uint64_t buckets[GW_HISTOGRAM_BUCKETS] = {0};
+    assert_true(isnan(gw_histogram_quantile(buckets, 0.5)));
+    buckets[3] = 100; /* 2.5 to 5 ms */
+    assert_true(fabs(gw_histogram_quantile(buckets, 0.5) - 0.00375) < 1e-9);
+    assert_true(fabs(gw_histogram_quantile(buckets, 1) - 0.005) < 1e-9);
+    buckets[3] = 98;
+    buckets[6] = 2; /* 25 to 50 ms */
+    assert_true(gw_histogram_quantile(buckets, 0.5) < 0.005);
+    assert_true(fabs(gw_histogram_quantile(buckets, 0.99) - 0.0375) < 1e-9);
+    buckets[GW_HISTOGRAM_BUCKETS - 1] = 900; /* without a bound */
+    assert_true(gw_histogram_quantile(buckets, 0.5) == 30);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -126,6 +141,7 @@ int main(void)
         TEST(label_values_are_escaped),
         TEST(values_are_written_without_loss),
         TEST(duration_counts_in_the_first_bucket_that_holds_it),
+        TEST(quantiles_lie_between_the_bounds_of_their_bucket),
         TEST(histogram_is_cumulative_and_ends_with_its_count),
     };
     return cmocka_run_group_tests_name("base/metrics", tests, NULL, NULL);

@@ -567,6 +567,47 @@ static void the_effective_configuration_is_printed(void **state)
     free(text);
 }
 
+static void the_effective_configuration_as_json_has_the_same_values(void **state)
+{
+    struct gw_json json;
+    gw_json_init(&json);
+    gw_settings_json(&json, &section,
+                     load_good(*state, "hosts: ['a b']\nsecret: tell\nlisten: [':80', 127.0.0.1:81]\n"
+                                       "from: [10.0.0.0/8, '::/0', 192.0.2.1]\nheaders: {x-a: 1}\n"
+                                       "steps: [10s]\ngroups: {a: ['h:1']}\ncustom: [1]\n"));
+    gw_json_raw(&json, "", 1);
+    assert_string_equal(
+        json.base,
+        "{\"on\":true,\"threads\":2,\"timeout\":\"30s\",\"size\":\"32KiB\",\"unlimited\":null,\"share\":\"20%\","
+        "\"name\":null,\"secret\":\"***\",\"hosts\":[\"a b\"],\"index\":[\"index.html\"],\"format\":\"text\","
+        "\"protocols\":[\"http/1.1\"],\"bind\":\"127.0.0.1:80\",\"listen\":[\":80\",\"127.0.0.1:81\"],"
+        "\"from\":[\"10.0.0.0/8\",\"::/0\",\"192.0.2.1\"],\"headers\":{\"x-a\":\"1\"},"
+        "\"check\":{\"interval\":\"30s\",\"timeout\":\"5s\",\"path\":\"/\"},\"option\":null,"
+        "\"steps\":[{\"interval\":\"10s\",\"timeout\":\"5s\",\"path\":\"/\"}],"
+        "\"groups\":{\"a\":{\"targets\":[{\"address\":\"h:1\",\"weight\":1}],"
+        "\"check\":{\"interval\":\"30s\",\"timeout\":\"5s\",\"path\":\"/\"}}},\"custom\":[\"${x}\"]}");
+    gw_json_dispose(&json);
+}
+
+/* As the YAML form does: wherever something came out of the environment or a file, and never more than that. */
+static void secrets_are_masked_in_json_too(void **state)
+{
+    setenv("WEIR_TEST_SECRET", "swordfish", 1);
+    struct gw_json json;
+    gw_json_init(&json);
+    gw_settings_json(&json, &section,
+                     load_good(*state, "name: ${env:WEIR_TEST_SECRET}\nhosts: [a, '${env:WEIR_TEST_SECRET}']\n"
+                                       "headers: {x-a: '${env:WEIR_TEST_SECRET}', x-b: plain}\n"
+                                       "threads: ${env:WEIR_TEST_NUMBER:-7}\n"));
+    gw_json_raw(&json, "", 1);
+    assert_null(strstr(json.base, "swordfish"));
+    assert_non_null(strstr(json.base, "\"name\":\"***\""));
+    assert_non_null(strstr(json.base, "\"hosts\":[\"a\",\"***\"]"));
+    assert_non_null(strstr(json.base, "\"headers\":{\"x-a\":\"***\",\"x-b\":\"plain\"}"));
+    assert_non_null(strstr(json.base, "\"secret\":null"));
+    gw_json_dispose(&json);
+}
+
 static void what_is_printed_loads_to_the_same(void **state)
 {
     struct fixture *f = *state;
@@ -770,6 +811,8 @@ int main(void)
         TEST(entries_of_a_map_are_found_by_name),
         TEST(dangling_names_show_the_nearest_one),
         TEST(the_effective_configuration_is_printed),
+        TEST(the_effective_configuration_as_json_has_the_same_values),
+        TEST(secrets_are_masked_in_json_too),
         TEST(what_is_printed_loads_to_the_same),
         TEST(marks_tell_secrets_apart_and_nothing_else),
         TEST(a_required_list_is_printed_though_empty),
