@@ -152,9 +152,44 @@ struct gw_route_stats *gw_process_route_stats(struct gw_process *process, h2o_io
         *slot = process->route_stats.size;
     } else {
         stats = process->route_stats.entries[*slot - 1];
+        if (stats->snapshots == 0)
+            --process->route_stats.num_unused;
     }
+    ++stats->snapshots;
     pthread_mutex_unlock(&process->lock);
     return stats;
+}
+
+void gw_process_release_route_stats(struct gw_process *process, struct gw_route_stats *stats)
+{
+    if (stats == NULL)
+        return;
+    pthread_mutex_lock(&process->lock);
+    if (--stats->snapshots == 0)
+        ++process->route_stats.num_unused;
+    pthread_mutex_unlock(&process->lock);
+}
+
+void gw_process_prune(struct gw_process *process)
+{
+    size_t kept = 0;
+
+    pthread_mutex_lock(&process->lock);
+    for (size_t i = 0; i != process->route_stats.size && process->route_stats.num_unused != 0; ++i) {
+        struct gw_route_stats *stats = process->route_stats.entries[i];
+        if (stats->snapshots != 0) {
+            process->route_stats.entries[kept++] = stats;
+        } else {
+            free(stats->name.base);
+            free(stats);
+        }
+    }
+    if (process->route_stats.num_unused != 0) {
+        process->route_stats.size = kept;
+        process->route_stats.num_unused = 0;
+        process->route_stats.index.num_slots = 0; /* made anew by the next look-up */
+    }
+    pthread_mutex_unlock(&process->lock);
 }
 
 /* ---- shutting down ---- */

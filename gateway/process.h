@@ -102,7 +102,7 @@ struct gw_process {
     } endpoints;
     struct {
         struct gw_route_stats **entries;
-        size_t size, capacity;
+        size_t size, capacity, num_unused;
         struct gw_registry_index index;
     } route_stats;
 
@@ -154,7 +154,11 @@ static inline struct gw_endpoint_entry *gw_endpoint_entry_of(const struct routin
 }
 struct gw_endpoint_entry *gw_process_endpoint(struct gw_process *, h2o_iovec_t group, const struct gw_address *,
                                               bool is_checked);
+/* Statistics by name, made when there are none, held until released: a reload that keeps a route keeps its counters. */
 struct gw_route_stats *gw_process_route_stats(struct gw_process *, h2o_iovec_t route_name);
+void gw_process_release_route_stats(struct gw_process *, struct gw_route_stats *); /* NULL is fine */
+/* Frees the statistics that no snapshot holds any more. */
+void gw_process_prune(struct gw_process *);
 
 /* Starts a load in the background (control thread): SIGHUP, POST /reload. One at a time; a second request runs after
  * the first. */

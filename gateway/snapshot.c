@@ -259,11 +259,17 @@ static void destroy(struct gw_snapshot *snapshot)
         routing_header_rules_destroy(route->response_headers);
         routing_rewrite_destroy(route->rewrite);
         gw_files_destroy(route->files);
+        if (snapshot->process != NULL)
+            gw_process_release_route_stats(snapshot->process, route->stats);
         gw_error_pages_destroy(route->error_pages);
         free(route->groups);
         free(route->weights);
     }
     free(snapshot->routes);
+    if (snapshot->process != NULL) {
+        gw_process_release_route_stats(snapshot->process, snapshot->no_route);
+        gw_process_prune(snapshot->process);
+    }
     gw_error_pages_destroy(snapshot->error_pages);
     routing_table_destroy(snapshot->table);
     for (size_t i = 0; i != (snapshot->num_workers + 1) * snapshot->num_groups && snapshot->balancers != NULL; ++i)
@@ -289,6 +295,7 @@ struct gw_snapshot *gw_snapshot_create(struct gw_process *process, struct gw_con
     bool ok = true;
 
     snapshot->config = config;
+    snapshot->process = process;
     snapshot->refs = 1;
     snapshot->loaded_at_ms = (uint64_t)time(NULL) * 1000;
     ok &= load_certificates(&b);

@@ -16,7 +16,8 @@ struct gw_process;
 struct gw_error_pages;
 struct gw_files;
 
-/* Counters of one route, by name, process lifetime; one slot per thread, written by that thread only. */
+/* Counters of one route, found by name as long as a snapshot has a route of that name; one slot per thread, written by
+ * that thread only. */
 struct gw_route_slot {
     /* ordered so that a request touches two lines of the cache: with thousands of routes each is a miss */
     gw_counter by_class[6]; /* [1]..[5]: 1xx..5xx of responses that are not local; [0]: none was sent */
@@ -29,6 +30,7 @@ struct gw_route_slot {
 } __attribute__((aligned(64)));
 struct gw_route_stats {
     h2o_iovec_t name;
+    unsigned snapshots;           /* that use it; under the process's lock */
     struct gw_route_slot slots[]; /* num_threads */
 };
 
@@ -65,7 +67,8 @@ struct gw_route {
 
 struct gw_snapshot {
     uint64_t generation;
-    struct gw_config *config; /* owned */
+    struct gw_config *config;   /* owned */
+    struct gw_process *process; /* NULL: check, explain */
     struct gw_snapshot_listener *listeners;
     size_t num_listeners;
     struct tls_certificate **certificates; /* in order of config->certificates */
