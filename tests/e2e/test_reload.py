@@ -43,7 +43,7 @@ def test_300_reloads_under_load_fail_no_request_and_close_no_connection(fast_ori
                 Load(gateway.port("tls"), wishes, connections=2, tls="localhost") as tls:
             memory = []
             for i in range(reloads):
-                extra = "".join(f'\n  - {{name: r{j}, match: {{path: "/r{i}/{j}/*"}}, forward: origin}}' for j in range(50))
+                extra = "".join(f'\n  - {{name: r{i}_{j}, match: {{path: "/r{i}/{j}/*"}}, forward: origin}}' for j in range(50))
                 gateway.configure(config(i, extra.lstrip("\n ")))
                 gateway.reload()
                 memory.append(gateway.rss())
