@@ -1,5 +1,5 @@
 #include "gateway/answer.h"
-#include "gateway/accept.h"
+#include "gateway/accept_field.h"
 #include "gateway/base/json.h"
 #include "gateway/error_page.h"
 #include "gateway/http/response.h"
@@ -167,7 +167,7 @@ void gw_answer_error(struct gw_request *request, enum gw_reason reason, int stat
         gw_answer(request, reason, status, page->content_type, page->body, true); /* lives as long as the snapshot */
         return;
     }
-    switch (gw_accept_choose(request->facts.headers, request->facts.num_headers)) {
+    switch (gw_accept_field_choose(request->facts.headers, request->facts.num_headers)) {
     case GW_ACCEPT_JSON:
         type = text_of("application/json");
         body = json_body(request, reason, status);

@@ -4,4 +4,4 @@
 
 enum gw_accept { GW_ACCEPT_TEXT, GW_ACCEPT_JSON, GW_ACCEPT_HTML };
 /* Highest weight first, then the more specific range, then the one named first; without any preference, text. */
-enum gw_accept gw_accept_choose(const h2o_header_t *headers, size_t num_headers);
+enum gw_accept gw_accept_field_choose(const h2o_header_t *headers, size_t num_headers);

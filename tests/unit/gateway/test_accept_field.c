@@ -4,17 +4,17 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <string.h>
-#include "gateway/accept.h"
+#include "gateway/accept_field.h"
 
 static enum gw_accept choose(const char *value)
 {
     h2o_header_t header = {(h2o_iovec_t *)&H2O_TOKEN_ACCEPT->buf, NULL, h2o_iovec_init(value, strlen(value))};
-    return gw_accept_choose(&header, 1);
+    return gw_accept_field_choose(&header, 1);
 }
 
 static void text_is_for_those_without_a_preference(void **state)
 {
-    assert_int_equal(gw_accept_choose(NULL, 0), GW_ACCEPT_TEXT);
+    assert_int_equal(gw_accept_field_choose(NULL, 0), GW_ACCEPT_TEXT);
     assert_int_equal(choose("*/*"), GW_ACCEPT_TEXT);
     assert_int_equal(choose(""), GW_ACCEPT_TEXT);
     assert_int_equal(choose("image/png"), GW_ACCEPT_TEXT);
@@ -64,7 +64,7 @@ static void several_fields_count_as_one_list(void **state)
         {(h2o_iovec_t *)&H2O_TOKEN_USER_AGENT->buf, NULL, h2o_iovec_init(H2O_STRLIT("text/plain"))},
         {(h2o_iovec_t *)&H2O_TOKEN_ACCEPT->buf, NULL, h2o_iovec_init(H2O_STRLIT("application/json;q=0.2"))},
     };
-    assert_int_equal(gw_accept_choose(headers, 3), GW_ACCEPT_JSON);
+    assert_int_equal(gw_accept_field_choose(headers, 3), GW_ACCEPT_JSON);
 }
 
 int main(void)

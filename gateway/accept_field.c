@@ -1,4 +1,4 @@
-#include "gateway/accept.h"
+#include "gateway/accept_field.h"
 #include <stdbool.h>
 
 static const struct {
@@ -87,7 +87,7 @@ static bool is_liked_more(const struct liking *a, const struct liking *b)
     return a->position < b->position;
 }
 
-enum gw_accept gw_accept_choose(const h2o_header_t *headers, size_t num_headers)
+enum gw_accept gw_accept_field_choose(const h2o_header_t *headers, size_t num_headers)
 {
     struct liking likings[NUM_FORMATS] = {{0}};
     size_t best = GW_ACCEPT_TEXT;
