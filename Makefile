@@ -8,11 +8,12 @@ BUILD ?= build
 SAN ?= build-san
 WERROR ?= false
 FUZZ_SECONDS ?= 60
+PLAYWRIGHT ?= 1.65.1
 PYTEST ?= /usr/bin/python3 -m pytest -p no:cacheprovider
 # Tests that put load on the gateway share one process (xdist_group), the others fill the second core.
 E2E := $(PYTEST) -q -n 2 --dist loadgroup tests/e2e
 
-.PHONY: help deps build demo check check-fmt check-unit check-e2e check-san bench fuzz fmt clean
+.PHONY: help deps build demo browser check check-fmt check-unit check-e2e check-san bench fuzz fmt clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -55,13 +56,20 @@ $(BUILD)-strict:
 check-unit: $(BUILD)-strict ## unit tests
 	@tests/unit/run $(BUILD)
 
-check-e2e: $(BUILD)-strict ## end-to-end tests with build/weir
+# What drives Debian's chromium for the tests of the dashboard. Outside git; asks the registry only when it is missing.
+browser: $(BUILD)/node/node_modules/playwright-core ## what the tests of the dashboard need beside chromium
+$(BUILD)/node/node_modules/playwright-core:
+	@mkdir -p $(BUILD)/node
+	@cd $(BUILD)/node && timeout 300 npm install --no-save --no-audit --no-fund --no-package-lock playwright-core@$(PLAYWRIGHT)
+	@test -d $@ && touch $@
+
+check-e2e: $(BUILD)-strict browser ## end-to-end tests with build/weir
 	@WEIR_BIN=$(BUILD)/weir $(E2E)
 
 # One pass of both under AddressSanitizer and UBSan. WEIR_SANITIZE tells load tests to use smaller numbers and memory
 # tests that the sanitizer's own memory is not the gateway's. Warnings are errors in the plain build only: what gcc
 # warns of in instrumented code is often not in the source.
-check-san: ## unit and end-to-end tests under AddressSanitizer and UBSan
+check-san: browser ## unit and end-to-end tests under AddressSanitizer and UBSan
 	@[ -f $(SAN)/build.ninja ] || meson setup $(SAN) -Db_sanitize=address,undefined -Db_lundef=false
 	@ninja -C $(SAN)
 	@WEIR_SANITIZE=1 tests/unit/run $(SAN)

@@ -327,6 +327,10 @@ static const struct endpoint {
     void (*run)(struct gw_admin_request *);
     bool needs_config;
 } endpoints[] = {
+    {"/", GET, gw_admin_dashboard, true},
+    {"/dashboard.css", GET, gw_admin_dashboard_file, false},
+    {"/dashboard.js", GET, gw_admin_dashboard_file, false},
+    {"/favicon.svg", GET, gw_admin_dashboard_file, false},
     {"/healthz", GET, show_health, false},
     {"/readyz", GET, show_readiness, false},
     {"/metrics", GET, show_metrics, false},
