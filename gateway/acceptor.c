@@ -140,16 +140,17 @@ static void on_exhausted(struct gw_acceptor *accept)
     gw_log(GW_LOG_ERROR, "accept", "cannot accept on %.*s: %s; raise the limit of open files", (int)accept->address.len,
            accept->address.base, strerror(errno));
     gw_count(&accept->worker->stats.accept_errors, 1);
-    h2o_socket_read_stop(accept->sock);
+    for (size_t i = 0; i != accept->num_socks; ++i)
+        h2o_socket_read_stop(accept->socks[i]);
     gw_timer_arm(accept->worker->thread.wheel, &accept->resume,
                  gw_thread_now(&accept->worker->thread) + EXHAUSTED_PAUSE_MS);
 }
 
-static void accept_some(struct gw_acceptor *accept, unsigned max)
+static void accept_some(struct gw_acceptor *accept, h2o_socket_t *listener, unsigned max)
 {
     for (unsigned i = 0; i != max; ++i) {
         errno = 0;
-        h2o_socket_t *sock = h2o_evloop_socket_accept(accept->sock);
+        h2o_socket_t *sock = h2o_evloop_socket_accept(listener);
         if (sock != NULL) {
             on_connection(accept, sock);
         } else {
@@ -161,13 +162,16 @@ static void accept_some(struct gw_acceptor *accept, unsigned max)
     }
 }
 
-static void on_readable(h2o_socket_t *listener, const char *err) { accept_some(listener->data, ACCEPTS_A_TURN); }
+static void on_readable(h2o_socket_t *listener, const char *err)
+{
+    accept_some(listener->data, listener, ACCEPTS_A_TURN);
+}
 
 static void on_resume(struct gw_timer *timer)
 {
     struct gw_acceptor *accept = H2O_STRUCT_FROM_MEMBER(struct gw_acceptor, resume, timer);
-    if (accept->sock != NULL)
-        h2o_socket_read_start(accept->sock, on_readable);
+    for (size_t i = 0; i != accept->num_socks; ++i)
+        h2o_socket_read_start(accept->socks[i], on_readable);
 }
 
 /* ---- the set of listening sockets ---- */
@@ -182,6 +186,21 @@ static struct gw_acceptor *find(struct gw_worker *worker, h2o_iovec_t address)
     return NULL;
 }
 
+static void listen_on(struct gw_acceptor *accept, const struct gw_listening *listening)
+{
+    struct gw_worker *worker = accept->worker;
+    unsigned stride = worker->process->num_workers;
+
+    accept->socks = h2o_mem_alloc(sizeof(*accept->socks) * (listening->num_fds / stride + 1));
+    for (unsigned i = worker->thread.index; i < listening->num_fds; i += stride) {
+        h2o_socket_t *sock =
+            h2o_evloop_socket_create(worker->thread.loop, listening->fds[i], H2O_SOCKET_FLAG_DONT_READ);
+        sock->data = accept;
+        h2o_socket_read_start(sock, on_readable);
+        accept->socks[accept->num_socks++] = sock;
+    }
+}
+
 static void start(struct gw_worker *worker, const struct gw_listening *listening)
 {
     struct gw_acceptor *accept = find(worker, listening->address.text);
@@ -194,24 +213,21 @@ static void start(struct gw_worker *worker, const struct gw_listening *listening
         h2o_linklist_insert(&worker->acceptors, &accept->link);
     }
     accept->listener = listening->listener;
-    if (accept->sock == NULL) {
-        accept->sock = h2o_evloop_socket_create(worker->thread.loop, listening->fds[worker->thread.index],
-                                                H2O_SOCKET_FLAG_DONT_READ);
-        accept->sock->data = accept;
-        h2o_socket_read_start(accept->sock, on_readable);
-    }
+    if (accept->num_socks == 0)
+        listen_on(accept, listening);
 }
 
 /* What waits in the queue would be reset by the close: take it first. */
 static void stop(struct gw_acceptor *accept)
 {
-    if (accept->sock == NULL)
-        return;
+    for (size_t i = 0; i != accept->num_socks; ++i)
+        accept_some(accept, accept->socks[i], UINT32_MAX);
     gw_timer_disarm(&accept->resume);
-    accept_some(accept, UINT32_MAX);
-    gw_timer_disarm(&accept->resume);
-    h2o_socket_close(accept->sock);
-    accept->sock = NULL;
+    for (size_t i = 0; i != accept->num_socks; ++i)
+        h2o_socket_close(accept->socks[i]);
+    free(accept->socks);
+    accept->socks = NULL;
+    accept->num_socks = 0;
 }
 
 static void drain_connections(struct gw_worker *worker, const struct gw_acceptor *accept)

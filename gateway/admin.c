@@ -3,11 +3,12 @@
 #include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 #include "gateway/admin_request.h"
 #include "gateway/base/log.h"
 #include "gateway/health_log.h"
+#include "gateway/sockets.h"
+#include "gateway/supervised.h"
 
 enum {
     MAX_CONNECTIONS = 64,
@@ -30,6 +31,7 @@ struct gw_admin { /* control thread */
     struct gw_process *process;
     struct gw_server server;
     struct door doors[2]; /* admin.address, admin.tcp */
+    size_t num_requests;  /* in flight */
     h2o_iovec_t token;    /* owned; base NULL: none */
     struct gw_recent recent;
     struct gw_reloads reloads;
@@ -56,6 +58,7 @@ static struct gw_admin_request *create_request(struct gw_stream *stream)
     self->request.facts.num_headers = stream->head.num_fields;
     self->admin = admin;
     self->process = admin->process;
+    ++admin->num_requests;
     gw_timer_init(&self->timer, NULL);
     stream->user = self;
     return self;
@@ -100,7 +103,12 @@ static void on_bad_body(struct gw_stream *stream)
         gw_admin_problem(self, 400, "the request body is broken");
 }
 
-static void on_done(struct gw_stream *stream) { clean_up(stream->user); }
+static void on_done(struct gw_stream *stream)
+{
+    struct gw_admin_request *self = stream->user;
+    clean_up(self);
+    --self->admin->num_requests;
+}
 
 /* ---- accepting ---- */
 
@@ -140,59 +148,6 @@ static void on_readable(h2o_socket_t *listener, const char *err)
 
 /* ---- opening and closing ---- */
 
-/* Is there a process that listens on a socket file? */
-static bool is_alive(const struct gw_address *address)
-{
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    bool alive =
-        fd != -1 && (connect(fd, (const struct sockaddr *)&address->sa, address->sa_len) == 0 || errno == EAGAIN);
-
-    if (fd != -1)
-        close(fd);
-    return alive;
-}
-
-/* Makes way for a socket file: the parent folder (one level), no stale socket. Returns NULL, or why it cannot be. */
-static const char *make_way(const struct gw_address *address)
-{
-    char folder[sizeof(((struct sockaddr_un *)0)->sun_path) + 1];
-    const char *slash = strrchr(address->host.base, '/');
-    struct stat st;
-
-    if (slash != NULL && slash != address->host.base && (size_t)(slash - address->host.base) < sizeof(folder)) {
-        memcpy(folder, address->host.base, slash - address->host.base);
-        folder[slash - address->host.base] = '\0';
-        if (mkdir(folder, 0755) != 0 && errno != EEXIST)
-            return strerror(errno);
-    }
-    if (lstat(address->host.base, &st) != 0)
-        return errno == ENOENT ? NULL : strerror(errno);
-    if (!S_ISSOCK(st.st_mode))
-        return "a file that is no socket is in its place";
-    if (is_alive(address))
-        return "another process listens on it";
-    return unlink(address->host.base) == 0 ? NULL : strerror(errno);
-}
-
-/* A listening socket, or -1 and why. A Unix socket is for its owner alone: the mode of the socket itself is what bind()
- * gives to the file, without the race of a chmod() afterwards. */
-static int open_socket(const struct gw_address *address, const char **why)
-{
-    int fd, on = 1;
-
-    if (address->is_unix && (*why = make_way(address)) != NULL)
-        return -1;
-    if ((fd = socket(address->sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) == -1 ||
-        (address->is_unix ? fchmod(fd, 0600) : setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on))) != 0 ||
-        bind(fd, (const struct sockaddr *)&address->sa, address->sa_len) != 0 || listen(fd, 128) != 0) {
-        *why = strerror(errno);
-        if (fd != -1)
-            close(fd);
-        return -1;
-    }
-    return fd;
-}
-
 static bool is_our_file(const struct door *door)
 {
     struct stat st;
@@ -205,14 +160,25 @@ static void close_door(struct door *door)
     if (door->sock == NULL)
         return;
     gw_timer_disarm(&door->resume);
-    if (is_our_file(door))
-        unlink(door->unix_path);
     h2o_socket_close(door->sock);
     door->sock = NULL;
     free(door->unix_path);
     door->unix_path = NULL;
     free(door->text.base);
     door->text = h2o_iovec_init(NULL, 0);
+}
+
+/* The same, and nobody will find it any more. */
+static void remove_door(struct door *door)
+{
+    struct gw_supervised *supervised = door->admin->process->supervised;
+    if (door->sock == NULL)
+        return;
+    if (supervised != NULL)
+        gw_supervised_close(supervised, GW_SOCKET_ADMIN, door->text.base);
+    else if (is_our_file(door))
+        unlink(door->unix_path);
+    close_door(door);
 }
 
 static void open_door(struct door *door, const struct gw_address *address, int fd)
@@ -230,21 +196,63 @@ static void open_door(struct door *door, const struct gw_address *address, int f
     h2o_socket_read_start(door->sock, on_readable);
 }
 
-/* Connections of a door that moved keep it as their listener: only what it says about itself changes. */
-static bool move_door(struct door *door, const struct gw_address *address, bool is_wanted, const char **why)
+static bool is_same_socket(const struct door *door, int fd)
 {
+    struct stat a, b;
+    return door->sock != NULL && fstat(h2o_socket_get_fd(door->sock), &a) == 0 && fstat(fd, &b) == 0 &&
+           a.st_ino == b.st_ino;
+}
+
+static bool is_at(const struct door *door, const struct gw_address *address)
+{
+    return door->sock != NULL && h2o_memis(door->text.base, door->text.len, address->text.base, address->text.len);
+}
+
+/* The supervisor knows whether its socket can still be reached, and gives another one if not. */
+static bool move_supervised_door(struct door *door, const struct gw_address *address, struct gw_inventory_error *error)
+{
+    unsigned num_fds;
+    int *fds, fd;
+
+    if (!gw_supervised_open(door->admin->process->supervised, GW_SOCKET_ADMIN, address->text.base, 1, &fds, &num_fds,
+                            error))
+        return false;
+    fd = fds[0];
+    for (unsigned i = 1; i != num_fds; ++i) /* socket activation may give more than are needed */
+        close(fds[i]);
+    free(fds);
+    if (is_at(door, address) && is_same_socket(door, fd)) {
+        close(fd);
+        return true;
+    }
+    if (is_at(door, address))
+        close_door(door);
+    else
+        remove_door(door);
+    open_door(door, address, fd);
+    return true;
+}
+
+/* Connections of a door that moved keep it as their listener: only what it says about itself changes. */
+static bool move_door(struct door *door, const struct gw_address *address, bool is_wanted,
+                      struct gw_inventory_error *error)
+{
+    const char *why;
     int fd;
 
     if (!is_wanted) {
-        close_door(door);
+        remove_door(door);
         return true;
     }
-    if (door->sock != NULL && h2o_memis(door->text.base, door->text.len, address->text.base, address->text.len) &&
-        (!address->is_unix || is_our_file(door)))
+    if (door->admin->process->supervised != NULL)
+        return move_supervised_door(door, address, error);
+    if (is_at(door, address) && (!address->is_unix || is_our_file(door)))
         return true;
-    if ((fd = open_socket(address, why)) == -1)
+    if ((fd = gw_sockets_listen_admin(address, &why)) == -1) {
+        snprintf(error->text, sizeof(error->text), "%s", why);
         return false;
-    close_door(door);
+    }
+    remove_door(door);
     open_door(door, address, fd);
     return true;
 }
@@ -259,18 +267,19 @@ bool gw_admin_configure(struct gw_admin *admin, const struct gw_config *config, 
 {
     const struct gw_admin_conf *conf = &config->admin;
     const struct gw_node *at = conf->at != NULL ? conf->at : config->at;
-    const char *why;
+    struct gw_inventory_error error;
 
-    if (!move_door(&admin->doors[0], &conf->address, conf->is_enabled, &why)) {
+    if (!move_door(&admin->doors[0], &conf->address, conf->is_enabled, &error)) {
         if (!conf->is_default)
             return gw_error_at(errors, gw_setting_at(at, "address"), "cannot listen on %s: %s", conf->address.text.base,
-                               why);
+                               error.text);
         gw_warn_at(errors, at, "no admin listener: cannot listen on %s: %s (admin.address moves it)",
-                   conf->address.text.base, why);
-        close_door(&admin->doors[0]);
+                   conf->address.text.base, error.text);
+        remove_door(&admin->doors[0]);
     }
-    if (!move_door(&admin->doors[1], &conf->tcp, conf->is_enabled && conf->tcp.text.len != 0, &why))
-        return gw_error_at(errors, gw_setting_at(at, "tcp"), "cannot listen on %s: %s", conf->tcp.text.base, why);
+    if (!move_door(&admin->doors[1], &conf->tcp, conf->is_enabled && conf->tcp.text.len != 0, &error))
+        return gw_error_at(errors, gw_setting_at(at, "tcp"), "cannot listen on %s: %s", conf->tcp.text.base,
+                           error.text);
     set_token(admin, conf->token);
     return true;
 }
@@ -309,12 +318,23 @@ struct gw_admin *gw_admin_create(struct gw_process *process)
     return admin;
 }
 
+bool gw_admin_is_idle(const struct gw_admin *admin) { return admin->num_requests == 0; }
+
+void gw_admin_close_doors(struct gw_admin *admin)
+{
+    for (size_t i = 0; i != sizeof(admin->doors) / sizeof(admin->doors[0]); ++i)
+        close_door(&admin->doors[i]);
+}
+
 void gw_admin_destroy(struct gw_admin *admin)
 {
     if (admin == NULL)
         return;
     for (size_t i = 0; i != sizeof(admin->doors) / sizeof(admin->doors[0]); ++i)
-        close_door(&admin->doors[i]);
+        if (admin->process->supervised != NULL)
+            close_door(&admin->doors[i]); /* its file is the supervisor's */
+        else
+            remove_door(&admin->doors[i]);
     for (h2o_linklist_t *node = admin->server.conns.next, *next; node != &admin->server.conns; node = next) {
         struct gw_conn *conn = H2O_STRUCT_FROM_MEMBER(struct gw_conn, link, node);
         next = node->next;

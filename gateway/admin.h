@@ -9,6 +9,9 @@
 struct gw_admin;
 struct gw_admin *gw_admin_create(struct gw_process *);
 void gw_admin_destroy(struct gw_admin *);
+/* Takes no further connection; those that are there go on. */
+void gw_admin_close_doors(struct gw_admin *);
+bool gw_admin_is_idle(const struct gw_admin *); /* no request is being answered */
 /* Opens or moves its listeners as the active snapshot's config says; called on the control thread after each load. A
  * default Unix path that cannot be opened is a warning, a written one an error (false). A stale socket file nobody
  * listens on is replaced; a live one or another kind of file is not. */
@@ -22,6 +25,7 @@ struct gw_traffic *gw_admin_traffic(struct gw_admin *);
 /* Clients of the admin socket: gateway/command_*.c. */
 int gw_command_status(int argc, char **argv);
 int gw_command_reload(int argc, char **argv);
+int gw_command_upgrade(int argc, char **argv);
 int gw_command_tail(int argc, char **argv);
 int gw_command_top(int argc, char **argv);
 int gw_command_target(int argc, char **argv);

@@ -318,6 +318,54 @@ static void reload(struct gw_admin_request *self)
     on_reload_timer(&self->timer);
 }
 
+/* ---- upgrade ---- */
+
+static void show_upgrade(struct gw_admin_request *self)
+{
+    const struct gw_process *process = self->process;
+    struct gw_json json;
+
+    if (!process->upgrade.is_ok) {
+        gw_admin_problem(self, 409, "%s", process->upgrade.text);
+        return;
+    }
+    gw_json_init(&json);
+    gw_json_object(&json);
+    gw_json_key(&json, "version");
+    gw_json_string(&json, process->upgrade.text);
+    gw_json_object_end(&json);
+    gw_admin_answer_json(self, 200, &json);
+}
+
+/* The supervisor gives up in time: no limit here. */
+static void on_upgrade_timer(struct gw_timer *timer)
+{
+    struct gw_admin_request *self = H2O_STRUCT_FROM_MEMBER(struct gw_admin_request, timer, timer);
+    struct gw_process *process = self->process;
+
+    if (!process->upgrade.is_running)
+        show_upgrade(self);
+    else
+        gw_timer_arm(process->control.wheel, timer, gw_thread_now(&process->control) + RELOAD_POLL_MS);
+}
+
+static void upgrade(struct gw_admin_request *self)
+{
+    struct gw_process *process = self->process;
+
+    if (process->is_draining) {
+        gw_admin_problem(self, 503, "weir is shutting down");
+    } else if (process->supervised == NULL) {
+        gw_admin_problem(self, 409, "there is no supervisor that could start the new binary (weir run --no-supervise)");
+    } else if (process->upgrade.is_running) {
+        gw_admin_problem(self, 409, "another one is running");
+    } else {
+        gw_timer_init(&self->timer, on_upgrade_timer);
+        gw_process_upgrade(process);
+        on_upgrade_timer(&self->timer);
+    }
+}
+
 /* ---- the table ---- */
 
 enum { GET = 1, POST = 2 };
@@ -347,6 +395,7 @@ static const struct endpoint {
     {"/api/v1/reasons", GET, show_reasons, false},
     {"/api/v1/reloads", GET, show_reloads, false},
     {"/api/v1/reload", POST, reload, false},
+    {"/api/v1/upgrade", POST, upgrade, false},
     {"/api/v1/traffic", GET, show_traffic, false},
     {"/api/v1/log", GET, gw_admin_tail, false},
     {"/api/v1/explain", POST, gw_admin_explain, true},

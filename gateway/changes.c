@@ -2,6 +2,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include "gateway/snapshot.h"
 
 /* One named thing of a configuration. */
 struct item {
@@ -137,6 +138,21 @@ void gw_changes_count(const struct gw_config *before, const struct gw_config *af
     count(items_of_map(&before->certificates), items_of_map(&after->certificates), &changes->certificates, NULL);
     changes->other_settings = count_others(before->at, after->at);
     free(place);
+}
+
+void gw_changes_count_renewed(const struct gw_snapshot *before, const struct gw_snapshot *after,
+                              struct gw_changes *changes)
+{
+    const struct gw_map *old = &before->config->certificates, *new = &after->config->certificates;
+
+    for (size_t i = 0; i != new->size; ++i) {
+        const struct tls_certificate_conf *conf = new->entries[i].conf;
+        const struct gw_named *was = gw_map_find(old, new->entries[i].name);
+        if (conf->self_signed.size != 0 || was == NULL || !same_tree(node_of(was->conf), conf->at))
+            continue; /* made anew by each load; counted already */
+        changes->certificates.changed +=
+            X509_cmp(before->certificates[was - old->entries]->leaf, after->certificates[i]->leaf) != 0;
+    }
 }
 
 /* ---- as a text ---- */

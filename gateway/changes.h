@@ -11,5 +11,8 @@ struct gw_changes {
     uint32_t other_settings; /* top-level settings that changed */
 };
 void gw_changes_count(const struct gw_config *before, const struct gw_config *after, struct gw_changes *);
+/* Adds certificates that are written as before, but whose file holds another one: renewed. */
+struct gw_snapshot;
+void gw_changes_count_renewed(const struct gw_snapshot *before, const struct gw_snapshot *after, struct gw_changes *);
 /* "routes +2 -1 ~3, listeners +1", "no changes". NUL-terminated, cut to size; returns its length. */
 size_t gw_changes_text(const struct gw_changes *, char *dst, size_t size);

@@ -1,4 +1,4 @@
-/* `weir status` and `weir reload`. */
+/* `weir status`, `weir reload` and `weir upgrade`. */
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -52,13 +52,16 @@ static void print_uptime(int64_t s)
 
 static void print_head(const json_t *status)
 {
-    const json_t *reload = json_object_get(status, "last_reload");
+    const json_t *reload = json_object_get(status, "last_reload"), *supervisor = json_object_get(status, "supervisor");
 
     printf("weir %s, pid %" PRId64 ", up ", text_in(status, "version"), number_in(status, "pid"));
     print_uptime(number_in(status, "uptime_s"));
     printf(", %s\n", json_is_true(json_object_get(status, "draining")) ? "draining"
                      : json_is_true(json_object_get(status, "ready"))  ? "ready"
                                                                        : "starting");
+    if (number_in(supervisor, "worker_restarts") != 0)
+        printf("supervisor: pid %" PRId64 " since %s, workers that died: %" PRId64 "\n", number_in(supervisor, "pid"),
+               text_in(supervisor, "started_at"), number_in(supervisor, "worker_restarts"));
     printf("configuration: %s, generation %" PRId64 ", %" PRId64 " routes\n", text_in(status, "config_path"),
            number_in(status, "generation"), number_in(status, "routes"));
     if (json_is_true(json_object_get(reload, "ok")))
@@ -199,4 +202,27 @@ int gw_command_reload(int argc, char **argv)
         fprintf(stderr, "weir reload: %s\n", text_in(result, "message"));
     json_decref(result);
     return ok ? 0 : 1;
+}
+
+/* ---- weir upgrade ---- */
+
+enum { UPGRADE_PATIENCE_S = 3700 }; /* beyond the longest upgrade.ready_timeout */
+
+int gw_command_upgrade(int argc, char **argv)
+{
+    struct gw_admin_client client;
+    json_t *result;
+    bool as_json;
+    int status;
+
+    if (!parse_options(argc, argv, &client, &as_json) || as_json)
+        return usage("upgrade");
+    if ((result = gw_admin_client_ask(&client, "POST", "/api/v1/upgrade", NULL, UPGRADE_PATIENCE_S, &status)) == NULL)
+        return 1;
+    if (status == 200)
+        printf("weir %s is serving\n", text_in(result, "version"));
+    else
+        fprintf(stderr, "weir upgrade: failed: %s; the binary that runs goes on\n", text_in(result, "message"));
+    json_decref(result);
+    return status == 200 ? 0 : 1;
 }

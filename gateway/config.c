@@ -114,6 +114,22 @@ static const struct gw_section limits_section = {
     .check = check_limits,
 };
 
+static const struct gw_setting upgrade_settings[] = {
+    {"ready_timeout", GW_DURATION, offsetof(struct gw_upgrade_conf, ready_timeout_ms),
+     "How long the new binary may take until it serves; then the old one stays.", .initial = 60000, .min = 100,
+     .max = 3600000},
+    {"drain_timeout", GW_DURATION, offsetof(struct gw_upgrade_conf, drain_timeout_ms),
+     "How long requests of the old worker may go on before they are cut off.", .initial = 3600000, .max = 86400000},
+    {0},
+};
+
+static const struct gw_section upgrade_section = {
+    .name = "upgrade section",
+    .help = "How `weir upgrade` changes the binary under a running gateway.",
+    .size = sizeof(struct gw_upgrade_conf),
+    .settings = upgrade_settings,
+};
+
 static const struct gw_setting listener_settings[] = {
     {"address", GW_ADDRESSES, offsetof(struct gw_listener_conf, address), "IP address and port to listen on.",
      .is_required = true},
@@ -199,8 +215,15 @@ static const struct gw_setting config_settings[] = {
     {"state_dir", GW_TEXT, TOP(state_dir),
      "Folder for what must live through a restart; relative to the file that names it.", .min = 1,
      .needs_restart = true},
+    {"user", GW_TEXT, TOP(user),
+     "Account that serves, as name or number, when weir is started as root; ports and the admin socket stay the "
+     "supervisor's. It must be able to read the configuration, keys and files, and to write the access log.",
+     .min = 1, .needs_restart = true},
+    {"group", GW_TEXT, TOP(group), "Group that serves; without it the user's own.", .min = 1, .needs_restart = true},
     {"shutdown_timeout", GW_DURATION, TOP(shutdown_timeout_ms),
      "How long requests may go on after SIGTERM before they are cut off.", .initial = 30000, .max = 86400000},
+    {"upgrade", GW_SECTION, TOP(upgrade), "How `weir upgrade` changes the binary under a running gateway.",
+     .section = &upgrade_section},
     {"limits", GW_SECTION, TOP(limits), "What a client may ask of weir.", .section = &limits_section},
     {"listeners", GW_MAP, TOP(listeners), "Where connections are accepted.", .section = &listener_section,
      .is_required = true, .valid = is_name},

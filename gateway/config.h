@@ -59,6 +59,13 @@ struct gw_limits_conf {
     uint64_t keepalive_requests;                 /* per client connection, 0 = unlimited */
 };
 
+/* Taking over from an older binary: `weir upgrade`. */
+struct gw_upgrade_conf {
+    const struct gw_node *at;
+    uint64_t ready_timeout_ms; /* the new worker must serve within this */
+    uint64_t drain_timeout_ms; /* the old one may finish its requests within this */
+};
+
 enum gw_protocol { GW_PROTOCOL_H2, GW_PROTOCOL_HTTP1 };
 
 struct gw_listener_conf {
@@ -87,8 +94,10 @@ struct gw_config {
     uint64_t worker_threads; /* 1..256; default one per core this process may use */
     struct gw_access_log_conf access_log;
     struct gw_admin_conf admin;
-    h2o_iovec_t state_dir; /* base NULL = none */
+    h2o_iovec_t state_dir;   /* base NULL = none */
+    h2o_iovec_t user, group; /* whom the worker becomes: names or numbers; base NULL = stays who it is */
     uint64_t shutdown_timeout_ms;
+    struct gw_upgrade_conf upgrade;
     struct gw_limits_conf limits;
     struct gw_map listeners;    /* of gw_listener_conf; at least one */
     struct gw_map certificates; /* of tls_certificate_conf */

@@ -151,6 +151,8 @@ void gw_config_check(struct gw_config *config, struct gw_errors *errors)
     if (is_whole && listeners != NULL && !listeners->is_broken && config->listeners.size == 0 &&
         (listeners->kind == GW_NODE_MAP || gw_node_is_null(listeners)))
         gw_error_at(errors, listeners, "listeners is empty (expected at least one)");
+    if (config->group.base != NULL && config->user.base == NULL)
+        gw_error_at(errors, gw_setting_at(config->at, "group"), "group needs a user (expected user: NAME beside it)");
     check_addresses(config, errors);
     check_route_names(config, errors);
     if (!is_whole) /* what is missing may be in the include that could not be read */

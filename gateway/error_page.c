@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "gateway/base/kept_files.h"
 #include "gateway/files.h"
 #include "routing/config.h"
 
@@ -39,13 +40,30 @@ static const char *read_all(int fd, h2o_iovec_t *body)
     return NULL;
 }
 
+/* What an earlier load has read. */
+static bool read_kept(const struct routing_error_page_conf *conf, h2o_iovec_t *body, struct gw_errors *errors)
+{
+    const h2o_iovec_t *kept = gw_kept_files_get(errors->kept, conf->file.base);
+
+    if (kept == NULL)
+        return gw_error_at(errors, gw_setting_at(conf->at, "file"), "cannot read the error page %s: it was not kept",
+                           conf->file.base);
+    *body = h2o_strdup(NULL, kept->base, kept->len);
+    return true;
+}
+
 static bool read_file(const struct routing_error_page_conf *conf, h2o_iovec_t *body, struct gw_errors *errors)
 {
+    if (gw_kept_files_is_source(errors->kept))
+        return read_kept(conf, body, errors);
+
     int fd = open(conf->file.base, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     const char *why = fd == -1 ? strerror(errno) : read_all(fd, body);
 
     if (fd != -1)
         close(fd);
+    if (why == NULL && errors->kept != NULL)
+        gw_kept_files_add(errors->kept, conf->file.base, *body);
     if (why == NULL)
         return true;
     return gw_error_at(errors, gw_setting_at(conf->at, "file"), "cannot read the error page %s: %s", conf->file.base,

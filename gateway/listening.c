@@ -1,10 +1,11 @@
 #include "gateway/listening.h"
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "gateway/sockets.h"
+#include "gateway/supervised.h"
 
 static struct gw_listening *find(struct gw_listening *const *entries, size_t size, h2o_iovec_t address)
 {
@@ -14,90 +15,87 @@ static struct gw_listening *find(struct gw_listening *const *entries, size_t siz
     return NULL;
 }
 
-static int open_socket(const struct gw_address *address)
+static void close_sockets(struct gw_listening *listening)
 {
-    int on = 1, off = 0, fd = socket(address->sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-    if (fd == -1)
-        return -1;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    if (!address->is_unix && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) != 0)
-        goto Fail;
-    if (address->sa.ss_family == AF_INET6)
-        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
-    if (bind(fd, (const struct sockaddr *)&address->sa, address->sa_len) != 0 || listen(fd, H2O_SOMAXCONN) != 0)
-        goto Fail;
-    return fd;
-Fail:
-    off = errno;
-    close(fd);
-    errno = off;
-    return -1;
+    for (unsigned i = 0; i != listening->num_fds; ++i)
+        close(listening->fds[i]);
 }
 
-static void destroy(struct gw_listening *listening, unsigned num_fds)
+static void destroy(struct gw_listening *listening)
 {
-    for (unsigned i = 0; i != num_fds; ++i)
-        close(listening->fds[i]);
     free(listening->fds);
     free(listening->address.text.base);
     free(listening);
 }
 
-/* SO_REUSEPORT lets two processes of one user share an address without a word; an operator who starts weir twice wants
- * to be told. A probe without it finds out. */
-static bool is_taken(const struct gw_address *address)
+/* A set that was opened for fewer threads (before an upgrade, or by systemd) is shared: each thread needs one of its
+ * own. */
+static bool share(struct gw_listening *listening, unsigned num_workers)
 {
-    int on = 1, off = 0, fd = socket(address->sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    bool taken = false;
+    unsigned num_opened = listening->num_fds;
 
-    if (fd == -1 || address->is_unix) {
-        if (fd != -1)
-            close(fd);
-        return false;
+    if (num_opened < num_workers)
+        listening->fds = h2o_mem_realloc(listening->fds, sizeof(*listening->fds) * num_workers);
+    for (; listening->num_fds < num_workers; ++listening->num_fds) {
+        int fd = fcntl(listening->fds[listening->num_fds % num_opened], F_DUPFD_CLOEXEC, 3);
+        if (fd == -1)
+            return false;
+        listening->fds[listening->num_fds] = fd;
     }
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    if (address->sa.ss_family == AF_INET6)
-        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
-    taken = bind(fd, (const struct sockaddr *)&address->sa, address->sa_len) != 0 && errno == EADDRINUSE;
-    close(fd);
-    return taken;
+    return true;
 }
 
-static struct gw_listening *create(struct gw_process *process, const struct gw_address *address)
+static bool open_sockets(struct gw_process *process, struct gw_listening *listening, struct gw_inventory_error *error)
 {
-    struct gw_listening *listening;
+    unsigned count = process->num_workers;
 
-    if (is_taken(address)) {
-        errno = EADDRINUSE;
-        return NULL;
+    if (process->supervised != NULL) {
+        if (!gw_supervised_open(process->supervised, GW_SOCKET_LISTENER, listening->address.text.base, count,
+                                &listening->fds, &listening->num_fds, error))
+            return false;
+        if (share(listening, count))
+            return true;
+    } else {
+        listening->fds = h2o_mem_alloc(sizeof(int) * count);
+        if (gw_sockets_listen(&listening->address, count, listening->fds)) {
+            listening->num_fds = count;
+            return true;
+        }
     }
-    listening = h2o_mem_alloc(sizeof(*listening));
+    snprintf(error->text, sizeof(error->text), "%s", strerror(errno));
+    return false;
+}
+
+static struct gw_listening *create(struct gw_process *process, const struct gw_address *address,
+                                   struct gw_inventory_error *error)
+{
+    struct gw_listening *listening = h2o_mem_alloc(sizeof(*listening));
+
     memset(listening, 0, sizeof(*listening));
     listening->address = *address;
     listening->address.text = h2o_strdup(NULL, address->text.base, address->text.len);
-    listening->fds = h2o_mem_alloc(sizeof(int) * process->num_workers);
-    for (unsigned i = 0; i != process->num_workers; ++i) {
-        /* Unix sockets know no SO_REUSEPORT: all workers share one */
-        listening->fds[i] = address->is_unix && i != 0 ? dup(listening->fds[0]) : open_socket(address);
-        if (listening->fds[i] == -1) {
-            int error = errno;
-            destroy(listening, i);
-            errno = error;
-            return NULL;
-        }
-    }
-    return listening;
+    if (open_sockets(process, listening, error))
+        return listening;
+    close_sockets(listening);
+    destroy(listening);
+    return NULL;
+}
+
+static void tell_closed(struct gw_process *process, const struct gw_listening *listening)
+{
+    if (process->supervised != NULL)
+        gw_supervised_close(process->supervised, GW_SOCKET_LISTENER, listening->address.text.base);
 }
 
 static bool add(struct gw_process *process, struct gw_listening_set *set, const struct gw_snapshot_listener *listener,
                 const struct gw_address *address, struct gw_errors *errors)
 {
     struct gw_listening *listening = find(process->listening.entries, process->listening.size, address->text);
+    struct gw_inventory_error error;
 
-    if (listening == NULL && (listening = create(process, address)) == NULL)
+    if (listening == NULL && (listening = create(process, address, &error)) == NULL)
         return gw_error_at(errors, gw_setting_at(listener->conf->at, "address"), "cannot listen on %.*s: %s",
-                           (int)address->text.len, address->text.base, strerror(errno));
+                           (int)address->text.len, address->text.base, error.text);
     set->entries = h2o_mem_realloc(set->entries, sizeof(*set->entries) * (set->size + 1));
     set->entries[set->size++] = listening;
     return true;
@@ -129,9 +127,15 @@ void gw_listening_commit(struct gw_process *process, const struct gw_listening_s
     for (size_t i = 0; i != snapshot->num_listeners; ++i)
         for (size_t j = 0; j != snapshot->listeners[i].conf->address.size; ++j)
             set->entries[n++]->listener = i;
-    for (size_t i = 0; i != process->listening.size; ++i)
-        if (find(set->entries, set->size, process->listening.entries[i]->address.text) == NULL)
-            destroy(process->listening.entries[i], 0); /* the workers close the sockets */
+    for (size_t i = 0; i != process->listening.size; ++i) {
+        struct gw_listening *listening = process->listening.entries[i];
+        if (find(set->entries, set->size, listening->address.text) != NULL)
+            continue;
+        /* The threads take what waits, then close: nothing may come after that, so theirs must be the last descriptors.
+         */
+        tell_closed(process, listening);
+        destroy(listening);
+    }
     free(process->listening.entries);
     process->listening.entries = h2o_mem_alloc(sizeof(*set->entries) * (set->size + 1));
     memcpy(process->listening.entries, set->entries, sizeof(*set->entries) * set->size);
@@ -140,9 +144,14 @@ void gw_listening_commit(struct gw_process *process, const struct gw_listening_s
 
 void gw_listening_abandon(struct gw_process *process, struct gw_listening_set *set)
 {
-    for (size_t i = 0; i != set->size; ++i)
-        if (find(process->listening.entries, process->listening.size, set->entries[i]->address.text) == NULL)
-            destroy(set->entries[i], process->num_workers);
+    for (size_t i = 0; i != set->size; ++i) {
+        struct gw_listening *listening = set->entries[i];
+        if (find(process->listening.entries, process->listening.size, listening->address.text) != NULL)
+            continue;
+        tell_closed(process, listening);
+        close_sockets(listening);
+        destroy(listening);
+    }
     free(set->entries);
     *set = (struct gw_listening_set){NULL, 0};
 }

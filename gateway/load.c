@@ -4,10 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 #include "gateway/admin.h"
+#include "gateway/base/kept_files.h"
 #include "gateway/base/log.h"
 #include "gateway/listening.h"
+#include "gateway/privileges.h"
 #include "gateway/reloads.h"
+#include "gateway/supervised.h"
 #include "gateway/worker.h"
 
 /* One load on its way: made by the loader thread, finished by the control thread. */
@@ -22,6 +26,13 @@ struct load {
 };
 
 /* ---- building ---- */
+
+struct gw_config *gw_load_config(const char *path, struct gw_errors *errors)
+{
+    if (strcmp(path, "-") == 0)
+        lseek(STDIN_FILENO, 0, SEEK_SET); /* a pipe says no: then it is read once */
+    return gw_config_load(path, errors);
+}
 
 static bool build(struct load *load, struct gw_config *config)
 {
@@ -58,6 +69,19 @@ static void set_prober_targets(struct gw_process *process, const struct gw_snaps
     free(targets);
 }
 
+/* The supervisor has the files of this generation then, and this process need not. */
+static void report_ready(struct gw_process *process, const struct gw_snapshot *snapshot)
+{
+    const struct gw_config *config = snapshot->config;
+    struct gw_ready ready = {.generation = snapshot->generation,
+                             .shutdown_timeout_ms = config->shutdown_timeout_ms,
+                             .upgrade_timeout_ms = config->upgrade.ready_timeout_ms,
+                             .drain_timeout_ms = config->upgrade.drain_timeout_ms};
+    gw_supervised_report_ready(process->supervised, &ready, process->kept);
+    gw_kept_files_destroy(process->kept);
+    process->kept = NULL;
+}
+
 static void on_applied(struct gw_message *message)
 {
     struct gw_process *process = message->process;
@@ -71,6 +95,7 @@ static void on_applied(struct gw_message *message)
     gw_log(GW_LOG_NOTICE, "process", "generation %lu is serving: %zu listeners, %zu routes, %zu target groups",
            (unsigned long)publication->snapshot->generation, publication->snapshot->num_listeners,
            publication->snapshot->num_routes, publication->snapshot->num_groups);
+    report_ready(process, publication->snapshot);
     gw_snapshot_release(publication->snapshot);
     free(publication->listening);
     free(publication);
@@ -100,17 +125,25 @@ static void publish(struct load *load)
     gw_snapshot_release(old);
 }
 
+/* Traffic goes on without a log and an admin API when the worker before this one died: that is when they are not missed
+ * most. */
+static bool may_do_without(const struct gw_process *process)
+{
+    return process->active == NULL && process->supervised != NULL &&
+           gw_supervised_hello(process->supervised)->is_replacement;
+}
+
 /* A failed load changes nothing: when the log cannot be opened the admin listener moves back. */
 static bool configure_services(struct gw_process *process, const struct gw_config *config, struct gw_errors *errors)
 {
-    if (!gw_admin_configure(process->admin, config, errors))
+    if (!gw_admin_configure(process->admin, config, errors) && !may_do_without(process))
         return false;
     if (gw_access_log_configure(process->access_log, &config->access_log, errors) &&
         gw_tracing_configure(process->tracing, config->tracing, errors))
         return true;
     if (process->active != NULL)
         gw_admin_configure(process->admin, process->active->config, errors);
-    return false;
+    return may_do_without(process);
 }
 
 /* What was built is not going to serve. */
@@ -165,6 +198,12 @@ static void note_result(struct gw_process *process, const struct load *load, boo
     note_in_history(process, load, ok);
 }
 
+void gw_load_note_failure(struct gw_process *process, const struct gw_errors *errors)
+{
+    struct load load = {.process = process, .errors = *errors, .started_ms = gw_now_ms()};
+    note_result(process, &load, false);
+}
+
 bool gw_load_first(struct gw_process *process, struct gw_config *config, struct gw_errors *errors)
 {
     struct load load = {.process = process, .errors = *errors, .started_ms = gw_now_ms()};
@@ -183,6 +222,13 @@ bool gw_load_first(struct gw_process *process, struct gw_config *config, struct 
 
 /* ---- reloading ---- */
 
+static void dispose(struct load *load)
+{
+    gw_kept_files_destroy(load->errors.kept);
+    gw_errors_dispose(&load->errors);
+    free(load);
+}
+
 static void on_loaded(struct gw_message *message)
 {
     struct load *load = message->data;
@@ -197,9 +243,14 @@ static void on_loaded(struct gw_message *message)
     if (ok) {
         if (load->snapshot->config->worker_threads != process->num_workers)
             gw_log(GW_LOG_WARNING, "process", "worker_threads: a change needs a restart");
+        if (gw_privileges_differ(process->active->config, load->snapshot->config))
+            gw_log(GW_LOG_WARNING, "process", "user, group: a change needs a restart");
+        process->kept = load->errors.kept;
+        load->errors.kept = NULL;
         publish(load);
     } else {
         gw_log(GW_LOG_ERROR, "process", "reload failed: generation %lu stays", (unsigned long)process->generation);
+        gw_supervised_report(process->supervised, GW_REPORT_FAILED);
         abandon(load);
         process->reload_running = false;
         if (process->reload_wanted) {
@@ -207,19 +258,22 @@ static void on_loaded(struct gw_message *message)
             gw_process_reload(process);
         }
     }
-    gw_errors_dispose(&load->errors);
-    free(load);
+    dispose(load);
 }
 
 static void *load_in_background(void *data)
 {
     struct load *load = data;
-    struct gw_config *config = gw_config_load(load->process->config_path, &load->errors);
+    struct gw_config *config = gw_load_config(load->process->config_path, &load->errors);
 
-    if (config != NULL)
+    if (config != NULL) {
+        gw_privileges_prepare_state_dir(config, &load->errors);
         build(load, config);
-    if (load->snapshot != NULL && load->before != NULL)
+    }
+    if (load->snapshot != NULL && load->before != NULL) {
         gw_changes_count(load->before->config, load->snapshot->config, &load->changes);
+        gw_changes_count_renewed(load->before, load->snapshot, &load->changes);
+    }
     malloc_trim(0);
     gw_process_tell(load->process, on_loaded, NULL, load);
     return NULL;
@@ -241,15 +295,18 @@ void gw_process_reload(struct gw_process *process)
     if (load->before != NULL)
         gw_snapshot_hold(load->before);
     gw_errors_init(&load->errors);
+    if (process->supervised != NULL)
+        load->errors.kept = gw_kept_files_create();
     process->reload_running = true;
+    gw_supervised_report(process->supervised, GW_REPORT_LOADING);
     pthread_attr_init(&attr);
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
     if (pthread_create(&tid, &attr, load_in_background, load) != 0) {
         gw_log(GW_LOG_ERROR, "process", "reload failed: cannot start a thread: %s", strerror(errno));
         process->reload_running = false;
+        gw_supervised_report(process->supervised, GW_REPORT_FAILED);
         gw_snapshot_release(load->before);
-        gw_errors_dispose(&load->errors);
-        free(load);
+        dispose(load);
     }
     pthread_attr_destroy(&attr);
 }

@@ -5,3 +5,8 @@
 
 /* At start-up, before the workers run. Takes the config. */
 bool gw_load_first(struct gw_process *, struct gw_config *, struct gw_errors *);
+/* gw_config_load that may read standard input ("-") again, where that can be done (a supervisor keeps it for its
+ * workers). */
+struct gw_config *gw_load_config(const char *path, struct gw_errors *);
+/* What serves is not what the files say: shown in status and metrics. */
+void gw_load_note_failure(struct gw_process *, const struct gw_errors *);

@@ -5,9 +5,9 @@
 #include "gateway/command_check.h"
 #include "gateway/command_diff.h"
 #include "gateway/command_replay.h"
+#include "gateway/command_run.h"
 #include "gateway/command_test.h"
 #include "gateway/explain.h"
-#include "gateway/process.h"
 #include "gateway/reason.h"
 
 static int print_version(int argc, char **argv)
@@ -21,7 +21,7 @@ static const struct command {
     int (*run)(int argc, char **argv); /* argv[0] is the command's name */
     const char *help;
 } commands[] = {
-    {"run", gw_command_run, "run -c FILE                     serve"},
+    {"run", gw_command_run, "run -c FILE [--no-supervise]    serve"},
     {"check", gw_command_check,
      "check [--print] FILE            report every mistake of a configuration, print its effective form"},
     {"explain", gw_command_explain,
@@ -30,6 +30,8 @@ static const struct command {
     {"diff", gw_command_diff, "diff OLD NEW [--log LOG]        what changes, and for which logged requests"},
     {"replay", gw_command_replay, "replay LOG -c FILE              decide logged requests anew, show what differs"},
     {"reload", gw_command_reload, "reload [-c FILE | --admin ADDR] load the configuration anew"},
+    {"upgrade", gw_command_upgrade,
+     "upgrade [-c FILE | --admin ADDR] let the binary on disk take over from the one that runs"},
     {"status", gw_command_status, "status [-c FILE | --admin ADDR] what a running weir serves, target by target"},
     {"top", gw_command_top, "top [-c FILE | --admin ADDR]    requests, errors and latencies by route and target, live"},
     {"tail", gw_command_tail, "tail [--route R] [--status 5xx] requests as they end; more filters: weir tail --help"},

@@ -458,6 +458,9 @@ static void put_process(struct gw_exposition *out, const struct gw_process *proc
         put_one(out, "process_cpu_seconds_total", "counter", "CPU time in user and system mode.",
                 (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
                     (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
+    if (process->supervised != NULL)
+        put_one(out, "weir_worker_restarts_total", "counter", "Workers that died and were replaced.",
+                (double)gw_supervised_hello(process->supervised)->restarts);
     gw_exposition_family(out, "weir_build_info", "gauge", "Always 1; what runs is in the labels.");
     gw_exposition_sample(out, "weir_build_info", 1, "version", WEIR_VERSION, "openssl",
                          OpenSSL_version(OPENSSL_VERSION_STRING), NULL);

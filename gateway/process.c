@@ -3,19 +3,21 @@
 #include "gateway/process.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 #include "gateway/admin.h"
 #include "gateway/base/log.h"
-#include "gateway/load.h"
+#include "gateway/first_load.h"
+#include "gateway/privileges.h"
+#include "gateway/supervised.h"
 #include "gateway/worker.h"
 #include "tls/status.h"
+
+enum { LAST_WORDS_MS = 1000 };
 
 /* ---- registries ---- */
 
@@ -194,35 +196,93 @@ void gw_process_prune(struct gw_process *process)
 
 /* ---- shutting down ---- */
 
-static void on_drain_timeout(struct gw_timer *timer)
+void gw_process_stop(struct gw_process *process)
 {
-    struct gw_process *process = H2O_STRUCT_FROM_MEMBER(struct gw_process, drain_timer, timer);
-    gw_log(GW_LOG_NOTICE, "process", "shutdown_timeout passed: closing what is left");
+    process->is_draining = true;
     for (unsigned i = 0; i != process->num_workers; ++i)
         gw_worker_tell(&process->workers[i], gw_worker_stop, NULL);
 }
 
-static void drain(struct gw_process *process)
+static void on_drain_timeout(struct gw_timer *timer)
 {
-    if (process->is_draining) {
-        on_drain_timeout(&process->drain_timer); /* asked twice: at once */
+    struct gw_process *process = H2O_STRUCT_FROM_MEMBER(struct gw_process, drain_timer, timer);
+    gw_log(GW_LOG_NOTICE, "process", "shutdown_timeout passed: closing what is left");
+    gw_process_stop(process);
+}
+
+void gw_process_drain(struct gw_process *process, uint64_t timeout_ms, bool has_successor)
+{
+    uint64_t due_ms = gw_now_ms() + timeout_ms;
+
+    if (!process->is_draining || (gw_timer_is_armed(&process->drain_timer) && due_ms < process->drain_timer.due_ms))
+        gw_timer_arm(process->control.wheel, &process->drain_timer, due_ms);
+    if (has_successor)
+        gw_admin_close_doors(process->admin);
+    if (process->is_draining)
         return;
-    }
-    gw_log(GW_LOG_NOTICE, "process", "draining");
+    gw_log(GW_LOG_NOTICE, "process", has_successor ? "draining: another worker serves" : "draining");
     process->is_draining = true;
+    process->num_accepting = process->num_workers;
     for (unsigned i = 0; i != process->num_workers; ++i)
         gw_worker_tell(&process->workers[i], gw_worker_drain, NULL);
-    gw_timer_arm(process->control.wheel, &process->drain_timer,
-                 gw_now_ms() + process->active->config->shutdown_timeout_ms);
 }
 
 void gw_process_worker_stopped(struct gw_process *process)
 {
-    if (--process->num_running == 0)
-        process->is_over = true;
+    if (--process->num_running != 0)
+        return;
+    process->is_over = true;
+    process->over_at_ms = gw_now_ms();
+}
+
+/* ---- upgrades ---- */
+
+bool gw_process_upgrade(struct gw_process *process)
+{
+    if (process->supervised == NULL)
+        return false;
+    process->upgrade.is_running = true;
+    process->upgrade.is_decided = false;
+    gw_supervised_report(process->supervised, GW_REPORT_UPGRADE);
+    return true;
+}
+
+/* Whoever hears that it is done may count on the new one: no connection comes here any more. */
+static void end_upgrade(struct gw_process *process)
+{
+    if (process->upgrade.is_decided && (!process->upgrade.is_ok || process->num_accepting == 0))
+        process->upgrade.is_running = false;
+}
+
+void gw_process_upgraded(struct gw_process *process, bool is_ok, const char *why)
+{
+    process->upgrade.is_decided = true;
+    process->upgrade.is_ok = is_ok;
+    snprintf(process->upgrade.text, sizeof(process->upgrade.text), "%s", why);
+    end_upgrade(process);
+}
+
+void gw_process_worker_closed(struct gw_process *process)
+{
+    --process->num_accepting;
+    end_upgrade(process);
 }
 
 /* ---- signals ---- */
+
+/* A supervised worker takes orders from its supervisor; the signals it gets are for the whole process group or
+ * somebody's own idea. One such end is told, so that another worker takes its place. */
+static void on_end_signal(struct gw_process *process)
+{
+    uint64_t timeout_ms = process->active->config->shutdown_timeout_ms;
+
+    if (!process->is_draining) {
+        gw_supervised_report(process->supervised, GW_REPORT_DRAINING);
+        gw_process_drain(process, timeout_ms, false);
+    } else if (process->supervised == NULL) {
+        gw_process_stop(process); /* asked twice: at once */
+    }
+}
 
 static void on_signal(h2o_socket_t *sock, const char *err)
 {
@@ -234,7 +294,7 @@ static void on_signal(h2o_socket_t *sock, const char *err)
         case SIGTERM:
         case SIGINT:
         case SIGQUIT:
-            drain(process);
+            on_end_signal(process);
             break;
         case SIGHUP:
             gw_process_reload(process);
@@ -254,6 +314,7 @@ static void block_signals(sigset_t *set)
     sigaddset(set, SIGQUIT);
     sigaddset(set, SIGHUP);
     sigaddset(set, SIGUSR1);
+    sigaddset(set, SIGUSR2); /* the supervisor's: no reason to die */
     pthread_sigmask(SIG_BLOCK, set, NULL);
     signal(SIGPIPE, SIG_IGN);
 }
@@ -268,13 +329,31 @@ static void watch_signals(struct gw_process *process, const sigset_t *set)
 
 /* ---- start ---- */
 
+static void inherit(struct gw_process *process)
+{
+    if (process->supervised == NULL)
+        return;
+    process->generation = gw_supervised_hello(process->supervised)->generation;
+    tls_tickets_import(process->tickets, gw_supervised_tickets(process->supervised));
+}
+
+static void share_tickets(struct gw_process *process)
+{
+    char text[TLS_TICKETS_TEXT];
+    tls_tickets_export(process->tickets, text);
+    gw_supervised_report_tickets(process->supervised, text);
+    explicit_bzero(text, sizeof(text));
+}
+
 static void on_tick(struct gw_timer *timer)
 {
     struct gw_process *process = H2O_STRUCT_FROM_MEMBER(struct gw_process, tick, timer);
     time_t now = time(NULL);
 
-    if (tls_tickets_tick(process->tickets, (uint64_t)now))
+    if (tls_tickets_tick(process->tickets, (uint64_t)now)) {
         gw_log(GW_LOG_INFO, "tls", "session ticket key rotated");
+        share_tickets(process);
+    }
     if (process->active != NULL)
         tls_status_log(process->active->certificates, process->active->num_certificates, process->ticked_at, now);
     process->ticked_at = now;
@@ -297,15 +376,6 @@ static void init_globalconf(h2o_globalconf_t *globalconf)
     h2o_hostconf_t *host = h2o_config_register_host(globalconf, h2o_iovec_init(H2O_STRLIT("default")), 65535);
     h2o_pathconf_t *path = h2o_config_register_path(host, "/", 0);
     path->filters.size = 0;
-}
-
-static void raise_file_limit(void)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-        limit.rlim_cur = limit.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &limit);
-    }
 }
 
 static void init_process(struct gw_process *process, h2o_globalconf_t *globalconf, unsigned num_workers)
@@ -373,10 +443,16 @@ static void join_workers(struct gw_process *process)
         pthread_join(process->workers[i].tid, NULL);
 }
 
+/* The worker threads have ended; whoever asked the admin API for an upgrade still wants the answer. */
+static bool has_last_words(const struct gw_process *process)
+{
+    return !gw_admin_is_idle(process->admin) && gw_now_ms() < process->over_at_ms + LAST_WORDS_MS;
+}
+
 static void serve(struct gw_process *process)
 {
-    while (!process->is_over)
-        if (gw_thread_turn(&process->control, 1000) != 0 && errno != EINTR) {
+    while (!process->is_over || has_last_words(process))
+        if (gw_thread_turn(&process->control, process->is_over ? 100 : 1000) != 0 && errno != EINTR) {
             gw_log(GW_LOG_ERROR, "process", "control loop failed: %s", strerror(errno));
             abort();
         }
@@ -387,59 +463,37 @@ static void serve(struct gw_process *process)
     gw_access_log_destroy(process->access_log);
 }
 
-static const char *parse_options(int argc, char **argv)
-{
-    static const struct option options[] = {{"config", required_argument, NULL, 'c'}, {NULL, 0, NULL, 0}};
-    const char *path = NULL;
-    int c;
-
-    while ((c = getopt_long(argc, argv, "c:", options, NULL)) != -1) {
-        if (c != 'c')
-            break;
-        path = optarg;
-    }
-    if (c == -1 && path == NULL && optind < argc)
-        path = argv[optind];
-    if (c != -1)
-        path = NULL;
-    if (path == NULL)
-        fputs("usage: weir run -c FILE\n", stderr);
-    return path;
-}
-
-int gw_command_run(int argc, char **argv)
+int gw_process_run(const char *config_path, struct gw_supervised *supervised)
 {
     static h2o_globalconf_t globalconf;
     static struct gw_process process; /* of this process there is one */
-    struct gw_errors errors;
+    struct gw_first_load first;
+    struct gw_config *config;
     sigset_t signals;
 
-    if ((process.config_path = parse_options(argc, argv)) == NULL)
-        return 2;
+    process.config_path = config_path;
+    process.supervised = supervised;
     block_signals(&signals);
-    raise_file_limit();
-    gw_errors_init(&errors);
-    struct gw_config *config = gw_config_load(process.config_path, &errors);
-    if (config == NULL) {
-        gw_errors_print(&errors, stderr);
-        gw_errors_dispose(&errors);
+    gw_privileges_raise_file_limit();
+    if ((config = gw_first_load_begin(&first, config_path, supervised)) == NULL ||
+        (supervised != NULL && !gw_supervised_die_with_it(supervised)))
         return 1;
-    }
     init_globalconf(&globalconf);
     init_process(&process, &globalconf, config->worker_threads);
+    inherit(&process);
     watch_signals(&process, &signals);
     if (!start_workers(&process, &globalconf))
         return 1;
-    if (!gw_load_first(&process, config, &errors)) {
-        gw_errors_print(&errors, stderr);
-        gw_errors_dispose(&errors);
+    if (!gw_first_load_finish(&first, &process, config)) {
         for (unsigned i = 0; i != process.num_workers; ++i)
             gw_worker_tell(&process.workers[i], gw_worker_stop, NULL);
         join_workers(&process);
         return 1;
     }
-    gw_errors_print(&errors, stderr);
-    gw_errors_dispose(&errors);
+    if (supervised != NULL)
+        gw_supervised_watch(supervised, &process);
+    tls_tickets_tick(process.tickets, (uint64_t)time(NULL)); /* starts their clock */
+    share_tickets(&process);
     serve(&process);
     gw_log(GW_LOG_NOTICE, "process", "stopped");
     return 0;

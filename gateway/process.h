@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include "gateway/access_log.h"
 #include "gateway/snapshot.h"
+#include "gateway/supervised.h"
 #include "gateway/tracing.h"
 #include "tls/failure.h"
 
@@ -25,7 +26,8 @@ struct gw_lag_window {
 struct gw_message;
 struct gw_listening {
     struct gw_address address;
-    int *fds;          /* num_workers; owned by the workers once published */
+    int *fds; /* at least num_workers; thread t has every num_workers-th from t on, and owns them once published */
+    unsigned num_fds;
     uint32_t listener; /* index in the snapshot that is being published */
 };
 
@@ -81,9 +83,10 @@ struct gw_worker {
 
 struct gw_process {
     const char *config_path;
-    unsigned num_workers;      /* frozen after start */
-    struct gw_worker *workers; /* frozen after start */
-    struct gw_thread control;  /* control thread */
+    struct gw_supervised *supervised; /* frozen after start; NULL: --no-supervise */
+    unsigned num_workers;             /* frozen after start */
+    struct gw_worker *workers;        /* frozen after start */
+    struct gw_thread control;         /* control thread */
     h2o_context_t control_ctx;
     h2o_multithread_receiver_t control_receiver;
     struct gw_access_log *access_log;
@@ -116,17 +119,25 @@ struct gw_process {
     struct gw_timer tick; /* every 10 s: ticket keys, certificates about to end */
     time_t ticked_at;
     struct gw_timer drain_timer;
-    unsigned num_running; /* workers */
+    unsigned num_running;   /* workers */
+    unsigned num_accepting; /* when draining: workers that still listen */
     bool is_over;
+    uint64_t over_at_ms;        /* monotonic */
     struct gw_snapshot *active; /* held */
     uint64_t generation;
     bool is_ready; /* first snapshot is served by all workers */
     bool is_draining;
     bool reload_running, reload_wanted;
     bool last_reload_ok;
-    uint64_t last_reload_ms; /* wall clock */
-    uint64_t started_ms;     /* wall clock */
-    char *last_reload_error; /* first finding of the last failed load; owned */
+    uint64_t last_reload_ms;    /* wall clock */
+    uint64_t started_ms;        /* wall clock */
+    char *last_reload_error;    /* first finding of the last failed load; owned */
+    struct gw_kept_files *kept; /* files of the generation that is being published; NULL: the supervisor has them */
+    struct {
+        bool is_running; /* somebody may be waiting for the rest */
+        bool is_decided, is_ok;
+        char text[256]; /* of the last one: its version, or why it failed */
+    } upgrade;
 };
 
 /* What one thread counts of one target: attempts, not requests (a retry is another attempt). */
@@ -164,8 +175,21 @@ void gw_process_prune(struct gw_process *);
  * the first. */
 void gw_process_reload(struct gw_process *);
 
+/* Control thread. No new connections, and those that are there end with their request; at the latest after timeout_ms.
+ * With a successor the admin API is that one's from now on. Asked again, it can only become sooner. */
+void gw_process_drain(struct gw_process *, uint64_t timeout_ms, bool has_successor);
+/* Control thread: cuts off what is left. */
+void gw_process_stop(struct gw_process *);
+/* A worker that was told to drain listens no more (control thread). */
+void gw_process_worker_closed(struct gw_process *);
 /* A worker's loop has ended (control thread). */
 void gw_process_worker_stopped(struct gw_process *);
 
-/* `weir run -c FILE`. Returns the exit status. */
-int gw_command_run(int argc, char **argv);
+/* Control thread: asks the supervisor to start the binary anew; the outcome will be in .upgrade. False: there is none
+ * to ask. */
+bool gw_process_upgrade(struct gw_process *);
+void gw_process_upgraded(struct gw_process *, bool is_ok, const char *text);
+
+/* Serves until told to end; takes the supervised end (NULL: nobody watches over it, signals are its orders). Returns
+ * the exit status: 0 drained, 1 it never served. */
+int gw_process_run(const char *config_path, struct gw_supervised *);

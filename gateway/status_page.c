@@ -20,6 +20,23 @@ static void put_reload(struct gw_json *json, const struct gw_process *process)
     gw_json_object_end(json);
 }
 
+/* Null without one. */
+static void put_supervisor(struct gw_json *json, const struct gw_process *process)
+{
+    const struct gw_hello *hello = process->supervised != NULL ? gw_supervised_hello(process->supervised) : NULL;
+
+    gw_json_key(json, "supervisor");
+    if (hello == NULL) {
+        gw_json_null(json);
+        return;
+    }
+    gw_json_object(json);
+    gw_page_number(json, "pid", hello->supervisor_pid);
+    gw_page_time_ms(json, "started_at", hello->started_ms);
+    gw_page_number(json, "worker_restarts", hello->restarts);
+    gw_json_object_end(json);
+}
+
 static void put_memory(struct gw_json *json)
 {
     unsigned long size = 0, resident = 0;
@@ -127,6 +144,7 @@ void gw_status_page(struct gw_process *process, struct gw_json *json)
     gw_json_string(json, WEIR_VERSION);
     gw_page_number(json, "pid", (uint64_t)getpid());
     gw_page_number(json, "uptime_s", now_ms > process->started_ms ? (now_ms - process->started_ms) / 1000 : 0);
+    put_supervisor(json, process);
     gw_json_key(json, "config_path");
     gw_json_string(json, process->config_path);
     gw_page_number(json, "generation", process->generation);

@@ -267,11 +267,14 @@ static void each_conn(struct gw_worker *worker, bool by_force)
     }
 }
 
+static void on_worker_closed(struct gw_message *message) { gw_process_worker_closed(message->process); }
+
 void gw_worker_drain(struct gw_message *message)
 {
     struct gw_worker *worker = message->worker;
     gw_acceptor_stop_all(worker);
     worker->server.is_draining = true;
+    gw_process_tell(worker->process, on_worker_closed, worker, NULL);
     each_conn(worker, false);
 }
 

@@ -14,8 +14,9 @@ struct gw_held_snapshot {
 struct gw_acceptor {
     h2o_linklist_t link; /* in worker->acceptors */
     struct gw_worker *worker;
-    h2o_socket_t *sock;  /* NULL: not listening (any more) */
-    h2o_iovec_t address; /* owned */
+    h2o_socket_t **socks; /* its share of the address's sockets: one, but for a set that was made for more threads */
+    size_t num_socks;     /* 0: not listening (any more) */
+    h2o_iovec_t address;  /* owned */
     uint16_t port;
     uint32_t listener; /* index in the current snapshot; UINT32_MAX: no longer named */
     struct gw_timer resume;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
+#include "gateway/base/kept_files.h"
 
 enum { MAX_FILE_BYTES = 1 << 20 }; /* a chain of ten takes 20 KB */
 
@@ -49,9 +50,25 @@ static bool read_all(int fd, struct file *file)
     return true;
 }
 
+/* What an earlier load has read. Whether everybody may read it was said then. */
+static bool read_kept(const struct gw_node *at, const char *path, struct file *file, struct gw_errors *errors)
+{
+    const h2o_iovec_t *kept = gw_kept_files_get(errors->kept, path);
+    if (kept == NULL)
+        return gw_error_at(errors, at, "cannot read \"%s\": it was not kept", path);
+    file->size = kept->len;
+    file->capacity = kept->len + 1;
+    file->bytes = h2o_mem_alloc(file->capacity);
+    memcpy(file->bytes, kept->base, kept->len);
+    return true;
+}
+
 static bool read_file(const struct gw_node *at, const char *path, struct file *file, struct gw_errors *errors)
 {
     struct stat st;
+
+    if (gw_kept_files_is_source(errors->kept))
+        return read_kept(at, path, file, errors);
     /* Non-blocking: opening a named pipe must not stop the load. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd == -1)
@@ -74,6 +91,8 @@ static bool read_file(const struct gw_node *at, const char *path, struct file *f
         return gw_error_at(errors, at, "cannot read \"%s\": %s", path, strerror(read_errno));
     if (file->size == file->capacity)
         return gw_error_at(errors, at, "\"%s\" changed while it was read", path);
+    if (errors->kept != NULL)
+        gw_kept_files_add(errors->kept, path, h2o_iovec_init(file->bytes, file->size));
     return true;
 }
 

@@ -2,6 +2,7 @@
 #include <assert.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <h2o/memory.h>
 #include <openssl/core_names.h>
@@ -159,4 +160,54 @@ void tls_tickets_install(struct tls_tickets *self, SSL_CTX *ctx)
     uint64_t lifetime_s = 2 * self->rotate_s;
     SSL_CTX_set_timeout(ctx, (long)(lifetime_s < MAX_LIFETIME_S ? lifetime_s : MAX_LIFETIME_S));
     SSL_CTX_clear_options(ctx, SSL_OP_NO_TICKET);
+}
+
+/* ---- between processes ---- */
+
+/* Time of the newest key, number of keys, keys; in hexadecimal. */
+struct exported {
+    uint64_t made_s, num_keys;
+    struct ticket_key keys[NUM_KEYS];
+};
+_Static_assert(sizeof(struct exported) * 2 < TLS_TICKETS_TEXT, "the keys need more room");
+
+void tls_tickets_export(const struct tls_tickets *self, char *text)
+{
+    const struct key_set *set = atomic_load_explicit(&self->current, memory_order_relaxed);
+    struct exported exported = {.made_s = self->made_s, .num_keys = set->num_keys};
+
+    memcpy(exported.keys, set->keys, sizeof(exported.keys));
+    for (size_t i = 0; i != sizeof(exported); ++i)
+        sprintf(text + i * 2, "%02x", ((const unsigned char *)&exported)[i]);
+    OPENSSL_cleanse(&exported, sizeof(exported));
+}
+
+static int digit(char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1; }
+
+static bool read_exported(const char *text, struct exported *exported)
+{
+    if (strlen(text) != sizeof(*exported) * 2)
+        return false;
+    for (size_t i = 0; i != sizeof(*exported); ++i) {
+        int high = digit(text[i * 2]), low = digit(text[i * 2 + 1]);
+        if (high < 0 || low < 0)
+            return false;
+        ((unsigned char *)exported)[i] = (unsigned char)(high << 4 | low);
+    }
+    return exported->num_keys >= 1 && exported->num_keys <= NUM_KEYS;
+}
+
+bool tls_tickets_import(struct tls_tickets *self, const char *text)
+{
+    struct exported exported;
+    bool ok = read_exported(text, &exported);
+
+    if (ok) {
+        struct key_set *set = atomic_load_explicit(&self->current, memory_order_relaxed);
+        set->num_keys = exported.num_keys;
+        memcpy(set->keys, exported.keys, sizeof(set->keys));
+        self->made_s = exported.made_s;
+    }
+    OPENSSL_cleanse(&exported, sizeof(exported));
+    return ok;
 }

@@ -17,3 +17,10 @@ void tls_tickets_install(struct tls_tickets *, SSL_CTX *);
 /* Call about once a minute from one thread with wall time; makes the new key when due. The first call starts the clock.
  * Returns true when rotated. */
 bool tls_tickets_tick(struct tls_tickets *, uint64_t now_s);
+
+/* The keys as text, for another process of ours that goes on with them: TLS_TICKETS_TEXT bytes with the terminator.
+ * Ticking thread. */
+enum { TLS_TICKETS_TEXT = 528 };
+void tls_tickets_export(const struct tls_tickets *, char *text);
+/* Before anything uses them. False, and nothing changed, when the text makes no sense. */
+bool tls_tickets_import(struct tls_tickets *, const char *text);

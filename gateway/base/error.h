@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdio.h>
 
+struct gw_kept_files;
 struct gw_names;
 struct gw_node;
 enum gw_severity { GW_ERROR, GW_WARNING };
@@ -30,6 +31,7 @@ struct gw_errors {
     char **secrets; /* never printed */
     size_t num_secrets;
     struct gw_names *secret_names; /* the same, to find repeats */
+    struct gw_kept_files *kept;    /* not owned: where this load's files are kept, or come from; NULL: neither */
 };
 
 void gw_errors_init(struct gw_errors *);

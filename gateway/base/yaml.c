@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include "gateway/base/kept_files.h"
 #include "gateway/base/yaml_internal.h"
 
 enum { MAX_INCLUDE_DEPTH = 16, MAX_FILES = 10000 };
@@ -79,7 +80,7 @@ static bool read_source(struct load *load, struct source *source)
         source->inode = st.st_ino;
     }
     add_source(load, source);
-    if (!gw_read_file(reader->pool, source->name, reader->limits.max_bytes - reader->num_bytes, &text, &why))
+    if (!gw_read_file(reader, source->name, reader->limits.max_bytes - reader->num_bytes, &text, &why))
         return report_unreadable(load, source->name, source->included_at, why);
     parse_source(load, source, text);
     return source->document != NULL;
@@ -125,6 +126,43 @@ static void include_file(struct load *load, const char *name, const struct gw_no
         load->reader.is_incomplete = true;
 }
 
+/* The paths that match, each with its NUL; base NULL: none. */
+static h2o_iovec_t find_matches(h2o_mem_pool_t *pool, const char *pattern)
+{
+    h2o_iovec_t paths = {NULL, 0};
+    glob_t found;
+
+    if (glob(pattern, GLOB_NOESCAPE, NULL, &found) != 0)
+        return paths;
+    for (size_t i = 0; i != found.gl_pathc; ++i)
+        paths.len += strlen(found.gl_pathv[i]) + 1;
+    char *to = paths.base = h2o_mem_alloc_pool(pool, paths.len);
+    for (size_t i = 0; i != found.gl_pathc; ++i)
+        to = stpcpy(to, found.gl_pathv[i]) + 1;
+    globfree(&found);
+    return paths;
+}
+
+static void include_matches(struct load *load, const char *pattern, const struct gw_node *at, struct source *includer)
+{
+    struct gw_kept_files *kept = load->reader.errors->kept;
+    h2o_iovec_t paths = {NULL, 0};
+
+    if (gw_kept_files_is_source(kept)) { /* a pattern is kept like a file that lists what matched */
+        const h2o_iovec_t *list = gw_kept_files_get(kept, pattern);
+        if (list != NULL)
+            paths = *list;
+    } else {
+        paths = find_matches(load->reader.pool, pattern);
+        if (kept != NULL && paths.base != NULL)
+            gw_kept_files_add(kept, pattern, paths);
+    }
+    if (paths.base == NULL)
+        gw_warn_at(load->reader.errors, at, "no file matches %s", pattern);
+    for (const char *path = paths.base; path < paths.base + paths.len; path += strlen(path) + 1)
+        include_file(load, path, at, includer);
+}
+
 static void include_pattern(struct load *load, const struct gw_node *at, struct source *includer)
 {
     if (at->kind != GW_NODE_SCALAR || at->text.len == 0) {
@@ -145,14 +183,7 @@ static void include_pattern(struct load *load, const struct gw_node *at, struct 
         include_file(load, path.base, at, includer);
         return;
     }
-    glob_t found;
-    if (glob(path.base, GLOB_NOESCAPE, NULL, &found) != 0) {
-        gw_warn_at(load->reader.errors, at, "no file matches %s", path.base);
-        return;
-    }
-    for (size_t i = 0; i != found.gl_pathc; ++i)
-        include_file(load, found.gl_pathv[i], at, includer);
-    globfree(&found);
+    include_matches(load, path.base, at, includer);
 }
 
 static void read_includes(struct load *load, struct source *source)

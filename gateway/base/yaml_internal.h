@@ -17,9 +17,9 @@ struct gw_yaml_reader {
     bool keeps_fields;           /* the scalar at hand is a template: ${name} without a colon is not ours to replace */
 };
 
-/* Reads a regular file or pipe into memory from the pool (NUL-terminated); at most max_len bytes. On failure why holds
- * a sentence. */
-bool gw_read_file(h2o_mem_pool_t *, const char *path, size_t max_len, h2o_iovec_t *text, const char **why);
+/* Reads a regular file or pipe into memory from the pool (NUL-terminated); at most max_len bytes. From or to the load's
+ * kept files, if it has them. On failure why holds a sentence. */
+bool gw_read_file(struct gw_yaml_reader *, const char *path, size_t max_len, h2o_iovec_t *text, const char **why);
 
 /* One document. NULL after an error that leaves no tree. file: lives as long as the pool. */
 struct gw_node *gw_yaml_parse(struct gw_yaml_reader *, const char *file, h2o_iovec_t text);

@@ -7,11 +7,12 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "gateway/base/kept_files.h"
 #include "gateway/base/yaml_internal.h"
 
 enum { MAX_SUBSTITUTED_FILE = 1 << 20 };
 
-bool gw_read_file(h2o_mem_pool_t *pool, const char *path, size_t max_len, h2o_iovec_t *text, const char **why)
+static bool read_from_disk(h2o_mem_pool_t *pool, const char *path, size_t max_len, h2o_iovec_t *text, const char **why)
 {
     struct stat st;
     int fd = strcmp(path, "-") == 0 ? dup(STDIN_FILENO) : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -51,6 +52,29 @@ bool gw_read_file(h2o_mem_pool_t *pool, const char *path, size_t max_len, h2o_io
     return *why == NULL;
 }
 
+static bool read_from_kept(h2o_mem_pool_t *pool, const struct gw_kept_files *kept, const char *path, h2o_iovec_t *text,
+                           const char **why)
+{
+    const h2o_iovec_t *bytes = gw_kept_files_get(kept, path);
+    if (bytes != NULL)
+        *text = h2o_strdup(pool, bytes->base, bytes->len);
+    *why = bytes != NULL ? NULL : "it was not kept";
+    return bytes != NULL;
+}
+
+bool gw_read_file(struct gw_yaml_reader *reader, const char *path, size_t max_len, h2o_iovec_t *text, const char **why)
+{
+    struct gw_kept_files *kept = reader->errors->kept;
+
+    if (gw_kept_files_is_source(kept))
+        return read_from_kept(reader->pool, kept, path, text, why);
+    if (!read_from_disk(reader->pool, path, max_len, text, why))
+        return false;
+    if (kept != NULL)
+        gw_kept_files_add(kept, path, *text);
+    return true;
+}
+
 /* The value of what stands between ${ and }; false after an error. */
 static bool look_up(struct gw_yaml_reader *reader, struct gw_node *node, h2o_iovec_t expression, h2o_iovec_t *value,
                     bool *is_secret)
@@ -83,7 +107,7 @@ static bool look_up(struct gw_yaml_reader *reader, struct gw_node *node, h2o_iov
         if (!reader->allow_files)
             return gw_error_at(reader->errors, node, "${file:} is not allowed here");
         h2o_iovec_t path = gw_node_path(reader->pool, node, h2o_iovec_init(text + 5, strlen(text + 5)));
-        if (!gw_read_file(reader->pool, path.base, MAX_SUBSTITUTED_FILE, value, &why))
+        if (!gw_read_file(reader, path.base, MAX_SUBSTITUTED_FILE, value, &why))
             return gw_error_at(reader->errors, node, "cannot read %s: %s", path.base, why);
         if (value->len != 0 && value->base[value->len - 1] == '\n')
             value->base[--value->len] = '\0';

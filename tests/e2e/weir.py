@@ -152,6 +152,7 @@ class Weir:
         self.configure(config)
         self.stdout_path, self.stderr_path = self.folder / "stdout", self.folder / "stderr"
         self.process = None
+        self.cwd = None  # the test's own
         self.expected_exit = 0
         self.may_die = False  # set by tests that kill a worker on purpose
         if start:
@@ -188,7 +189,7 @@ class Weir:
     def start(self, timeout=20):
         with open(self.stdout_path, "ab") as stdout, open(self.stderr_path, "ab") as stderr:
             self.process = subprocess.Popen([self.binary, "run", "-c", self.config_path, *self.args], env=self.env,
-                                            stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr)
+                                            stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, cwd=self.cwd)
         if self.has_admin:
             wait_for(self.is_ready, f"ready; stderr: {self.stderr()}", timeout)
         return self
@@ -268,6 +269,14 @@ class Weir:
             except FileNotFoundError:
                 pass
         return found
+
+    def workers(self):
+        """Every worker process, the draining ones too; the process itself with --no-supervise."""
+        return self.pids()[1:] or [self.process.pid]
+
+    def worker(self):
+        """The worker that serves."""
+        return json.loads(self.admin("/status")[1])["pid"]
 
     # --- what it shows -------------------------------------------------------------------------------------------
     def rss(self):

@@ -319,6 +319,50 @@ static void threads_visit_while_keys_rotate(void **state)
     tls_tickets_destroy(tickets);
 }
 
+static void another_process_of_ours_may_go_on_with_the_keys(void **state)
+{
+    struct tls_tickets *old = tls_tickets_create(ROTATE_S), *new = tls_tickets_create(ROTATE_S);
+    struct tls_context *from = context_of("intermediate", "site", old), *to = context_of("intermediate", "site", new);
+    char text[TLS_TICKETS_TEXT];
+
+    tls_tickets_tick(old, 1);
+    tls_tickets_tick(old, 1 + ROTATE_S); /* two keys */
+    tls_tickets_export(old, text);
+    assert_true(strlen(text) < TLS_TICKETS_TEXT);
+    assert_true(tls_tickets_import(new, text));
+    for (int i = 0; i < 2; i++) {
+        assert_true(resumes(from, to, versions[i], "a.example.com", "a.example.com"));
+        assert_true(resumes(to, from, versions[i], "a.example.com", "a.example.com"));
+    }
+    assert_false(tls_tickets_tick(new, ROTATE_S * 2)); /* the clock went over, too */
+    assert_true(tls_tickets_tick(new, 1 + ROTATE_S * 2));
+    tls_context_destroy(from);
+    tls_context_destroy(to);
+    tls_tickets_destroy(old);
+    tls_tickets_destroy(new);
+}
+
+static void keys_that_make_no_sense_change_nothing(void **state)
+{
+    struct tls_tickets *tickets = tls_tickets_create(ROTATE_S);
+    char before[TLS_TICKETS_TEXT], after[TLS_TICKETS_TEXT], bad[TLS_TICKETS_TEXT];
+
+    tls_tickets_export(tickets, before);
+    assert_false(tls_tickets_import(tickets, ""));
+    strcpy(bad, before);
+    bad[100] = 'x';
+    assert_false(tls_tickets_import(tickets, bad));
+    strcpy(bad, before);
+    bad[strlen(bad) - 2] = '\0';
+    assert_false(tls_tickets_import(tickets, bad));
+    strcpy(bad, before);
+    memcpy(bad + 16, "ff", 2); /* number of keys */
+    assert_false(tls_tickets_import(tickets, bad));
+    tls_tickets_export(tickets, after);
+    assert_string_equal(before, after);
+    tls_tickets_destroy(tickets);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -333,6 +377,8 @@ int main(void)
         cmocka_unit_test(a_forged_ticket_means_a_full_handshake),
         cmocka_unit_test(without_tickets_nothing_is_handed_out_or_kept),
         cmocka_unit_test(the_server_keeps_no_sessions_in_memory),
+        cmocka_unit_test(another_process_of_ours_may_go_on_with_the_keys),
+        cmocka_unit_test(keys_that_make_no_sense_change_nothing),
         cmocka_unit_test(threads_visit_while_keys_rotate),
     };
     return cmocka_run_group_tests(tests, load_certificate, destroy_certificate);

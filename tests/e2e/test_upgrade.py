@@ -1,0 +1,391 @@
+"""A new binary takes over from the one that runs: no request fails, the process keeps its number, and whatever goes wrong the old one
+stays."""
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from client import Client, fetch
+from load import Load
+from test_supervisor import Notified, Visitors, config, ids, is_alive, needs_root, wait_new_worker
+from weir import BINARY, SANITIZED, Weir, wait_for
+
+FORWARD = """
+worker_threads: {threads}
+listeners:
+  http: {{address: "127.0.0.1:@http@"}}
+  tls: {{address: "127.0.0.1:@tls@", tls: {{certificates: self}}}}
+certificates: {{self: {{self_signed: [localhost]}}}}
+target_groups: {{o: {{targets: "127.0.0.1:@origin@", health_check: {{enabled: false}}}}}}
+upgrade: {{drain_timeout: {drain}}}
+shutdown_timeout: 5s
+routes:
+  - {{name: version, match: {{path: /version}}, respond: {{status: 200, body: "{version}"}}}}
+  - {{name: all, forward: o}}
+"""
+
+
+def forward(version=1, threads=2, drain="1h"):
+    return FORWARD.format(version=version, threads=threads, drain=drain)
+
+
+class Upgradable(Weir):
+    """Runs a copy of the binary, which can be replaced."""
+
+    def __init__(self, text, **options):
+        self.copies = 0
+        self.home = None
+        super().__init__(text, start=False, **{name: value for name, value in options.items() if name != "start"})
+        self.cwd = self.folder
+        self.binary = self.folder / "bin" / "weir"
+        self.binary.parent.mkdir()
+        self.install()
+        if options.get("start", True):
+            self.start()
+
+    def install(self, what=BINARY):
+        """By rename, as a package manager does it."""
+        part = self.binary.with_suffix(".part")
+        shutil.copyfile(what, part)
+        part.chmod(0o755)
+        part.rename(self.binary)
+
+    def upgrade(self):
+        # with the binary of the build: the installed one may be none
+        return subprocess.run([BINARY, "upgrade", "-c", self.config_path], env=self.env, capture_output=True, text=True, timeout=60)
+
+    def runs(self):
+        """Inode of what the supervisor runs."""
+        return os.stat(f"/proc/{self.process.pid}/exe").st_ino
+
+
+@pytest.fixture
+def upgradable():
+    started = []
+
+    def start(text, **options):
+        started.append(Upgradable(text, **options))
+        return started[-1]
+
+    yield start
+    complaints = []
+    for gateway in started:
+        try:
+            gateway.close()
+        except AssertionError as complaint:
+            complaints.append(str(complaint))
+    assert not complaints, "\n".join(complaints)
+
+
+def descriptors(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+# --- it works ---------------------------------------------------------------------------------------------------------
+@pytest.mark.xdist_group("load")
+@pytest.mark.timeout(180)
+def test_20_upgrades_under_load_fail_no_request(upgradable, fast_origin):
+    upgrades = 5 if SANITIZED else 20
+    gateway = upgradable(forward(), origin=fast_origin.port)
+    pid, seen, open_descriptors = gateway.process.pid, set(), []
+    wishes = [("GET", "/", None, None), ("GET", "/version", None, None), ("POST", "/up", b"x" * 100000, None),
+              ("GET", "/chunked/5000", None, None), ("GET", "/size/300000", None, None), ("GET", "/delay/20", None, None)]
+    with Load(gateway.port("http"), wishes, connections=8) as plain, \
+            Load(gateway.port("tls"), wishes, connections=2, tls="localhost") as tls, \
+            Visitors(gateway.port("http"), 2) as visitors:
+        for i in range(upgrades):
+            gateway.install()
+            before = gateway.worker()
+            done = gateway.upgrade()
+            assert done.returncode == 0, done.stderr
+            assert re.fullmatch(r"weir \S+ is serving\n", done.stdout)
+            assert gateway.runs() == gateway.binary.stat().st_ino, "the supervisor is the new binary"
+            assert gateway.worker() != before
+            seen.add(gateway.worker())
+            plain.wait_requests(30)
+            wait_for(lambda: not is_alive(before), "the old worker to be gone")
+            open_descriptors.append(descriptors(pid))
+    plain.check()
+    tls.check()
+    assert (visitors.refused, visitors.cut) == (0, 0)
+    assert len(seen) == upgrades
+    assert max(open_descriptors[1:]) <= open_descriptors[0] + 1, f"descriptors are left open: {open_descriptors}"
+    assert gateway.process.poll() is None and gateway.process.pid == pid
+    assert gateway.generation() == upgrades + 1
+
+
+def test_a_request_in_flight_is_finished_by_the_old_worker(upgradable, origin):
+    go = threading.Event()
+    origin.on("/slow", lambda exchange: (go.wait(30), exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nslow")))
+    gateway = upgradable(forward(1), origin=origin.port)
+    old = gateway.worker()
+    with Client(gateway.port("http")) as client, Client(gateway.port("http")) as idle:
+        idle.request("GET", "/version")
+        assert idle.response().text == "1"
+        client.request("GET", "/slow")
+        wait_for(lambda: origin.requests, "the request at the origin")
+        gateway.configure(forward(2))
+        assert gateway.upgrade().returncode == 0
+        assert fetch(gateway.port("http"), "/version").text == "2", "new connections meet the new configuration"
+        assert is_alive(old)
+        assert gateway.worker() != old, "the admin API is the new one's"
+        go.set()
+        response = client.response()
+        assert response.text == "slow" and response.get("connection") == "close"
+        assert idle.is_closed(), "an idle connection of the old worker ends"
+    wait_for(lambda: not is_alive(old), "the old worker to be gone")
+
+
+def test_what_does_not_end_is_cut_off_after_the_drain_timeout(upgradable, origin):
+    origin.on("/never", lambda exchange: exchange.wait_peer_closed(30))
+    gateway = upgradable(forward(drain="1s"), origin=origin.port)
+    old = gateway.worker()
+    with Client(gateway.port("http")) as client:
+        client.request("GET", "/never")
+        wait_for(lambda: origin.requests, "the request at the origin")
+        assert gateway.upgrade().returncode == 0
+        wait_for(lambda: not is_alive(old), "the old worker to be gone", 15)
+    assert f"worker {old} has drained" in gateway.stderr()
+
+
+def test_sigterm_after_an_upgrade_ends_the_old_worker_too(upgradable, origin):
+    go = threading.Event()
+    origin.on("/slow", lambda exchange: (go.wait(30), exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nslow")))
+    gateway = upgradable(forward(), origin=origin.port)
+    old = gateway.worker()
+    with Client(gateway.port("http")) as client:
+        client.request("GET", "/slow")
+        wait_for(lambda: origin.requests, "the request at the origin")
+        assert gateway.upgrade().returncode == 0
+        gateway.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: gateway.stderr().count("process: stopped") == 1, "the new worker to be gone")
+        assert gateway.process.poll() is None, "the old one has a request"
+        go.set()
+        assert client.response().text == "slow"
+    assert gateway.process.wait(10) == 0
+    assert not is_alive(old)
+
+
+def test_sigusr2_is_an_upgrade(upgradable, origin):
+    gateway = upgradable(forward(), origin=origin.port)
+    old = gateway.worker()
+    gateway.install()
+    gateway.process.send_signal(signal.SIGUSR2)
+    wait_new_worker(gateway, old)
+    wait_for(lambda: gateway.runs() == gateway.binary.stat().st_ino, "the new binary")
+    assert re.search(r"notice supervisor: upgraded to weir [\d.]+: worker \d+ serves", gateway.stderr())
+
+
+def test_after_an_upgrade_crashes_signals_reloads_and_upgrades_work_as_before(upgradable, origin):
+    gateway = upgradable(forward(1), origin=origin.port)
+    gateway.may_die = True
+    assert gateway.upgrade().returncode == 0
+    gateway.configure(forward(2))
+    gateway.reload()
+    assert fetch(gateway.port("http"), "/version").text == "2"
+    gateway.config_path.write_text("broken: [")
+    old = gateway.worker()
+    os.kill(old, signal.SIGKILL)
+    wait_new_worker(gateway, old)
+    assert fetch(gateway.port("http"), "/version").text == "2", "the kept files went over to the new binary"
+    gateway.configure(forward(3))
+    assert gateway.upgrade().returncode == 0
+    assert fetch(gateway.port("http"), "/version").text == "3"
+    assert gateway.metric("weir_worker_restarts_total") == 1, "the supervisor's counts too"
+    assert gateway.terminate() == 0
+    assert not os.path.exists(gateway.admin_socket)
+
+
+def test_sessions_are_resumed_after_an_upgrade(upgradable, origin):
+    gateway = upgradable(forward(), origin=origin.port)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+
+    def visit(session):
+        plain = socket.create_connection(("127.0.0.1", gateway.port("tls")), timeout=10)
+        with context.wrap_socket(plain, server_hostname="localhost", session=session) as tls:
+            return tls.session, tls.session_reused
+
+    session, _ = visit(None)
+    for _ in range(3):
+        assert gateway.upgrade().returncode == 0
+        assert visit(session)[1]
+
+
+@pytest.mark.parametrize("before, after", [(1, 4), (4, 1), (2, 3)])
+def test_the_number_of_threads_may_change(upgradable, fast_origin, before, after):
+    gateway = upgradable(forward(threads=before), origin=fast_origin.port)
+    with Visitors(gateway.port("http")) as visitors:
+        gateway.configure(forward(threads=after))
+        assert gateway.upgrade().returncode == 0
+        assert fetch(gateway.port("http"), "/version").status == 200
+        count = visitors.answered
+        wait_for(lambda: visitors.answered > count + 50, "more answers")
+    assert (visitors.refused, visitors.cut) == (0, 0)
+    threads = [line for line in gateway.metrics() if line[0] == "weir_event_loop_lag_seconds"]
+    assert len(threads) in (after, after + 1)
+
+
+def test_a_listener_may_come_and_go_with_an_upgrade(upgradable, fast_origin):
+    more = forward().replace("listeners:", 'listeners:\n  more: {address: "127.0.0.1:@more@"}')
+    gateway = upgradable(more, origin=fast_origin.port)
+    assert fetch(gateway.port("more"), "/version").status == 200
+    gateway.configure(forward())
+    assert gateway.upgrade().returncode == 0
+    with pytest.raises(ConnectionRefusedError):
+        fetch(gateway.port("more"))
+    gateway.configure(more)
+    assert gateway.upgrade().returncode == 0
+    assert fetch(gateway.port("more"), "/version").status == 200
+
+
+def test_the_supervisor_is_found_where_a_link_points(upgradable, origin):
+    gateway = upgradable(forward(), origin=origin.port, start=False)
+    releases = gateway.folder / "releases"
+    for number in ("1", "2"):
+        (releases / number).mkdir(parents=True)
+        shutil.copy(BINARY, releases / number / "weir")
+    (releases / "current").symlink_to("1")
+    gateway.binary = releases / "current" / "weir"
+    gateway.start()
+    (releases / "current").unlink()
+    (releases / "current").symlink_to("2")
+    assert gateway.upgrade().returncode == 0
+    assert os.readlink(f"/proc/{gateway.process.pid}/exe") == str(releases / "2" / "weir")
+
+
+@needs_root
+def test_the_new_worker_gives_root_away_too(upgradable, origin):
+    gateway = upgradable(forward() + "user: nobody\n", origin=origin.port, start=False)
+    gateway.folder.chmod(0o755)
+    gateway.start()
+    assert gateway.upgrade().returncode == 0
+    assert ids(gateway.worker()) == {65534} and ids(gateway.process.pid) == {0}
+
+
+def test_systemd_is_told_that_the_main_process_is_the_same(upgradable, origin, tmp_path):
+    with Notified(str(tmp_path / "notify")) as notified:
+        gateway = upgradable(forward(), origin=origin.port, env={"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        notified.next("READY=1")
+        assert gateway.upgrade().returncode == 0
+        assert notified.next("READY=1")["MAINPID"] == str(gateway.process.pid)
+
+
+# --- it does not work -------------------------------------------------------------------------------------------------
+@pytest.fixture
+def stays(upgradable, fast_origin):
+    """A gateway under load that is the same one afterwards."""
+    gateway = upgradable(forward().replace("upgrade: {", "upgrade: {ready_timeout: 2s, "), origin=fast_origin.port)
+    worker, inode, count = gateway.worker(), gateway.runs(), descriptors(gateway.process.pid)
+    with Load(gateway.port("http"), [("GET", "/", None, None), ("GET", "/version", None, None)], connections=4) as load:
+        yield gateway
+        load.wait_requests(20)
+    load.check()
+    assert load.told_to_close == 0
+    assert gateway.worker() == worker and gateway.runs() == inode
+    wait_for(lambda: gateway.workers() == [worker], "the new worker to be gone")
+    wait_for(lambda: descriptors(gateway.process.pid) == count, "its descriptors to be closed")
+    gateway.configure(forward())
+    gateway.install()
+    assert gateway.upgrade().returncode == 0, "and the next one works"
+
+
+def fails(gateway, why):
+    done = gateway.upgrade()
+    assert done.returncode == 1, done
+    assert re.search(why, done.stderr), done.stderr
+    assert re.search(f"error supervisor: upgrade failed: .*{why}", gateway.stderr())
+
+
+def test_a_broken_configuration_stops_an_upgrade(stays):
+    stays.config_path.write_text(stays.config_path.read_text() + "nonsense: 1\n")
+    fails(stays, "its worker exited with status 1 before it served")
+    assert 'unknown key "nonsense"' in stays.stderr()
+
+
+def test_a_binary_that_cannot_be_run_stops_an_upgrade(stays):
+    stays.binary.unlink()
+    fails(stays, "No such file or directory")
+    stays.binary.write_text("this is no program")
+    stays.binary.chmod(0o755)
+    fails(stays, "its worker exited with status 127 before it served")
+
+
+def test_another_program_stops_an_upgrade(stays):
+    stays.install("/bin/true")
+    fails(stays, "its worker exited with status 0 before it served")
+
+
+def test_a_binary_that_never_serves_stops_an_upgrade(stays):
+    # a shell takes the word `run` for a script, found in the working directory
+    stays.install("/bin/sh")
+    stays.write("run", "exec sleep 60\n")
+    fails(stays, "it did not serve within upgrade.ready_timeout")
+
+
+def test_a_port_that_cannot_be_had_stops_an_upgrade(stays):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        stays.configure(forward().replace("listeners:", f'listeners:\n  more: {{address: "127.0.0.1:{other.getsockname()[1]}"}}'))
+        fails(stays, "its worker exited with status 1 before it served")
+    assert "Address already in use" in stays.stderr()
+
+
+def test_a_new_listener_of_a_failed_upgrade_is_closed_again(upgradable, fast_origin):
+    gateway = upgradable(forward(), origin=fast_origin.port)
+    taken = gateway.write("taken", "mine")
+    more = forward().replace("listeners:", 'listeners:\n  more: {address: "127.0.0.1:@more@"}')
+    gateway.has_admin = False
+    gateway.configure(more + f'admin: {{address: "unix:{taken}"}}\n')
+    done = subprocess.run([BINARY, "upgrade", "--admin", gateway.admin_socket], env=gateway.env, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "a file that is no socket is in its place" in gateway.stderr()
+    with pytest.raises(ConnectionRefusedError):
+        fetch(gateway.port("more"))
+    assert fetch(gateway.port("http"), "/version").status == 200
+
+
+def test_only_one_upgrade_at_a_time(stays):
+    stays.install("/bin/sh")
+    stays.write("run", "exec sleep 60\n")
+    stays.process.send_signal(signal.SIGUSR2)
+    wait_for(lambda: "upgrading to" in stays.stderr(), "the first")
+    done = stays.upgrade()
+    assert done.returncode == 1 and "another one is running" in done.stderr
+    wait_for(lambda: "it did not serve within" in stays.stderr(), "its end")
+
+
+def test_a_worker_that_dies_during_an_upgrade_is_replaced_by_the_new_one(upgradable, origin):
+    gateway = upgradable(forward(), origin=origin.port)
+    gateway.may_die = True
+    old = gateway.worker()
+    gateway.process.send_signal(signal.SIGUSR2)
+    os.kill(old, signal.SIGKILL)
+    wait_new_worker(gateway, old)
+    assert fetch(gateway.port("http"), "/version").text == "1"
+
+
+def test_sigterm_during_an_upgrade_ends_everything(upgradable, origin):
+    gateway = upgradable(forward(), origin=origin.port)
+    for _ in range(3):
+        gateway.process.send_signal(signal.SIGUSR2)
+        assert gateway.terminate() == 0
+        assert gateway.workers() == [gateway.process.pid]
+        gateway.start()
+
+
+def test_a_handover_that_is_none_is_refused(weir):
+    """The variable may be left over in somebody's environment."""
+    gateway = weir(config(), start=False)
+    gateway.env["WEIR_HANDOVER"] = "0"
+    done = gateway.run("run", "-c", str(gateway.config_path), stdin=subprocess.DEVNULL)
+    assert done.returncode == 1
+    assert "cannot take over from the binary before this one" in done.stderr
