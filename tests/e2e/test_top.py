@@ -149,11 +149,11 @@ def test_in_a_terminal_it_is_refreshed_in_place_and_cleans_up(gateway, way_out):
 def test_a_restart_of_weir_does_not_end_it(gateway):
     terminal = Terminal(gateway, "top", "-c", str(gateway.config_path), "--interval", "0.2")
     try:
-        terminal.read_until(lambda output: f"pid {gateway.process.pid}" in output)
+        terminal.read_until(lambda output: f"pid {gateway.worker()} " in output)
         gateway.terminate()
         terminal.read_until(lambda output: "nobody listens" in output)
         gateway.start()
-        terminal.read_until(lambda output: f"pid {gateway.process.pid}" in output)
+        terminal.read_until(lambda output: f"pid {gateway.worker()} " in output)
     finally:
         terminal.close()
 
