@@ -368,6 +368,7 @@ static void fill_request(struct gw_stream *stream)
     stream->is_head_request = h2o_memis(head->method.base, head->method.len, H2O_STRLIT("HEAD"));
     stream->has_body = head->is_chunked || (head->content_length != 0 && head->content_length != UINT64_MAX);
     stream->body_complete = !stream->has_body;
+    stream->upgrade = head->upgrade;
 }
 
 static void begin_request(struct gw_http1_conn *conn, const struct gw_request_head *parsed, size_t head_len)
@@ -571,12 +572,6 @@ void gw_http1_serve(struct gw_server *server, h2o_socket_t *sock, void *listener
     gw_http1_resume_read(conn);
     if (sock->input->size != 0)
         read_head(conn);
-}
-
-void gw_stream_abort(struct gw_stream *stream)
-{
-    struct gw_http1_conn *conn = H2O_STRUCT_FROM_MEMBER(struct gw_http1_conn, stream, stream);
-    gw_http1_abort(conn);
 }
 
 /* ---- the serving side of a thread ---- */

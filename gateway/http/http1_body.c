@@ -214,4 +214,9 @@ static void consumed(struct gw_stream *stream, size_t bytes)
         turn_later(conn);
 }
 
-const struct gw_stream_ops gw_http1_stream_ops = {start_body, consumed};
+static void abort_stream(struct gw_stream *stream)
+{
+    gw_http1_abort(H2O_STRUCT_FROM_MEMBER(struct gw_http1_conn, stream, stream));
+}
+
+const struct gw_stream_ops gw_http1_stream_ops = {start_body, consumed, abort_stream};

@@ -28,6 +28,13 @@ enum gw_stream_end {
 struct gw_stream_ops {
     void (*start_body)(struct gw_stream *);
     void (*consumed)(struct gw_stream *, size_t bytes);
+    void (*abort)(struct gw_stream *);
+};
+
+/* Trailer fields (RFC 9110 6.5) in the stream's pool. */
+struct gw_trailers {
+    h2o_header_t *entries;
+    size_t size;
 };
 
 struct gw_stream {
@@ -41,6 +48,15 @@ struct gw_stream {
     bool is_head_request;  /* no body in the response */
     bool response_started; /* the response head is on its way */
     bool close_after;      /* set before the response starts: no keep-alive after it */
+    /* The protocol that the client wants to switch to: the token of Upgrade (HTTP/1.1, RFC 9110 7.8) or `:protocol` of
+     * an extended CONNECT (RFC 8441 5); base NULL: none. Whoever agrees sets is_tunnel before the response starts and
+     * answers 101 (HTTP/2 makes 200 of it): from then on the body is the tunnel's bytes, both ways and without framing.
+     * on_body's is_last is the client's half-close, H2O_SEND_STATE_FINAL ours; the stream ends when both have come. */
+    h2o_iovec_t upgrade;
+    bool is_tunnel;
+    struct gw_trailers request_trailers; /* complete when on_body has said is_last */
+    struct gw_trailers
+        response_trailers; /* set before H2O_SEND_STATE_FINAL; left out where the protocol cannot carry them */
     enum gw_stream_end end;
     /* set by whoever calls gw_stream_start_body; bytes stay valid until gw_stream_consumed has been told of all of them
      */
@@ -127,8 +143,8 @@ void gw_server_init(struct gw_server *, struct gw_thread *, h2o_hostconf_t **hos
 /* Takes an accepted socket (TLS handshake already done) and serves HTTP/1.x on it. */
 void gw_http1_serve(struct gw_server *, h2o_socket_t *, void *listener, uint16_t local_port);
 
-/* Closes the connection of a stream whose response cannot be completed: what is out stays truncated. */
-void gw_stream_abort(struct gw_stream *);
+/* Ends a stream whose response cannot be completed (HTTP/1: with its connection): what is out stays truncated. */
+static inline void gw_stream_abort(struct gw_stream *stream) { stream->ops->abort(stream); }
 
 /* The text of the Date field for now; valid until the next turn. 29 bytes. */
 const char *gw_server_date(struct gw_server *);
