@@ -4,6 +4,7 @@
 #include <string.h>
 #include <h2o.h>
 #include "gateway/config_tests.h"
+#include "gateway/l4_config.h"
 
 enum { MAX_WORKER_THREADS = 256, MAX_NAME_LEN = 64 };
 
@@ -133,6 +134,22 @@ static const struct gw_section upgrade_section = {
 static const struct gw_setting listener_settings[] = {
     {"address", GW_ADDRESSES, offsetof(struct gw_listener_conf, address), "IP address and port to listen on.",
      .is_required = true},
+    {"protocol", GW_CHOICE, offsetof(struct gw_listener_conf, protocol),
+     "What becomes of connections: `http` answers requests by routes; the others forward bytes (`udp`: datagrams) to "
+     "a target group. `tls` terminates TLS, `tls_passthrough` looks at the server name only.",
+     .choices = gw_listener_protocols},
+    {"forward", GW_OPTION, offsetof(struct gw_listener_conf, forward),
+     "Target group of a listener that is not http; with sni, of the names that no entry takes.",
+     .section = &routing_forward_section},
+    {"sni", GW_LIST, offsetof(struct gw_listener_conf, sni),
+     "Target groups by the server name that a TLS client asks for; the first entry that takes it wins.",
+     .section = &gw_sni_section},
+    {"idle_timeout", GW_DURATION, offsetof(struct gw_listener_conf, idle_timeout_ms),
+     "How long a connection of a listener that is not http may go without a byte either way.",
+     .initial_text = "350s; udp 60s", .min = 0, .max = 86400000},
+    {"max_connections", GW_NUMBER, offsetof(struct gw_listener_conf, max_connections),
+     "Most connections at a time of a listener that is not http; udp: flows, where 0 means 65536. 0 is unlimited.",
+     .max = 100000000},
     {"protocols", GW_CHOICES, offsetof(struct gw_listener_conf, protocols), "What clients may speak.",
      .initial = 1 << GW_PROTOCOL_HTTP1, .choices = protocols},
     {"tls", GW_OPTION, offsetof(struct gw_listener_conf, tls), "Makes this a TLS listener.",
@@ -140,10 +157,11 @@ static const struct gw_setting listener_settings[] = {
     {0},
 };
 
+static const struct gw_section listener_section;
 static bool check_listener(struct gw_loader *loader, void *_conf)
 {
-    const struct gw_listener_conf *conf = _conf;
-    bool is_good = true;
+    struct gw_listener_conf *conf = _conf;
+    bool is_good = gw_l4_check_listener(loader, conf, &listener_section);
     for (size_t i = 0; i != conf->address.size; ++i)
         if (conf->address.entries[i].is_unix)
             is_good = gw_error_at(loader->errors, conf->address.at[i], "a listener needs an IP address and a port");

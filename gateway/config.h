@@ -68,11 +68,31 @@ struct gw_upgrade_conf {
 
 enum gw_protocol { GW_PROTOCOL_H2, GW_PROTOCOL_HTTP1 };
 
+/* What a listener makes of its connections; order of the setting's choices. */
+enum gw_listener_protocol {
+    GW_LISTENER_HTTP,            /* requests, which routes take */
+    GW_LISTENER_TCP,             /* bytes for a target group */
+    GW_LISTENER_TLS,             /* the same, TLS is terminated */
+    GW_LISTENER_TLS_PASSTHROUGH, /* the same, chosen by the ClientHello, which is passed on */
+    GW_LISTENER_UDP,             /* datagrams for a target group */
+};
+/* Which target group gets the connections for a server name. */
+struct gw_sni_conf {
+    const struct gw_node *at;
+    struct gw_texts host;                 /* globs, case-insensitive */
+    struct routing_forward_conf *forward; /* never NULL */
+};
+
 struct gw_listener_conf {
     const struct gw_node *at;
-    struct gw_addresses address;   /* at least one; never Unix sockets or names */
-    uint32_t protocols;            /* bits 1 << enum gw_protocol; default http/1.1 */
-    struct tls_listener_conf *tls; /* NULL = plain */
+    int protocol;                         /* enum gw_listener_protocol */
+    struct routing_forward_conf *forward; /* all but http: who gets what no sni entry takes; NULL: nobody */
+    struct gw_list sni;                   /* of gw_sni_conf; tls and tls_passthrough */
+    uint64_t idle_timeout_ms;             /* all but http: without a byte either way; 350 s, udp 60 s */
+    uint64_t max_connections;             /* all but http: of this listener at a time; udp: flows; 0 = unlimited */
+    struct gw_addresses address;          /* at least one; never Unix sockets or names */
+    uint32_t protocols;                   /* bits 1 << enum gw_protocol; default http/1.1 */
+    struct tls_listener_conf *tls;        /* NULL = plain */
 };
 
 enum gw_x_forwarded { GW_X_FORWARDED_APPEND, GW_X_FORWARDED_PRESERVE, GW_X_FORWARDED_REMOVE };
@@ -113,6 +133,9 @@ struct gw_config {
 
 extern const struct gw_section gw_config_section;
 /* config_observe.c */
+/* l4_config.c */
+extern const struct gw_section gw_sni_section;
+extern const char *const gw_listener_protocols[];
 extern const struct gw_section gw_access_log_section, gw_tracing_section;
 
 /* Reads, fills and cross-checks a configuration file ("-": standard input). NULL after errors; then certificates and

@@ -6,6 +6,7 @@
 #include "gateway/base/names.h"
 #include "gateway/config.h"
 #include "gateway/error_page.h"
+#include "gateway/l4_config.h"
 #include "routing/table.h"
 
 /* An address that somebody listens on. */
@@ -159,6 +160,7 @@ void gw_config_check(struct gw_config *config, struct gw_errors *errors)
         return;
     check_certificate_names(config, errors);
     check_group_names(config, errors);
+    gw_l4_check(config, errors);
 }
 
 static void check_certificates(const struct gw_config *config, struct gw_errors *errors)

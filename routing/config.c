@@ -29,7 +29,7 @@ static bool ends_in_lone_backslash(h2o_iovec_t text)
 
 static bool is_host_byte(char c) { return is_unreserved((unsigned char)c) || strchr("*?\\[]:", c) != NULL; }
 
-static bool check_host_glob(struct gw_loader *load, const struct gw_node *at, h2o_iovec_t host)
+bool routing_check_host_glob(struct gw_loader *load, const struct gw_node *at, h2o_iovec_t host)
 {
     if (host.len == 0)
         return gw_error_at(load->errors, at, "a host pattern must not be empty (\"*\" takes every host)");
@@ -248,7 +248,7 @@ static const struct gw_setting match_settings[] = {
     {"listener", GW_TEXTS, AT(listener), "Names of the listeners whose requests the route takes."},
     {"host", GW_TEXTS, AT(host),
      "Host globs, compared without port and case: `*` is any run of characters, `?` exactly one.",
-     .valid = check_host_glob},
+     .valid = routing_check_host_glob},
     {"path", GW_TEXTS, AT(path), "Globs on the canonical path, case-sensitive; `*` also crosses `/`.",
      .valid = check_path_glob},
     {"path_prefix", GW_TEXTS, AT(path_prefix),
@@ -340,7 +340,7 @@ static const struct gw_setting forward_settings[] = {
     {0},
 };
 #undef AT
-static const struct gw_section forward_section = {
+const struct gw_section routing_forward_section = {
     .name = "forward action",
     .help = "Sends the request to a target of a target group.",
     .size = sizeof(struct routing_forward_conf),
@@ -593,7 +593,8 @@ static const struct gw_setting route_settings[] = {
     {"error_pages", GW_MAP, AT(error_pages),
      "Bodies of errors that weir answers itself, by status (404) or class (5xx); asked before the top-level ones.",
      .section = &routing_error_page_section, .valid = routing_error_page_is_key},
-    {"forward", GW_OPTION, AT(forward), "Action: send the request to a target group.", .section = &forward_section},
+    {"forward", GW_OPTION, AT(forward), "Action: send the request to a target group.",
+     .section = &routing_forward_section},
     {"redirect", GW_OPTION, AT(redirect), "Action: send the client to another URL.", .section = &redirect_section},
     {"respond", GW_OPTION, AT(respond), "Action: answer with a fixed response.", .section = &respond_section},
     {"files", GW_OPTION, AT(files), "Action: serve static files.", .section = &files_section},

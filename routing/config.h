@@ -102,10 +102,11 @@ struct routing_route_conf {
 /* Which of the five the route has. */
 enum routing_action routing_route_action(const struct routing_route_conf *);
 
+enum { ROUTING_HEALTH_CHECK_HTTP, ROUTING_HEALTH_CHECK_TCP };
 struct routing_health_check_conf {
     const struct gw_node *at;
     bool is_enabled;                                 /* default true */
-    int protocol;                                    /* 0 http, 1 tcp */
+    int protocol;                                    /* ROUTING_HEALTH_CHECK_HTTP ... */
     h2o_iovec_t path;                                /* default "/" */
     uint64_t port;                                   /* 0 = traffic port */
     uint64_t interval_ms, timeout_ms;                /* 30 s, 5 s; weir allows 100 ms and up */
@@ -129,11 +130,21 @@ struct routing_pool_conf { /* keep-alive connections per thread */
     uint64_t idle_ms;      /* default 4 s below common origin defaults: 56 s */
     uint64_t max_requests; /* per connection; 0 = unlimited */
 };
+/* What the targets of a group speak; order of the setting's choices. */
+enum routing_protocol { ROUTING_PROTOCOL_HTTP, ROUTING_PROTOCOL_TCP, ROUTING_PROTOCOL_TLS, ROUTING_PROTOCOL_UDP };
+/* Bytes or datagrams, which listeners forward; routes cannot. */
+static inline bool routing_protocol_is_l4(int protocol)
+{
+    return protocol == ROUTING_PROTOCOL_TCP || protocol == ROUTING_PROTOCOL_TLS || protocol == ROUTING_PROTOCOL_UDP;
+}
+/* The header that tells a target whom a connection is for (HAProxy's proxy-protocol.txt). */
+enum routing_proxy_protocol { ROUTING_PROXY_OFF, ROUTING_PROXY_V1, ROUTING_PROXY_V2 };
 struct routing_target_group_conf {
     const struct gw_node *at;
-    int protocol;           /* 0 http (others come with their issue) */
-    struct gw_list targets; /* of routing_target_conf; a scalar is its address */
-    int algorithm;          /* 0 round_robin */
+    int protocol;            /* enum routing_protocol */
+    int send_proxy_protocol; /* enum routing_proxy_protocol */
+    struct gw_list targets;  /* of routing_target_conf; a scalar is its address */
+    int algorithm;           /* 0 round_robin */
     struct routing_health_check_conf health_check;
     struct routing_timeouts_conf timeouts;
     struct routing_pool_conf pool;
@@ -146,5 +157,9 @@ bool routing_error_page_is_key(struct gw_loader *, const struct gw_node *at, h2o
 /* The statuses that a valid key stands for. */
 void routing_error_page_statuses(h2o_iovec_t key, unsigned *first, unsigned *last);
 
+/* forward: a group's name, or groups with weights. For routes and for listeners. */
+extern const struct gw_section routing_forward_section; /* struct routing_forward_conf */
+/* Is this a pattern of hosts? For gw_setting.valid. */
+bool routing_check_host_glob(struct gw_loader *, const struct gw_node *at, h2o_iovec_t host);
 extern const struct gw_section routing_route_section;        /* struct routing_route_conf */
 extern const struct gw_section routing_target_group_section; /* struct routing_target_group_conf */

@@ -46,12 +46,15 @@ static bool check_health_check(struct gw_loader *load, void *conf)
     return true;
 }
 
-static const char *const health_protocols[] = {"http", "tcp", NULL};
+static const char *const health_protocols[] = {
+    [ROUTING_HEALTH_CHECK_HTTP] = "http", [ROUTING_HEALTH_CHECK_TCP] = "tcp", NULL};
 #define AT(field) offsetof(struct routing_health_check_conf, field)
 static const struct gw_setting health_check_settings[] = {
     {"enabled", GW_BOOL, AT(is_enabled), "Whether targets are checked; unchecked targets always take traffic.",
      .initial = 1},
-    {"protocol", GW_CHOICE, AT(protocol), "`http` asks for a path and looks at the status, `tcp` only connects.",
+    {"protocol", GW_CHOICE, AT(protocol),
+     "`http` asks for a path and looks at the status, `tcp` only connects; groups of tcp, tls and udp check by tcp "
+     "unless a path or matcher says otherwise.",
      .choices = health_protocols},
     {"path", GW_TEXT, AT(path), "Path that a check asks for; may have a query.", .initial_text = "/", .max = 1024,
      .valid = check_probe_path},
@@ -149,11 +152,40 @@ static int compare_targets(const void *a_, const void *b_)
     return order != 0 ? order : (a->index > b->index) - (a->index < b->index);
 }
 
+static bool is_for_http(struct gw_loader *load, const struct gw_section *section, const struct gw_node *at,
+                        const char *name, const void *conf, const char *instead)
+{
+    return at == NULL || gw_setting_is_default(section, name, conf) ||
+           gw_error_at(load->errors, gw_setting_at(at, name), "\"%s\" is for groups that routes forward to%s", name,
+                       instead);
+}
+
+/* Groups that listeners forward to: no requests, no responses, and by default no path to check. */
+static bool check_l4_group(struct gw_loader *load, struct routing_target_group_conf *group)
+{
+    static const char *const of_pool[] = {"max_idle", "idle", "max_requests"};
+    const struct routing_timeouts_conf *timeouts = &group->timeouts;
+    const struct gw_node *check = group->health_check.at;
+    bool is_ok = true;
+
+    for (size_t i = 0; i != sizeof(of_pool) / sizeof(of_pool[0]); ++i)
+        is_ok &= is_for_http(load, &pool_section, group->pool.at, of_pool[i], &group->pool, "");
+    is_ok &= is_for_http(load, &timeouts_section, timeouts->at, "first_byte", timeouts, "");
+    is_ok &= is_for_http(load, &timeouts_section, timeouts->at, "idle", timeouts, " (a listener has idle_timeout)");
+    if (group->protocol == ROUTING_PROTOCOL_UDP && group->send_proxy_protocol != ROUTING_PROXY_OFF)
+        is_ok = gw_error_at(load->errors, gw_setting_at(group->at, "send_proxy_protocol"),
+                            "\"send_proxy_protocol\" is for connections (expected off: udp has none)");
+    if (gw_node_get(check, "protocol") == NULL && gw_node_get(check, "path") == NULL &&
+        gw_node_get(check, "matcher") == NULL)
+        group->health_check.protocol = ROUTING_HEALTH_CHECK_TCP;
+    return is_ok;
+}
+
 /* A target written twice would get twice the traffic and be checked twice; a weight says that better. */
 static bool check_target_group(struct gw_loader *load, void *conf)
 {
-    const struct routing_target_group_conf *group = conf;
-    bool is_ok = true;
+    struct routing_target_group_conf *group = conf;
+    bool is_ok = !routing_protocol_is_l4(group->protocol) || check_l4_group(load, group);
 
     if (group->targets.size == 0)
         gw_warn_at(load->errors, gw_setting_at(group->at, "targets"),
@@ -171,11 +203,20 @@ static bool check_target_group(struct gw_loader *load, void *conf)
     return is_ok;
 }
 
-static const char *const protocols[] = {"http", NULL};
+static const char *const protocols[] = {[ROUTING_PROTOCOL_HTTP] = "http",
+                                        [ROUTING_PROTOCOL_TCP] = "tcp",
+                                        [ROUTING_PROTOCOL_TLS] = "tls",
+                                        [ROUTING_PROTOCOL_UDP] = "udp",
+                                        NULL};
+static const char *const proxy_versions[] = {
+    [ROUTING_PROXY_OFF] = "off", [ROUTING_PROXY_V1] = "v1", [ROUTING_PROXY_V2] = "v2", NULL};
 static const char *const algorithms[] = {"round_robin", NULL};
 #define AT(field) offsetof(struct routing_target_group_conf, field)
 static const struct gw_setting target_group_settings[] = {
     {"protocol", GW_CHOICE, AT(protocol), "What the targets speak.", .choices = protocols},
+    {"send_proxy_protocol", GW_CHOICE, AT(send_proxy_protocol),
+     "Whether each connection to a target begins with a PROXY protocol header that names the client.",
+     .choices = proxy_versions},
     {"targets", GW_LIST, AT(targets), "The servers; an address alone is a target of weight 1.",
      .section = &target_section, .is_required = true},
     {"algorithm", GW_CHOICE, AT(algorithm), "How the target of a request is chosen.", .choices = algorithms},

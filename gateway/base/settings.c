@@ -1,5 +1,6 @@
 /* Loading: a map node into a struct, row by row of the section's table. */
 #include "gateway/base/settings.h"
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include "gateway/base/ip.h"
@@ -506,6 +507,27 @@ bool gw_settings_load(struct gw_loader *loader, const struct gw_section *section
     }
     is_good &= load_rows(loader, section, node, &assignment, conf);
     return is_good && (section->check == NULL || section->check(loader, conf));
+}
+
+bool gw_setting_is_default(const struct gw_section *section, const char *name, const void *conf)
+{
+    const struct gw_setting *setting = section->settings;
+    const char *field;
+
+    while (strcmp(setting->name, name) != 0)
+        ++setting;
+    field = (const char *)conf + setting->offset;
+    switch (setting->type) {
+    case GW_BOOL:
+        return *(const bool *)field == (setting->initial != 0);
+    case GW_CHOICE:
+        return *(const int *)field == (int)setting->initial;
+    case GW_CHOICES:
+        return *(const uint32_t *)field == (uint32_t)setting->initial;
+    default:
+        assert(setting->type == GW_NUMBER || setting->type == GW_DURATION || setting->type == GW_SIZE);
+        return *(const uint64_t *)field == (uint64_t)setting->initial;
+    }
 }
 
 const struct gw_node *gw_setting_at(const struct gw_node *section, const char *name)

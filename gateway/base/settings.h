@@ -123,6 +123,9 @@ bool gw_settings_load(struct gw_loader *, const struct gw_section *, const struc
 
 /* The node of one setting of a loaded section (for messages of cross-checks); falls back to the section's own node. */
 const struct gw_node *gw_setting_at(const struct gw_node *section, const char *name);
+/* Whether a setting of a loaded section has its default value, written or not. Only for GW_BOOL, GW_NUMBER,
+ * GW_DURATION, GW_SIZE, GW_CHOICE and GW_CHOICES. */
+bool gw_setting_is_default(const struct gw_section *, const char *name, const void *conf);
 /* Entry of a GW_MAP by name, NULL if none. */
 const struct gw_named *gw_map_find(const struct gw_map *, h2o_iovec_t name);
 /* Records `unknown WHAT "name" (did you mean "x"?)` at a node against the names of a map; returns false. */
