@@ -54,6 +54,7 @@ static enum logged_kind kind_of(enum gw_reason reason)
     case GW_REASON_UPSTREAM_BAD_CHUNK:
     case GW_REASON_UPSTREAM_IDLE_TIMEOUT:
     case GW_REASON_UPSTREAM_RESET:
+    case GW_REASON_TOTAL_TIMEOUT:
         return LOGGED_FORWARDED;
     case GW_REASON_FILE_SERVED:
     case GW_REASON_FILE_NOT_FOUND:

@@ -276,6 +276,12 @@ static void put_connections(struct gw_exposition *out, struct gw_process *proces
     put_one(out, "weir_accept_errors_total", "counter",
             "Times that a connection could not be accepted for want of resources.",
             (double)SUM_OF_WORKERS(process, worker->stats.accept_errors));
+    put_one(out, "weir_retries_over_budget_total", "counter", "Failures passed on because retry.budget was spent.",
+            (double)SUM_OF_WORKERS(process, worker->stats.retries_over_budget));
+    put_one(out, "weir_hedges_total", "counter", "Second targets asked because the first was silent for hedge.after.",
+            (double)SUM_OF_WORKERS(process, worker->stats.hedges));
+    put_one(out, "weir_failovers_total", "counter", "Requests that a fallback target group was asked for.",
+            (double)SUM_OF_WORKERS(process, worker->stats.failovers));
     put_one(out, "weir_requests_in_flight", "gauge", "Requests that are being answered.",
             (double)(int64_t)SUM_OF_WORKERS(process, worker->stats.requests_in_flight));
     put_two(out, "weir_tls_handshakes_total", "TLS handshakes with clients.", "result", "ok",

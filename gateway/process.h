@@ -68,6 +68,7 @@ struct gw_worker {
     uint64_t lag_due_us;       /* loop */
     struct {
         gw_counter handshakes, handshake_failures, accept_errors, refused_connections;
+        gw_counter retries_over_budget, hedges, failovers;
         gw_counter requests_in_flight; /* gauge */
         gw_counter connections;        /* gauge */
         gw_counter loop_lag_us;        /* gauge: how late a 250 ms timer was last */

@@ -72,6 +72,8 @@
     X(UPSTREAM_BAD_CHUNK, 0, "The chunked framing of the target's response broke.", "Fix the target's encoder.")       \
     X(UPSTREAM_IDLE_TIMEOUT, 504, "No byte moved to or from the target for timeouts.idle.",                            \
       "Look into the target's latency.")                                                                               \
+    X(TOTAL_TIMEOUT, 504, "The whole request, with every try, took longer than timeouts.total.",                       \
+      "See what the targets are doing, or raise the timeout.")                                                         \
     X(UPSTREAM_RESET, 0, "The target reset the connection within its response.", "Look into the target's log.")        \
     X(CLIENT_CLOSED, 460, "The client closed the connection before the response was complete.",                        \
       "Nothing to do here; look at latency.")                                                                          \

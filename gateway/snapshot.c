@@ -156,6 +156,7 @@ static void build_balancers(struct builder *b)
     snapshot->num_workers = b->process != NULL ? b->process->num_workers : 0;
     snapshot->balancers =
         alloc_zeroed((snapshot->num_workers + 1) * snapshot->num_groups, sizeof(*snapshot->balancers));
+    snapshot->budgets = alloc_zeroed((snapshot->num_workers + 1) * snapshot->num_groups, sizeof(*snapshot->budgets));
     for (unsigned w = 0; w <= snapshot->num_workers; ++w)
         for (size_t g = 0; g != snapshot->num_groups; ++g)
             snapshot->balancers[w * snapshot->num_groups + g] =
@@ -184,6 +185,12 @@ static bool build_forward(struct builder *b, struct gw_route *route)
         route->groups[i].weight = route->weights[i] = (uint32_t)weighted->weight;
     }
     route->group = route->groups[0].group;
+    if (conf->fallback.base != NULL) {
+        const struct gw_named *named = gw_map_find(groups, conf->fallback);
+        if (named == NULL)
+            return gw_error_dangling(b->errors, conf->at, "target group", conf->fallback, groups);
+        route->fallback = &b->snapshot->groups[named - groups->entries];
+    }
     return ok;
 }
 
@@ -275,6 +282,7 @@ static void destroy(struct gw_snapshot *snapshot)
     for (size_t i = 0; i != (snapshot->num_workers + 1) * snapshot->num_groups && snapshot->balancers != NULL; ++i)
         routing_balancer_destroy(snapshot->balancers[i]);
     free(snapshot->balancers);
+    free(snapshot->budgets);
     for (size_t i = 0; i != snapshot->num_groups; ++i)
         free(snapshot->groups[i].targets);
     free(snapshot->groups);

@@ -8,6 +8,7 @@
 #include "gateway/upstream/health.h"
 #include "routing/balance.h"
 #include "routing/header_rules.h"
+#include "routing/retry.h"
 #include "routing/rewrite.h"
 #include "routing/table.h"
 #include "tls/context.h"
@@ -62,7 +63,8 @@ struct gw_route {
     struct gw_weighted_group *groups; /* forward */
     uint32_t *weights;
     struct gw_files *files;
-    struct gw_error_pages *error_pages; /* NULL: none */
+    struct gw_error_pages *error_pages;          /* NULL: none */
+    const struct routing_target_group *fallback; /* asked when the group fails; NULL: nobody */
 } __attribute__((aligned(64)));
 
 struct gw_snapshot {
@@ -78,6 +80,8 @@ struct gw_snapshot {
     /* per worker, touched by that worker only: balancers[worker * num_groups + group]. After them one more set for
      * decisions without a worker (explain): the control thread's while the snapshot is served. */
     struct routing_balancer **balancers;
+    /* of retries, per worker and group like balancers, but for the set without a worker */
+    struct routing_budget *budgets;
     unsigned num_workers;
     struct routing_table *table;
     struct gw_route *routes; /* by routing_route.index */

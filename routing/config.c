@@ -300,11 +300,42 @@ static const struct gw_section weighted_group_section = {
 
 static bool is_text(h2o_iovec_t a, h2o_iovec_t b) { return h2o_memis(a.base, a.len, b.base, b.len); }
 
+/* spec/cloudfront.md 1.5: exactly two members; a failed connect counts as 503, a timeout as 504. */
+static bool check_fallback(struct gw_loader *load, struct routing_forward_conf *forward)
+{
+    static h2o_iovec_t initial[] = {{H2O_STRLIT("500")}, {H2O_STRLIT("502-504")}};
+    static const struct gw_texts initials = {initial, 2, NULL};
+
+    if ((forward->primary.base != NULL) != (forward->fallback.base != NULL))
+        return gw_error_at(load->errors, forward->at, "\"%s\" needs \"%s\" beside it",
+                           forward->primary.base != NULL ? "primary" : "fallback",
+                           forward->primary.base != NULL ? "fallback" : "primary");
+    if (forward->fallback.base == NULL)
+        return forward->on.size == 0 ||
+               gw_error_at(load->errors, gw_setting_at(forward->at, "on"), "\"on\" needs a \"fallback\"");
+    if (forward->group.base != NULL || forward->groups.size != 0)
+        return gw_error_at(load->errors, forward->at, "\"forward\" has \"primary\" and \"%s\" (expected one of them)",
+                           forward->group.base != NULL ? "group" : "groups");
+    if (is_text(forward->primary, forward->fallback))
+        return gw_error_at(load->errors, gw_setting_at(forward->at, "fallback"),
+                           "\"primary\" and \"fallback\" are the same target group");
+    routing_when_compile(forward->on.size != 0 ? &forward->on : &initials, &forward->when);
+    if (routing_when_status(&forward->when, 503))
+        forward->when.failures |= ROUTING_FAILURE_CONNECT;
+    if (routing_when_status(&forward->when, 504))
+        forward->when.failures |= ROUTING_FAILURE_TIMEOUT;
+    forward->group = forward->primary;
+    return true;
+}
+
 static bool check_forward(struct gw_loader *load, void *conf)
 {
     struct routing_forward_conf *forward = conf;
     uint64_t sum = 0;
     bool is_ok = true;
+
+    if (!check_fallback(load, forward))
+        return false;
 
     if ((forward->group.base != NULL) == (forward->groups.size != 0))
         return gw_error_at(load->errors, forward->at,
@@ -337,6 +368,14 @@ static const struct gw_setting forward_settings[] = {
     {"groups", GW_LIST, AT(groups), "Target groups with weights; a request stays with the group drawn for it.",
      .section = &weighted_group_section},
     {"group", GW_TEXT, AT(group), "The only target group; the same as writing its name alone."},
+    {"primary", GW_TEXT, AT(primary), "The target group that is always asked first; with `fallback`."},
+    {"fallback", GW_TEXT, AT(fallback),
+     "The target group that is asked when the primary's last try fails as `on` says; GET, HEAD and OPTIONS only."},
+    {"on", GW_TEXTS, AT(on),
+     "Statuses and failures of the primary that are not passed on: 400 to 599 as `503`, `500-504` or `5xx`, "
+     "`connect_failure` (503 says it too), `timeout` (504 says it too), `reset`, `bad_response`; default 500, 502, 503 "
+     "and 504.",
+     .valid = routing_when_is_word},
     {0},
 };
 #undef AT
@@ -573,6 +612,24 @@ static bool check_route(struct gw_loader *load, void *conf)
     return is_ok;
 }
 
+#define AT(field) offsetof(struct routing_route_timeouts_conf, field)
+static const struct gw_setting route_timeouts_settings[] = {
+    {"connect", GW_DURATION, AT(connect_ms), "How long connecting to a target may take.", .max = 600000},
+    {"first_byte", GW_DURATION, AT(first_byte_ms), "How long a target may take to start its response.",
+     .max = 86400000},
+    {"idle", GW_DURATION, AT(idle_ms), "Longest pause between two bytes to or from a target.", .max = 86400000},
+    {"total", GW_DURATION, AT(total_ms),
+     "From the request's head to the end of the response, with every try and pause.", .max = 86400000},
+    {0},
+};
+#undef AT
+static const struct gw_section route_timeouts_section = {
+    .name = "timeouts",
+    .help = "How long weir waits for targets of this route; 0 or left out is as the target group says.",
+    .size = sizeof(struct routing_route_timeouts_conf),
+    .settings = route_timeouts_settings,
+};
+
 #define AT(field) offsetof(struct routing_route_conf, field)
 static const struct gw_setting route_settings[] = {
     {"name", GW_TEXT, AT(name), "Name in logs, metrics and messages.", .min = 1, .max = 128, .valid = check_name},
@@ -587,6 +644,12 @@ static const struct gw_setting route_settings[] = {
      .section = &response_headers_section},
     {"rewrite", GW_OPTION, AT(rewrite), "Changes to the URL that the target gets.", .section = &rewrite_section},
     {"max_body", GW_SIZE, AT(max_body), "Largest request body; 0 is unlimited, larger ones are answered 413."},
+    {"retry", GW_OPTION, AT(retry), "When a request is sent again; left out, as the target group says.",
+     .section = &routing_retry_section},
+    {"hedge", GW_OPTION, AT(hedge), "Asks a second target when the first one is slow to answer.",
+     .section = &routing_hedge_section},
+    {"timeouts", GW_OPTION, AT(timeouts), "Times that stand above those of the target group.",
+     .section = &route_timeouts_section},
     {"access_log", GW_OPTION, AT(access_log),
      "Whether and how often requests of the route are logged; left out, as the top-level access_log says.",
      .section = &access_log_section},

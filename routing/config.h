@@ -36,10 +36,47 @@ struct routing_weighted_group_conf {
     h2o_iovec_t group;
     uint64_t weight; /* 0..999 */
 };
+/* Failures and statuses of a target after which somebody else is asked: `on` of retry and of a fallback. */
+enum routing_failure {
+    ROUTING_FAILURE_CONNECT = 1 << 0,      /* refused, unreachable, not in time: nothing was sent */
+    ROUTING_FAILURE_RESET = 1 << 1,        /* closed before a response began */
+    ROUTING_FAILURE_TIMEOUT = 1 << 2,      /* no response in time */
+    ROUTING_FAILURE_BAD_RESPONSE = 1 << 3, /* malformed */
+};
+struct routing_when {
+    uint32_t failures;    /* bits: enum routing_failure */
+    uint8_t statuses[25]; /* a bit for each of 400..599 */
+};
+static inline bool routing_when_status(const struct routing_when *when, int status)
+{
+    unsigned i = (unsigned)status - 400;
+    return i < 200 && (when->statuses[i / 8] >> (i % 8) & 1) != 0;
+}
+/* Asking another target, or the same again. */
+struct routing_retry_conf {
+    const struct gw_node *at;
+    uint64_t attempts;                   /* further ones, 0..10; default 2 */
+    struct gw_texts on;                  /* as written; default connect_failure and reset */
+    struct routing_when when;            /* of it */
+    double budget;                       /* percent of the requests that may be sent again; default 20 */
+    uint64_t per_try_ms;                 /* until a response begins; 0 = only the timeouts of the group */
+    uint64_t backoff_ms, max_backoff_ms; /* before the second try, doubled with each; 25 ms, 250 ms */
+    uint64_t buffer;                     /* bytes of a request body kept to be sent again; default 64 KiB */
+    bool non_idempotent;                 /* POST and PATCH too; default false */
+};
+/* A second target is asked while the first one is silent; the first answer counts. */
+struct routing_hedge_conf {
+    const struct gw_node *at;
+    uint64_t after_ms;
+};
 struct routing_forward_conf {
     const struct gw_node *at;
-    struct gw_list groups; /* of routing_weighted_group_conf; a scalar is one group */
-    h2o_iovec_t group;     /* `forward: {group: x}` as written; the section's check moves it into groups */
+    struct gw_list groups;    /* of routing_weighted_group_conf; a scalar is one group */
+    h2o_iovec_t group;        /* `forward: {group: x}` as written; the section's check moves it into groups */
+    h2o_iovec_t primary;      /* the same, beside a fallback */
+    h2o_iovec_t fallback;     /* asked when the primary fails as `on` says (spec/cloudfront.md 1.5); base NULL = none */
+    struct gw_texts on;       /* default 500, 502, 503, 504 */
+    struct routing_when when; /* of it; 503 stands for connect_failure too, 504 for timeout */
 };
 struct routing_redirect_conf {
     const struct gw_node *at;
@@ -82,6 +119,11 @@ struct routing_access_log_conf {
     bool is_enabled; /* default true */
     double sample;   /* percent, default 100 */
 };
+/* Times of one route that stand above those of its target groups. */
+struct routing_route_timeouts_conf {
+    const struct gw_node *at;
+    uint64_t connect_ms, first_byte_ms, idle_ms, total_ms; /* 0 = the target group's */
+};
 struct routing_route_conf {
     const struct gw_node *at;
     h2o_iovec_t name;  /* default: "route-N" with N from 1 by position in the file; gateway/config.c fills it in */
@@ -91,8 +133,11 @@ struct routing_route_conf {
     struct routing_rewrite_conf *rewrite;       /* NULL = none */
     uint64_t max_body;                          /* bytes; 0 = unlimited */
     struct routing_access_log_conf *access_log; /* NULL: as the top-level setting says */
-    struct gw_map error_pages;            /* "404" or "5xx" -> routing_error_page_conf; gateway's come after these */
-    struct routing_forward_conf *forward; /* exactly one of these five is not NULL */
+    struct gw_map error_pages;        /* "404" or "5xx" -> routing_error_page_conf; gateway's come after these */
+    struct routing_retry_conf *retry; /* NULL: the target group's */
+    struct routing_hedge_conf *hedge; /* NULL: none */
+    struct routing_route_timeouts_conf *timeouts; /* NULL: the target group's */
+    struct routing_forward_conf *forward;         /* exactly one of these five is not NULL */
     struct routing_redirect_conf *redirect;
     struct routing_respond_conf *respond;
     struct routing_files_conf *files;
@@ -123,6 +168,7 @@ struct routing_target_conf {
 struct routing_timeouts_conf {
     const struct gw_node *at;
     uint64_t connect_ms, first_byte_ms, idle_ms; /* 1 s, 30 s, 60 s (between bytes) */
+    uint64_t total_ms; /* from the request's head to the end of the response, all tries; 0 = no limit */
 };
 struct routing_pool_conf { /* keep-alive connections per thread */
     const struct gw_node *at;
@@ -147,8 +193,17 @@ struct routing_target_group_conf {
     int algorithm;           /* 0 round_robin */
     struct routing_health_check_conf health_check;
     struct routing_timeouts_conf timeouts;
+    struct routing_retry_conf *retry; /* NULL: a target that cannot be reached is passed over, nothing else */
     struct routing_pool_conf pool;
 };
+
+/* retry.c */
+extern const struct gw_section routing_retry_section; /* struct routing_retry_conf */
+extern const struct gw_section routing_hedge_section; /* struct routing_hedge_conf */
+/* An entry of `on`: a failure, a status of 400 to 599, a range or a class of them. For gw_setting.valid. */
+bool routing_when_is_word(struct gw_loader *, const struct gw_node *at, h2o_iovec_t word);
+/* What the words say. They are valid. */
+void routing_when_compile(const struct gw_texts *words, struct routing_when *);
 
 /* error_page.c */
 extern const struct gw_section routing_error_page_section; /* struct routing_error_page_conf */

@@ -109,6 +109,8 @@ static const struct gw_setting timeouts_settings[] = {
      .initial = 30000, .min = 1, .max = 86400000},
     {"idle", GW_DURATION, AT(idle_ms), "Longest pause between two bytes to or from a target.", .initial = 60000,
      .min = 1, .max = 86400000},
+    {"total", GW_DURATION, AT(total_ms),
+     "From the request's head to the end of the response, with every try and pause; 0 is unlimited.", .max = 86400000},
     {0},
 };
 #undef AT
@@ -222,6 +224,9 @@ static const struct gw_setting target_group_settings[] = {
     {"algorithm", GW_CHOICE, AT(algorithm), "How the target of a request is chosen.", .choices = algorithms},
     {"health_check", GW_SECTION, AT(health_check), "How targets are checked.", .section = &health_check_section},
     {"timeouts", GW_SECTION, AT(timeouts), "How long weir waits for a target.", .section = &timeouts_section},
+    {"retry", GW_OPTION, AT(retry),
+     "When a request is sent again; left out, a target that cannot be connected to is passed over, twice at most.",
+     .section = &routing_retry_section},
     {"pool", GW_SECTION, AT(pool), "Connections kept for later requests.", .section = &pool_section},
     {0},
 };

@@ -36,6 +36,7 @@ routes:
   - {name: empty, match: {path: /empty}, forward: empty}
   - {name: nobody, match: {path: /nobody}, forward: nobody}
   - {name: full, match: {path: /full}, forward: full}
+  - {name: hurried, match: {path: /hurried}, forward: patient, timeouts: {total: 300ms}}
   - {name: patient, match: {path: "/patient/*"}, forward: patient}
   - {name: forward, match: {path: "/o/*"}, forward: origin}
 """
@@ -222,6 +223,7 @@ TRIGGERS = {
     "CONNECT_TIMEOUT": connect_that_hangs,
     "UPSTREAM_CLOSED": broken_by_origin("/o/closed"),
     "FIRST_BYTE_TIMEOUT": broken_by_origin("/o/silent", hold),
+    "TOTAL_TIMEOUT": broken_by_origin("/hurried", hold),
     "UPSTREAM_BAD_RESPONSE": broken_by_origin("/o/bad", b"220 mail.example.com ESMTP\r\n", hold),
     "UPSTREAM_HEAD_TOO_LARGE": broken_by_origin("/o/huge", b"HTTP/1.1 200 OK\r\nx: " + b"y" * 70000, hold),
     "UPSTREAM_TRUNCATED": cut_off_by_origin("/o/short", HEAD),
