@@ -22,7 +22,9 @@ enum gw_packet_type {
     GW_REPORT_FAILED = 23,   /* a reload failed: the last generation stays */
     GW_REPORT_UPGRADE = 24,  /* asks for an upgrade */
     GW_REPORT_TICKETS = 25,  /* text: session ticket keys, for the workers after this one */
-    /* sockets, from the worker: text is kind and address as `listener 0.0.0.0:80` */
+    GW_REPORT_ALIVE = 26,    /* every second: all threads turn */
+    /* sockets, from the worker: text is kind and address as `listener 0.0.0.0:80`, numbers[1] comes back in every
+     * packet of the answer, so that one that came too late is not taken for the next */
     GW_SOCKETS_OPEN = 40,  /* numbers[0]: how many, if they are not open yet */
     GW_SOCKETS_CLOSE = 41, /* this worker does not use them any more */
     /* sockets, from the supervisor */

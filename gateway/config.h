@@ -117,6 +117,7 @@ struct gw_config {
     h2o_iovec_t state_dir;   /* base NULL = none */
     h2o_iovec_t user, group; /* whom the worker becomes: names or numbers; base NULL = stays who it is */
     uint64_t shutdown_timeout_ms;
+    uint64_t watchdog_timeout_ms; /* 0: off */
     struct gw_upgrade_conf upgrade;
     struct gw_limits_conf limits;
     struct gw_map listeners;    /* of gw_listener_conf; at least one */

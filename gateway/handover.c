@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include <h2o.h>
+#include "gateway/base/wheel.h"
 
 static const char first_line[] = "weir-handover 1\n";
 enum { MAX_BYTES = 16 << 20, MAX_FDS = 4096 };
@@ -31,10 +32,11 @@ static void write_entry(FILE *to, const struct gw_inventory_entry *entry)
 
 static void write_child(FILE *to, const struct gw_supervisor *supervisor, const struct gw_child *child)
 {
-    fprintf(to, "child %ld %s %d %d %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n",
+    fprintf(to,
+            "child %ld %s %d %d %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n",
             (long)child->pid, role_of(supervisor, child), child->orders, child->sockets, child->started_ms,
             child->kill_at_ms, child->ready.generation, child->ready.shutdown_timeout_ms,
-            child->ready.upgrade_timeout_ms, child->ready.drain_timeout_ms);
+            child->ready.upgrade_timeout_ms, child->ready.drain_timeout_ms, child->ready.watchdog_timeout_ms);
 }
 
 /* What the next one leaves is what will be needed; it may have left nothing. */
@@ -181,15 +183,17 @@ static bool read_child(struct reader *reader, char *fields)
     char role[16];
     long pid;
 
-    if (sscanf(fields, "%ld %15s %d %d %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64, &pid,
+    if (sscanf(fields,
+               "%ld %15s %d %d %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64, &pid,
                role, &child.orders, &child.sockets, &child.started_ms, &child.kill_at_ms, &child.ready.generation,
-               &child.ready.shutdown_timeout_ms, &child.ready.upgrade_timeout_ms,
-               &child.ready.drain_timeout_ms) != 10 ||
+               &child.ready.shutdown_timeout_ms, &child.ready.upgrade_timeout_ms, &child.ready.drain_timeout_ms,
+               &child.ready.watchdog_timeout_ms) < 10 ||
         pid < 1)
         return refuse(reader, "the line of a child is broken");
     if (!is_open(reader, child.orders) || !is_open(reader, child.sockets))
         return refuse(reader, "the channel of a child is closed");
     child.pid = (pid_t)pid;
+    child.heard_ms = gw_now_ms();
     child.state = strcmp(role, "draining") == 0 ? GW_CHILD_DRAINING : GW_CHILD_SERVING;
     supervisor->children =
         h2o_mem_realloc(supervisor->children, sizeof(*supervisor->children) * (supervisor->num_children + 1));

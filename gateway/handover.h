@@ -4,8 +4,9 @@
  *     weir-handover 1
  *     self PID STARTED_MS RESTARTS ASKED_BY BINARY
  *     entry KIND IS_ACTIVATED BY_ACTIVE BY_NEXT DEV INO FD,FD,... ADDRESS|-
- *     child PID ROLE ORDERS SOCKETS STARTED_MS KILL_AT_MS GENERATION SHUTDOWN_MS UPGRADE_MS DRAIN_MS   (ROLE: active
- * next draining) end
+ *     child PID ROLE ORDERS SOCKETS STARTED_MS KILL_AT_MS GENERATION SHUTDOWN_MS UPGRADE_MS DRAIN_MS WATCHDOG_MS
+ *         (ROLE: active next draining)
+ *     end
  *
  * A reader ignores lines with a first word that it does not know, and what follows the fields it knows. */
 #pragma once

@@ -76,7 +76,8 @@ static void report_ready(struct gw_process *process, const struct gw_snapshot *s
     struct gw_ready ready = {.generation = snapshot->generation,
                              .shutdown_timeout_ms = config->shutdown_timeout_ms,
                              .upgrade_timeout_ms = config->upgrade.ready_timeout_ms,
-                             .drain_timeout_ms = config->upgrade.drain_timeout_ms};
+                             .drain_timeout_ms = config->upgrade.drain_timeout_ms,
+                             .watchdog_timeout_ms = config->watchdog_timeout_ms};
     gw_supervised_report_ready(process->supervised, &ready, process->kept);
     gw_kept_files_destroy(process->kept);
     process->kept = NULL;

@@ -227,8 +227,9 @@ void gw_process_drain(struct gw_process *process, uint64_t timeout_ms, bool has_
         gw_worker_tell(&process->workers[i], gw_worker_drain, NULL);
 }
 
-void gw_process_worker_stopped(struct gw_process *process)
+void gw_process_worker_stopped(struct gw_process *process, struct gw_worker *worker)
 {
+    worker->has_ended = true;
     if (--process->num_running != 0)
         return;
     process->is_over = true;
@@ -412,6 +413,10 @@ static void *worker_thread(void *data)
 {
     struct start start = *(struct start *)data;
     struct gw_worker *worker = &start.process->workers[start.index];
+    char name[16]; /* for top -H, debuggers and core files */
+
+    snprintf(name, sizeof(name), "weir-loop-%u", start.index);
+    pthread_setname_np(pthread_self(), name);
     gw_worker_init(worker, start.process, start.index, start.globalconf);
     sem_post(start.initialized);
     return gw_worker_main(worker);
@@ -492,6 +497,7 @@ int gw_process_run(const char *config_path, struct gw_supervised *supervised)
     }
     if (supervised != NULL)
         gw_supervised_watch(supervised, &process);
+    gw_heartbeat_start(&process);
     tls_tickets_tick(process.tickets, (uint64_t)time(NULL)); /* starts their clock */
     share_tickets(&process);
     serve(&process);

@@ -3,6 +3,7 @@
 #pragma once
 #include <pthread.h>
 #include "gateway/access_log.h"
+#include "gateway/heartbeat.h"
 #include "gateway/snapshot.h"
 #include "gateway/supervised.h"
 #include "gateway/tracing.h"
@@ -10,7 +11,6 @@
 
 enum { GW_MAX_THREADS = 256 };
 
-/* A listening address and one SO_REUSEPORT socket per worker thread; found by its text, kept over reloads. */
 /* An open hash over a registry's entries: index + 1, 0 = free. */
 struct gw_registry_index {
     uint32_t *slots;
@@ -24,6 +24,7 @@ struct gw_lag_window {
 };
 
 struct gw_message;
+/* A listening address and one SO_REUSEPORT socket per worker thread; found by its text, kept over reloads. */
 struct gw_listening {
     struct gw_address address;
     int *fds; /* at least num_workers; thread t has every num_workers-th from t on, and owns them once published */
@@ -71,6 +72,7 @@ struct gw_worker {
         gw_counter retries_over_budget, hedges, failovers;
         gw_counter requests_in_flight; /* gauge */
         gw_counter connections;        /* gauge */
+        gw_counter beats;              /* of the 250 ms timer */
         gw_counter loop_lag_us;        /* gauge: how late a 250 ms timer was last */
         gw_counter loop_lag_max_us;    /* gauge: the worst of the last 15 to 30 s */
         gw_counter handshake_failures_by[TLS_FAILURE_COUNT];
@@ -80,6 +82,8 @@ struct gw_worker {
     struct gw_tail_source *tails;    /* loop: who watches this thread's requests (gateway/tail.h); NULL: nobody */
     struct gw_lag_window lag_window; /* loop */
     bool is_stopped;                 /* loop: drained; the thread is about to end */
+    bool has_ended;                  /* control thread: it has */
+    uint64_t seen_beats;             /* control thread: gateway/heartbeat.h */
 };
 
 struct gw_process {
@@ -118,6 +122,7 @@ struct gw_process {
     /* control thread */
     h2o_socket_t *signals;
     struct gw_timer tick; /* every 10 s: ticket keys, certificates about to end */
+    struct gw_heartbeat heartbeat;
     time_t ticked_at;
     struct gw_timer drain_timer;
     unsigned num_running;   /* workers */
@@ -184,7 +189,7 @@ void gw_process_stop(struct gw_process *);
 /* A worker that was told to drain listens no more (control thread). */
 void gw_process_worker_closed(struct gw_process *);
 /* A worker's loop has ended (control thread). */
-void gw_process_worker_stopped(struct gw_process *);
+void gw_process_worker_stopped(struct gw_process *, struct gw_worker *);
 
 /* Control thread: asks the supervisor to start the binary anew; the outcome will be in .upgrade. False: there is none
  * to ask. */

@@ -16,6 +16,7 @@ enum { ANSWER_TIMEOUT_S = 30 };
 
 struct gw_supervised {
     int orders, sockets;
+    uint64_t asked; /* questions for sockets */
     struct gw_hello hello;
     int kept; /* memory file; -1: none */
     char tickets[GW_PACKET_TEXT];
@@ -111,14 +112,24 @@ bool gw_supervised_die_with_it(const struct gw_supervised *self)
 
 /* ---- sockets ---- */
 
+/* The next packet of the answer to the last question. What comes of earlier ones was waited for in vain. */
+static bool hear(struct gw_supervised *self, struct gw_packet *answer)
+{
+    while (gw_channel_receive(self->sockets, true, answer) == GW_CHANNEL_PACKET) {
+        if (answer->numbers[1] == self->asked)
+            return true;
+        gw_packet_close_fds(answer);
+    }
+    return false;
+}
+
 static bool ask(struct gw_supervised *self, enum gw_packet_type type, enum gw_socket_kind kind, const char *address,
                 unsigned count, struct gw_packet *answer)
 {
-    struct gw_packet question = {.type = type, .numbers = {count}};
+    struct gw_packet question = {.type = type, .numbers = {count, ++self->asked}};
 
     snprintf(question.text, sizeof(question.text), "%s %s", gw_socket_kind_name(kind), address);
-    return gw_channel_send(self->sockets, &question) &&
-           gw_channel_receive(self->sockets, true, answer) == GW_CHANNEL_PACKET;
+    return gw_channel_send(self->sockets, &question) && hear(self, answer);
 }
 
 static void append(int **fds, unsigned *num_fds, const struct gw_packet *answer)
@@ -141,7 +152,7 @@ bool gw_supervised_open(struct gw_supervised *self, enum gw_socket_kind kind, co
         append(fds, num_fds, &answer);
         if (answer.numbers[0] == 0 && *num_fds != 0)
             return true;
-        is_there = gw_channel_receive(self->sockets, true, &answer) == GW_CHANNEL_PACKET;
+        is_there = hear(self, &answer);
     }
     for (unsigned i = 0; i != *num_fds; ++i)
         close((*fds)[i]);

@@ -25,7 +25,8 @@ struct gw_ready {
     uint64_t generation;
     uint64_t shutdown_timeout_ms;
     uint64_t upgrade_timeout_ms;
-    uint64_t drain_timeout_ms; /* of upgrades */
+    uint64_t drain_timeout_ms;    /* of upgrades */
+    uint64_t watchdog_timeout_ms; /* 0: it may be silent for as long as it likes */
 };
 
 /* Takes the ends of the channel: `weir run --worker ORDERS,SOCKETS`. Waits for the supervisor's first word. NULL when

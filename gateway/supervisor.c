@@ -20,6 +20,7 @@
 #include "gateway/privileges.h"
 #include "gateway/process.h"
 #include "gateway/supervisor_upgrade.h"
+#include "gateway/supervisor_watch.h"
 #include "gateway/systemd.h"
 
 enum {
@@ -27,6 +28,7 @@ enum {
     DAY_MS = 24 * 3600 * 1000,
     FIRST_DELAY_MS = 100,
     MAX_DELAY_MS = 5000,
+    LONELY_UPGRADE_MS = 1000,  /* with nobody else to serve, an upgrade must hurry */
     KILL_GRACE_MS = 10 * 1000, /* a worker has this much time beyond what it was given before it counts as stuck */
     PACKETS_A_TURN = 64,       /* so that a worker gone mad does not keep us from the others */
 };
@@ -66,7 +68,7 @@ uint64_t gw_supervisor_back_off(uint64_t *delay_ms, uint64_t lived_ms)
     return now_ms;
 }
 
-static void start_worker(struct gw_supervisor *supervisor)
+void gw_supervisor_start_worker(struct gw_supervisor *supervisor)
 {
     supervisor->restart_at_ms = 0;
     supervisor->next = gw_child_start(supervisor, false, supervisor->has_served);
@@ -79,7 +81,7 @@ static void start_worker(struct gw_supervisor *supervisor)
 static void restart_in(struct gw_supervisor *supervisor, uint64_t delay_ms)
 {
     if (delay_ms == 0)
-        start_worker(supervisor);
+        gw_supervisor_start_worker(supervisor);
     else
         supervisor->restart_at_ms = gw_now_ms() + delay_ms;
 }
@@ -141,7 +143,21 @@ static void on_died(struct gw_supervisor *supervisor, pid_t pid, uint64_t lived_
     gw_log(GW_LOG_ERROR, "supervisor", "worker %d died: it %s after %llu.%03llu s; another is started %s", (int)pid,
            end, (unsigned long long)lived_ms / 1000, (unsigned long long)lived_ms % 1000, when);
     gw_systemd_notify("STATUS=worker %d %s; another is started %s", (int)pid, end, when);
-    restart_in(supervisor, delay_ms);
+    if (!supervisor->upgrade.is_wanted)
+        restart_in(supervisor, delay_ms);
+    else /* the new one instead */
+        gw_supervisor_upgrade(supervisor, 0);
+}
+
+/* The new one takes its place, or its failure starts another. */
+static void on_died_during_upgrade(struct gw_supervisor *supervisor, pid_t pid, const char *end)
+{
+    uint64_t deadline_ms = gw_now_ms() + LONELY_UPGRADE_MS;
+
+    gw_log(GW_LOG_ERROR, "supervisor", "worker %d died: it %s; the new one is awaited", (int)pid, end);
+    ++supervisor->restarts;
+    if (supervisor->upgrade.is_running && supervisor->upgrade.deadline_ms > deadline_ms)
+        supervisor->upgrade.deadline_ms = deadline_ms;
 }
 
 static void on_drained(struct gw_supervisor *supervisor, pid_t pid, int status, const char *end)
@@ -177,17 +193,13 @@ static void on_exit_of(struct gw_supervisor *supervisor, struct gw_child *child,
         char why[160];
         snprintf(why, sizeof(why), "its worker %s before it served", end);
         gw_supervisor_fail_upgrade(supervisor, why);
-        if (supervisor->active == NULL) /* it died meanwhile */
-            start_worker(supervisor);
     } else if (was_next && !supervisor->has_served) {
         on_first_failed(supervisor, status, end);
     } else if (was_next || supervisor->next == NULL) {
         gw_inventory_drop_next(&supervisor->inventory);
         on_died(supervisor, pid, lived_ms, end);
-    } else { /* the active one, while an upgrade is on its way: that one takes its place, or its failure starts another
-              */
-        gw_log(GW_LOG_ERROR, "supervisor", "worker %d died: it %s; the new one is awaited", (int)pid, end);
-        ++supervisor->restarts;
+    } else {
+        on_died_during_upgrade(supervisor, pid, end);
     }
 }
 
@@ -209,10 +221,11 @@ static void reap(struct gw_supervisor *supervisor)
 
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
         struct gw_child *child = find(supervisor, pid);
-        if (child != NULL)
-            read_child(supervisor, child); /* its last words */
-        if (child != NULL)
-            on_exit_of(supervisor, child, status);
+        if (child == NULL)
+            continue;
+        child->has_ended = true;
+        read_child(supervisor, child); /* its last words */
+        on_exit_of(supervisor, child, status);
     }
 }
 
@@ -249,6 +262,8 @@ void gw_supervisor_promote(struct gw_supervisor *supervisor)
     supervisor->next = NULL;
     supervisor->has_served = true;
     supervisor->generation = child->ready.generation;
+    supervisor->upgrade_timeout_ms = child->ready.upgrade_timeout_ms;
+    gw_supervisor_heard(child);
     take_legacy(supervisor, child);
     gw_inventory_promote(&supervisor->inventory);
 }
@@ -265,6 +280,8 @@ static void on_first_ready(struct gw_supervisor *supervisor, struct gw_child *ch
     if (is_first)
         warn_of_unused_sockets(supervisor);
     gw_log(GW_LOG_NOTICE, "supervisor", "worker %d serves", (int)child->pid);
+    if (supervisor->upgrade.is_wanted)
+        gw_supervisor_upgrade(supervisor, 0);
 }
 
 /* The kernel says whose the worker is; what it has read is not to be believed as anybody else. */
@@ -284,7 +301,10 @@ static void on_ready(struct gw_supervisor *supervisor, struct gw_child *child, s
 {
     memcpy(&child->ready, packet->numbers, sizeof(child->ready));
     keep_files(child, packet);
+    gw_supervisor_heard(child);
     if (child == supervisor->next && child->is_upgrade) {
+        if (child->has_ended) /* nothing to become */
+            return;
         snprintf(supervisor->upgrade.version, sizeof(supervisor->upgrade.version), "%.31s", packet->text);
         gw_supervisor_become(supervisor); /* returns when that failed */
         return;
@@ -294,6 +314,7 @@ static void on_ready(struct gw_supervisor *supervisor, struct gw_child *child, s
     if (child != supervisor->active)
         return;
     supervisor->generation = child->ready.generation;
+    supervisor->upgrade_timeout_ms = child->ready.upgrade_timeout_ms;
     take_legacy(supervisor, child);
     if (!supervisor->is_stopping)
         gw_systemd_notify("READY=1\nSTATUS=worker %d serves generation %llu", (int)child->pid,
@@ -310,7 +331,7 @@ static void on_draining(struct gw_supervisor *supervisor, struct gw_child *child
     supervisor->active = NULL;
     gw_log(GW_LOG_NOTICE, "supervisor", "worker %d drains by itself: another takes its place", (int)child->pid);
     if (supervisor->next == NULL)
-        start_worker(supervisor);
+        gw_supervisor_start_worker(supervisor);
 }
 
 static void on_report(struct gw_supervisor *supervisor, struct gw_child *child, struct gw_packet *packet)
@@ -331,6 +352,9 @@ static void on_report(struct gw_supervisor *supervisor, struct gw_child *child, 
             gw_systemd_notify("READY=1\nSTATUS=reload failed: generation %llu stays",
                               (unsigned long long)child->ready.generation);
         break;
+    case GW_REPORT_ALIVE:
+        gw_supervisor_heard(child);
+        break;
     case GW_REPORT_UPGRADE:
         gw_supervisor_upgrade(supervisor, child->pid);
         break;
@@ -347,9 +371,9 @@ static void on_report(struct gw_supervisor *supervisor, struct gw_child *child, 
 
 /* ---- sockets for workers ---- */
 
-static void give(struct gw_child *child, const struct gw_inventory_entry *entry)
+static void give(struct gw_child *child, const struct gw_inventory_entry *entry, uint64_t question)
 {
-    struct gw_packet answer = {.type = GW_SOCKETS_HERE};
+    struct gw_packet answer = {.type = GW_SOCKETS_HERE, .numbers[1] = question};
 
     for (unsigned sent = 0; sent != entry->num_fds; sent += answer.num_fds) {
         answer.num_fds = entry->num_fds - sent < GW_PACKET_MAX_FDS ? entry->num_fds - sent : GW_PACKET_MAX_FDS;
@@ -367,7 +391,7 @@ static void on_question(struct gw_supervisor *supervisor, struct gw_child *child
 {
     const char *space = strchr(packet->text, ' '), *address = space != NULL ? space + 1 : "";
     bool is_known = child == supervisor->active || child == supervisor->next, by_next = child == supervisor->next;
-    uint64_t count = packet->numbers[0];
+    uint64_t count = packet->numbers[0], question = packet->numbers[1];
     struct gw_inventory_error error = {0, "the supervisor does not understand"};
     const struct gw_inventory_entry *entry = NULL;
     enum gw_socket_kind kind;
@@ -377,17 +401,18 @@ static void on_question(struct gw_supervisor *supervisor, struct gw_child *child
     } else if (packet->type == GW_SOCKETS_CLOSE) {
         if (is_known)
             gw_inventory_release(&supervisor->inventory, kind, address, by_next);
-        gw_channel_tell(child->sockets, GW_SOCKETS_CLOSE, 0, 0, NULL);
+        gw_channel_tell(child->sockets, GW_SOCKETS_CLOSE, 0, question, NULL);
         return;
     } else if (!is_known || supervisor->is_stopping) {
-        snprintf(error.text, sizeof(error.text), "weir is shutting down");
+        snprintf(error.text, sizeof(error.text), "%s",
+                 supervisor->is_stopping ? "weir is shutting down" : "another worker serves");
     } else if (packet->type == GW_SOCKETS_OPEN && count != 0 && count <= GW_MAX_THREADS) {
         entry = gw_inventory_open(&supervisor->inventory, kind, address, (unsigned)count, by_next, &error);
     }
     if (entry != NULL)
-        give(child, entry);
+        give(child, entry, question);
     else
-        gw_channel_tell(child->sockets, GW_SOCKETS_FAILED, (uint64_t)error.number, 0, error.text);
+        gw_channel_tell(child->sockets, GW_SOCKETS_FAILED, (uint64_t)error.number, question, error.text);
 }
 
 /* ---- the loop ---- */
@@ -450,14 +475,24 @@ static void read_signals(struct gw_supervisor *supervisor, int signals)
         on_signal(supervisor, (int)info.ssi_signo);
 }
 
+static void tell_systemd(struct gw_supervisor *supervisor, uint64_t now_ms)
+{
+    if (supervisor->alive_every_ms == 0 || now_ms < supervisor->alive_at_ms)
+        return;
+    gw_systemd_notify("WATCHDOG=1");
+    supervisor->alive_at_ms = now_ms + supervisor->alive_every_ms;
+}
+
 static void run_timers(struct gw_supervisor *supervisor)
 {
     uint64_t now_ms = gw_now_ms();
 
     if (supervisor->restart_at_ms != 0 && now_ms >= supervisor->restart_at_ms)
-        start_worker(supervisor);
+        gw_supervisor_start_worker(supervisor);
     if (supervisor->upgrade.is_running && now_ms >= supervisor->upgrade.deadline_ms)
         gw_supervisor_fail_upgrade(supervisor, "it did not serve within upgrade.ready_timeout");
+    gw_supervisor_watch(supervisor, now_ms);
+    tell_systemd(supervisor, now_ms);
     for (size_t i = 0; i != supervisor->num_children; ++i) {
         struct gw_child *child = supervisor->children[i];
         if (child->kill_at_ms == 0 || now_ms < child->kill_at_ms)
@@ -470,9 +505,11 @@ static void run_timers(struct gw_supervisor *supervisor)
 
 static int next_timer_ms(const struct gw_supervisor *supervisor)
 {
-    uint64_t due_ms = UINT64_MAX, now_ms = gw_now_ms();
+    uint64_t due_ms = gw_supervisor_watch_due_ms(supervisor), now_ms = gw_now_ms();
 
-    if (supervisor->restart_at_ms != 0)
+    if (supervisor->alive_every_ms != 0 && supervisor->alive_at_ms < due_ms)
+        due_ms = supervisor->alive_at_ms;
+    if (supervisor->restart_at_ms != 0 && supervisor->restart_at_ms < due_ms)
         due_ms = supervisor->restart_at_ms;
     if (supervisor->upgrade.is_running && supervisor->upgrade.deadline_ms < due_ms)
         due_ms = supervisor->upgrade.deadline_ms;
@@ -564,7 +601,7 @@ static void begin(struct gw_supervisor *supervisor)
     if (strcmp(supervisor->config_path, "-") == 0 && !keep_input())
         supervisor->is_over = true, supervisor->status = 1;
     else
-        start_worker(supervisor);
+        gw_supervisor_start_worker(supervisor);
 }
 
 int gw_supervisor_run(char **argv, const char *config_path)
@@ -584,6 +621,7 @@ int gw_supervisor_run(char **argv, const char *config_path)
                strerror(errno));
         return 1;
     }
+    supervisor.alive_every_ms = gw_systemd_watchdog_us() / 2000; /* half of it, as sd_watchdog_enabled(3) says */
     gw_privileges_raise_file_limit();
     if (getenv(GW_HANDOVER_VARIABLE) == NULL)
         begin(&supervisor);

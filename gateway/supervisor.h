@@ -22,10 +22,13 @@ struct gw_child {
     pid_t pid;
     int orders, sockets; /* our ends; -1: it closed its own */
     enum gw_child_state state;
-    bool is_upgrade;     /* of the new binary */
-    bool is_given_up;    /* its upgrade failed: how it ends is no news */
-    uint64_t started_ms; /* monotonic */
-    uint64_t kill_at_ms; /* monotonic; 0: never */
+    bool is_upgrade;                 /* of the new binary */
+    bool is_given_up;                /* its upgrade failed: how it ends is no news */
+    bool has_ended;                  /* reaped: what is read are its last words */
+    bool is_hung;                    /* killed for its silence */
+    uint64_t started_ms;             /* monotonic */
+    uint64_t kill_at_ms;             /* monotonic; 0: never */
+    uint64_t heard_ms, suspected_ms; /* monotonic: supervisor_watch.c */
     struct gw_ready ready;
     struct gw_legacy legacy; /* until it is the active one */
 };
@@ -47,10 +50,14 @@ struct gw_supervisor {
     char tickets[GW_PACKET_TEXT]; /* session ticket keys of the worker that spoke last */
     uint64_t restart_at_ms;       /* monotonic; 0: no restart is waiting */
     uint64_t restart_delay_ms;    /* of the next worker that dies young */
+    uint64_t upgrade_timeout_ms;  /* of the last worker that served */
+    uint64_t alive_every_ms;      /* systemd is told; 0: it does not ask */
+    uint64_t alive_at_ms;         /* monotonic */
     bool has_served, is_stopping, is_in_haste, is_over;
     int status; /* to exit with */
     struct {
         bool is_running;
+        bool is_wanted;       /* as soon as the worker that is being started serves or dies */
         int binary;           /* descriptor of the new one */
         pid_t asked_by;       /* worker that wants an answer; 0: a signal asked */
         uint64_t deadline_ms; /* monotonic */

@@ -103,6 +103,8 @@ void gw_supervisor_fail_upgrade(struct gw_supervisor *supervisor, const char *wh
         }
     }
     gw_inventory_drop_next(&supervisor->inventory);
+    if (supervisor->active == NULL && !supervisor->is_stopping) /* it died meanwhile */
+        gw_supervisor_start_worker(supervisor);
 }
 
 static void begin(struct gw_supervisor *supervisor, const char **why)
@@ -113,7 +115,8 @@ static void begin(struct gw_supervisor *supervisor, const char **why)
         return;
     }
     supervisor->upgrade.is_running = true;
-    supervisor->upgrade.deadline_ms = gw_now_ms() + supervisor->active->ready.upgrade_timeout_ms;
+    supervisor->upgrade.deadline_ms = gw_now_ms() + supervisor->upgrade_timeout_ms;
+    supervisor->restart_at_ms = 0; /* of a crash loop: this may be the way out */
     supervisor->next = gw_child_start(supervisor, true, false);
     if (supervisor->next == NULL)
         *why = "no process for it";
@@ -124,11 +127,15 @@ void gw_supervisor_upgrade(struct gw_supervisor *supervisor, pid_t asked_by)
     const char *why = NULL;
     bool is_busy = supervisor->upgrade.is_running;
 
+    if (!is_busy && !supervisor->is_stopping && supervisor->has_served && supervisor->next != NULL && asked_by == 0) {
+        supervisor->upgrade.is_wanted = true;
+        return;
+    }
     if (is_busy)
         why = "another one is running";
     else if (supervisor->is_stopping)
         why = "weir is shutting down";
-    else if (supervisor->active == NULL || supervisor->next != NULL)
+    else if (!supervisor->has_served || supervisor->next != NULL)
         why = "a worker is just being started";
     if (why != NULL) {
         pid_t first = supervisor->upgrade.asked_by;
@@ -138,6 +145,7 @@ void gw_supervisor_upgrade(struct gw_supervisor *supervisor, pid_t asked_by)
         supervisor->upgrade.asked_by = first;
         return;
     }
+    supervisor->upgrade.is_wanted = false;
     supervisor->upgrade.asked_by = asked_by;
     gw_log(GW_LOG_NOTICE, "supervisor", "upgrading to %s", supervisor->binary);
     begin(supervisor, &why);

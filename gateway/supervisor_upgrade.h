@@ -21,4 +21,6 @@ bool gw_supervisor_take_over(struct gw_supervisor *);
 /* The next worker serves: it is the active one from now on. */
 void gw_supervisor_promote(struct gw_supervisor *);
 void gw_supervisor_drain(struct gw_child *, uint64_t timeout_ms, bool has_successor);
+/* A worker of the binary that runs, now. */
+void gw_supervisor_start_worker(struct gw_supervisor *);
 void gw_supervisor_answer_upgrade(struct gw_supervisor *, bool is_ok, const char *text);

@@ -53,6 +53,12 @@ void gw_systemd_notify_reloading(void)
                       (unsigned long long)now.tv_sec * 1000000 + now.tv_nsec / 1000);
 }
 
+uint64_t gw_systemd_watchdog_us(void)
+{
+    const char *pid = getenv("WATCHDOG_PID"), *us = getenv("WATCHDOG_USEC");
+    return us != NULL && (pid == NULL || strtol(pid, NULL, 10) == getpid()) ? strtoull(us, NULL, 10) : 0;
+}
+
 /* ---- socket activation ---- */
 
 static bool is_listening_stream(int fd)

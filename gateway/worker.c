@@ -308,6 +308,7 @@ static void on_lag_timer(struct gw_timer *timer)
     __atomic_store_n((uint64_t *)&worker->stats.loop_lag_us, late_us, __ATOMIC_RELAXED);
     __atomic_store_n((uint64_t *)&worker->stats.loop_lag_max_us, gw_lag_note(&worker->lag_window, now_us, late_us),
                      __ATOMIC_RELAXED);
+    gw_count(&worker->stats.beats, 1);
     gw_recent_flush(worker);
     worker->lag_due_us = now_us + LAG_PERIOD_MS * 1000;
     gw_timer_arm(worker->thread.wheel, timer, now_us / 1000 + LAG_PERIOD_MS);
@@ -332,7 +333,10 @@ void gw_worker_init(struct gw_worker *worker, struct gw_process *process, unsign
     gw_timer_init(&worker->lag_timer, on_lag_timer);
 }
 
-static void on_worker_stopped(struct gw_message *message) { gw_process_worker_stopped(message->process); }
+static void on_worker_stopped(struct gw_message *message)
+{
+    gw_process_worker_stopped(message->process, message->worker);
+}
 
 void *gw_worker_main(void *data)
 {

@@ -1,5 +1,6 @@
 """The supervisor: a worker that dies is replaced on the same sockets, signals and privileges are handled, systemd and containers
 find what they expect."""
+import ctypes
 import json
 import os
 import re
@@ -63,6 +64,8 @@ def refuses(port):
         return False
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:  # it was just being closed
+        return False
 
 
 def is_alive(pid):
@@ -300,6 +303,69 @@ def test_a_configuration_from_standard_input_outlives_a_worker(weir):
     gateway.reload()
 
 
+# --- a worker that hangs ----------------------------------------------------------------------------------------------
+class StoppedThread:
+    """One thread stands still as in a loop without end, the others go on. Whoever stops it must see it end, too."""
+    SEIZE, INTERRUPT, CONT, WALL = 0x4206, 0x4207, 7, 0x40000000
+
+    def __init__(self, tid):
+        self.tid, self.libc = tid, ctypes.CDLL(None, use_errno=True)
+        if self._ptrace(self.SEIZE) != 0:
+            pytest.skip(f"this machine does not let us trace: {os.strerror(ctypes.get_errno())}")
+        assert self._ptrace(self.INTERRUPT) == 0
+        os.waitpid(tid, self.WALL)
+
+    def _ptrace(self, request):
+        return self.libc.ptrace(request, self.tid, None, None)
+
+    def wait_end(self):
+        while not os.WIFSIGNALED(os.waitpid(self.tid, self.WALL)[1]):
+            self._ptrace(self.CONT)  # it is on its way out
+
+
+def loop_thread(pid, number):
+    return next(int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()
+                if (task / "comm").read_text() == f"weir-loop-{number}\n")
+
+
+def test_a_worker_of_which_one_thread_hangs_is_replaced(weir):
+    gateway = weir(config(more="watchdog_timeout: 2s"))
+    gateway.may_die = True
+    pid = gateway.worker()
+    stopped = StoppedThread(loop_thread(pid, 1))
+    wait_for(lambda: "hangs" in gateway.stderr(), "the worker to be missed", 30)
+    stopped.wait_end()
+    new = wait_new_worker(gateway, pid)
+    assert re.search(r"warning process: thread 1 has not turned for a second", gateway.stderr())
+    assert re.search(rf"error supervisor: worker {pid} hangs: no sign of life for \d+ s; killing it \(watchdog_timeout\)",
+                     gateway.stderr())
+    assert f"worker {pid} died: it was killed by signal 6 (Aborted)" in gateway.stderr()
+    assert new != pid
+    for _ in range(20):
+        assert fetch(gateway.port("http")).text == "hello"
+
+
+def test_a_worker_that_hangs_as_a_whole_is_replaced(weir):
+    gateway = weir(config(more="watchdog_timeout: 1s"))
+    gateway.may_die = True
+    pid = gateway.worker()
+    os.kill(pid, signal.SIGSTOP)
+    with Client(gateway.port("http")) as client:
+        client.request("GET", "/")
+        assert client.response().text == "hello"
+    assert gateway.worker() != pid
+    assert f"worker {pid} hangs" in gateway.stderr()
+
+
+def test_a_hanging_worker_is_left_alone_without_a_watchdog(weir):
+    gateway = weir(config(more="watchdog_timeout: 0s"))
+    pid = gateway.worker()
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(2.5)  # nothing happens: there is nothing to wait for
+    os.kill(pid, signal.SIGCONT)
+    assert gateway.worker() == pid
+
+
 # --- the end ----------------------------------------------------------------------------------------------------------
 def test_a_killed_supervisor_takes_its_worker_along(weir):
     gateway = weir(config())
@@ -308,8 +374,7 @@ def test_a_killed_supervisor_takes_its_worker_along(weir):
     gateway.process.kill()
     gateway.process.wait(10)
     wait_for(lambda: not is_alive(pid), "the worker to be gone")
-    with pytest.raises(ConnectionRefusedError):
-        fetch(gateway.port("http"))
+    wait_for(lambda: refuses(gateway.port("http")), "the port to be free")
     gateway.expected_exit = 0
     gateway.start()  # the port is free, the stale admin socket is no obstacle
     assert fetch(gateway.port("http")).text == "hello"
@@ -551,12 +616,8 @@ def test_a_group_without_user_is_an_error(weir):
 def test_the_limit_of_open_files_is_raised(weir):
     gateway = weir(config(), start=False)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
-    try:
-        gateway.start()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    gateway.prefix = ["prlimit", f"--nofile=256:{hard}"]
+    gateway.start()
     for pid in gateway.pids():
         soft = int(re.search(r"^Max open files\s+(\d+)", Path(f"/proc/{pid}/limits").read_text(), re.M)[1])
         assert soft >= hard
@@ -626,6 +687,15 @@ class Notified:
 
     def __exit__(self, *_):
         self.socket.close()
+
+
+def test_systemd_hears_the_watchdog(weir, tmp_path):
+    with Notified(str(tmp_path / "notify")) as notified:
+        gateway = weir(config(), start=False)
+        gateway.env.update({"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"})
+        gateway.start()
+        for _ in range(5):
+            notified.next("WATCHDOG=1")
 
 
 @pytest.mark.parametrize("is_abstract", [False, True])

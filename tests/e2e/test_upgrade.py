@@ -373,6 +373,72 @@ def test_a_worker_that_dies_during_an_upgrade_is_replaced_by_the_new_one(upgrada
     assert fetch(gateway.port("http"), "/version").text == "1"
 
 
+def test_a_worker_that_dies_while_the_new_one_hangs_is_replaced_all_the_same(upgradable, origin):
+    gateway = upgradable(forward().replace("upgrade: {", "upgrade: {ready_timeout: 10m, "), origin=origin.port)
+    gateway.may_die = True
+    gateway.install("/bin/sh")
+    gateway.write("run", "exec sleep 600\n")
+    gateway.process.send_signal(signal.SIGUSR2)
+    wait_for(lambda: "upgrading to" in gateway.stderr(), "the upgrade")
+    os.kill(gateway.worker(), signal.SIGKILL)
+    assert fetch(gateway.port("http"), "/version").text == "1", "nobody waits for upgrade.ready_timeout"
+    assert "it did not serve within" in gateway.stderr()
+    wait_for(lambda: len(gateway.workers()) == 1, "the new one to be gone")
+
+
+def test_an_upgrade_is_the_way_out_of_a_crash_loop(upgradable, origin):
+    gateway = upgradable(forward(), origin=origin.port)
+    gateway.may_die = True
+    pid = gateway.worker()
+    for _ in range(4):  # the next one will be started in 800 ms
+        os.kill(pid, signal.SIGKILL)
+        pid = wait_for(lambda: next((new for new in gateway.pids()[1:] if new != pid), None), "another worker")
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: "started in 800 ms" in gateway.stderr() or "started in 400 ms" in gateway.stderr(), "the pause")
+    gateway.install()
+    gateway.process.send_signal(signal.SIGUSR2)
+    wait_for(lambda: gateway.runs() == gateway.binary.stat().st_ino, f"the new binary; {gateway.stderr()}")
+    assert fetch(gateway.port("http"), "/version").text == "1"
+    assert gateway.upgrade().returncode == 0
+
+
+def test_three_binaries_at_once_each_finish_their_own(upgradable, origin):
+    """An upgrade does not wait for what the one before it left."""
+    go = threading.Event()
+    origin.on("/slow", lambda exchange: (go.wait(30), exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nslow")))
+    gateway = upgradable(forward(), origin=origin.port)
+    clients = []
+    for i in range(3):
+        clients.append(Client(gateway.port("http")))
+        clients[-1].request("GET", "/slow")
+        wait_for(lambda: len(origin.requests) == i + 1, "the request at the origin")
+        gateway.install()
+        assert gateway.upgrade().returncode == 0
+    assert len(gateway.workers()) == 4
+    go.set()
+    for client in clients:
+        assert client.response().text == "slow"
+        client.close()
+    wait_for(lambda: gateway.workers() == [gateway.worker()], "the old ones to be gone")
+
+
+def test_reloads_and_upgrades_at_the_same_time_end_with_what_the_file_says(upgradable, fast_origin):
+    gateway = upgradable(forward(0), origin=fast_origin.port)
+    with Load(gateway.port("http"), [("GET", "/", None, None), ("GET", "/version", None, None)], connections=4) as load:
+        for version in range(1, 7):
+            gateway.configure(forward(version))
+            gateway.process.send_signal(signal.SIGHUP)
+            gateway.process.send_signal(signal.SIGUSR2)
+            gateway.process.send_signal(signal.SIGHUP)
+            wait_for(lambda: fetch(gateway.port("http"), "/version").text == str(version), "the new version")
+            wait_for(lambda: gateway.stderr().count("upgraded to weir") + gateway.stderr().count("no upgrade: ") >= version, "the upgrade")
+            gateway.process.send_signal(signal.SIGHUP)
+        load.wait_requests(50)
+    load.check()
+    assert gateway.stderr().count("upgraded to weir") >= 2
+    assert gateway.metric("weir_worker_restarts_total") == 0
+
+
 def test_sigterm_during_an_upgrade_ends_everything(upgradable, origin):
     gateway = upgradable(forward(), origin=origin.port)
     for _ in range(3):

@@ -153,6 +153,7 @@ class Weir:
         self.stdout_path, self.stderr_path = self.folder / "stdout", self.folder / "stderr"
         self.process = None
         self.cwd = None  # the test's own
+        self.prefix = []  # a command that becomes the gateway, such as prlimit
         self.expected_exit = 0
         self.may_die = False  # set by tests that kill a worker on purpose
         if start:
@@ -188,7 +189,7 @@ class Weir:
     # --- life ----------------------------------------------------------------------------------------------------
     def start(self, timeout=20):
         with open(self.stdout_path, "ab") as stdout, open(self.stderr_path, "ab") as stderr:
-            self.process = subprocess.Popen([self.binary, "run", "-c", self.config_path, *self.args], env=self.env,
+            self.process = subprocess.Popen([*self.prefix, self.binary, "run", "-c", self.config_path, *self.args], env=self.env,
                                             stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, cwd=self.cwd)
         if self.has_admin:
             wait_for(self.is_ready, f"ready; stderr: {self.stderr()}", timeout)

@@ -60,7 +60,7 @@ static void fill(struct gw_supervisor *supervisor)
     add_sockets(supervisor, GW_SOCKET_LISTENER, NULL, 1);
     supervisor->active = add_child(supervisor, 100, GW_CHILD_SERVING);
     supervisor->next = add_child(supervisor, 101, GW_CHILD_SERVING);
-    supervisor->next->ready = (struct gw_ready){9, 30000, 60000, 3600000};
+    supervisor->next->ready = (struct gw_ready){9, 30000, 60000, 3600000, 30000};
     supervisor->next->legacy = (struct gw_legacy){memfd_create("kept", MFD_CLOEXEC), 12, 34};
     add_child(supervisor, 99, GW_CHILD_DRAINING)->kill_at_ms = 123456789;
 }
