@@ -1,10 +1,11 @@
-/* Accepting connections: listening sockets of one thread, TLS handshakes, connection caps. */
+/* Accepting connections: the listening sockets of one thread. What becomes of them: arrival.c. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <openssl/err.h>
+#include <unistd.h>
+#include <sys/socket.h>
 #include "gateway/base/log.h"
-#include "gateway/http/socket.h"
 #include "gateway/worker.h"
 
 enum {
@@ -12,150 +13,87 @@ enum {
     EXHAUSTED_PAUSE_MS = 100, /* out of descriptors: a level-triggered listener would spin (libh2o.md 3.6) */
 };
 
-struct handshake {
-    struct gw_acceptor *accept;
-    struct gw_held_snapshot *held; /* its TLS context is in use */
-    h2o_socket_t *sock;
-    struct gw_timer timer;
-    h2o_linklist_t link;
-};
-
-static void serve(struct gw_acceptor *accept, h2o_socket_t *sock)
-{
-    gw_http1_serve(&accept->worker->server, sock, accept, accept->port);
-}
-
-static void drop_connection(struct gw_worker *worker)
-{
-    gw_count(&worker->stats.connections, (uint64_t)-1);
-    __atomic_fetch_sub((int64_t *)&worker->process->num_connections, 1, __ATOMIC_RELAXED);
-}
-
-/* ---- TLS handshakes ---- */
-
-static void end_handshake(struct handshake *handshake)
-{
-    struct gw_worker *worker = handshake->accept->worker;
-    gw_timer_disarm(&handshake->timer);
-    gw_held_snapshot_release(worker, handshake->held);
-    h2o_linklist_unlink(&handshake->link);
-    --worker->num_handshakes;
-    free(handshake);
-}
-
-static void count_failure(struct gw_worker *worker, enum tls_failure failure)
-{
-    gw_count(&worker->stats.handshake_failures, 1);
-    gw_count(&worker->stats.handshake_failures_by[failure], 1);
-}
-
-/* Where OpenSSL gave up, its queue of errors holds this handshake's alone: it is emptied at every step of one. */
-static enum tls_failure failure_of(const char *err)
-{
-    bool is_gone = err == h2o_socket_error_closed || err == h2o_socket_error_io;
-    enum tls_failure failure = is_gone ? TLS_FAILURE_CLOSED : tls_failure_of(ERR_peek_error());
-    ERR_clear_error();
-    return failure;
-}
-
-static void on_handshake(h2o_socket_t *sock, const char *err)
-{
-    struct handshake *handshake = sock->data;
-    struct gw_acceptor *accept = handshake->accept;
-    struct gw_worker *worker = accept->worker;
-
-    end_handshake(handshake);
-    if (err != NULL) {
-        count_failure(worker, failure_of(err));
-        drop_connection(worker);
-        h2o_socket_close(sock);
-        return;
-    }
-    gw_count(&worker->stats.handshakes, 1);
-    serve(accept, sock);
-}
-
-static void abandon(struct handshake *handshake)
-{
-    struct gw_worker *worker = handshake->accept->worker;
-    h2o_socket_t *sock = handshake->sock;
-
-    count_failure(worker, TLS_FAILURE_TIMEOUT);
-    end_handshake(handshake);
-    drop_connection(worker);
-    h2o_socket_close(sock);
-}
-
-static void on_handshake_timeout(struct gw_timer *timer)
-{
-    abandon(H2O_STRUCT_FROM_MEMBER(struct handshake, timer, timer));
-}
-
-static void start_handshake(struct gw_acceptor *accept, h2o_socket_t *sock, const struct gw_snapshot_listener *listener)
-{
-    struct gw_worker *worker = accept->worker;
-    struct handshake *handshake = h2o_mem_alloc(sizeof(*handshake));
-
-    *handshake = (struct handshake){.accept = accept, .held = worker->held, .sock = sock};
-    ++handshake->held->uses;
-    ++worker->num_handshakes;
-    h2o_linklist_insert(&worker->handshakes, &handshake->link);
-    gw_timer_init(&handshake->timer, on_handshake_timeout);
-    gw_timer_arm(worker->thread.wheel, &handshake->timer,
-                 gw_thread_now(&worker->thread) + listener->conf->tls->handshake_timeout_ms);
-    sock->data = handshake;
-    h2o_socket_ssl_handshake(sock, tls_context_ssl(listener->tls), NULL, on_handshake);
-}
-
 /* ---- accepting ---- */
-
-static void on_connection(struct gw_acceptor *accept, h2o_socket_t *sock)
-{
-    struct gw_worker *worker = accept->worker;
-    const struct gw_snapshot *snapshot = worker->held->snapshot;
-    uint64_t cap = snapshot->config->limits.max_connections;
-    int64_t now = __atomic_add_fetch((int64_t *)&worker->process->num_connections, 1, __ATOMIC_RELAXED);
-
-    gw_count(&worker->stats.connections, 1);
-    if (cap != 0 && (uint64_t)now > cap) {
-        gw_count(&worker->stats.refused_connections, 1);
-        gw_log(GW_LOG_WARNING, "accept", "limits.max_connections (%lu) reached: connection closed", (unsigned long)cap);
-        drop_connection(worker);
-        h2o_socket_close(sock);
-    } else if (accept->listener == UINT32_MAX) {
-        drop_connection(worker);
-        h2o_socket_close(sock);
-    } else if (snapshot->listeners[accept->listener].tls != NULL) {
-        start_handshake(accept, sock, &snapshot->listeners[accept->listener]);
-    } else {
-        serve(accept, sock);
-    }
-}
 
 static void on_resume(struct gw_timer *timer);
 static void on_readable(h2o_socket_t *listener, const char *err);
 
-static void on_exhausted(struct gw_acceptor *accept)
+static void pause_for(struct gw_acceptor *accept, uint64_t ms)
 {
-    gw_log(GW_LOG_ERROR, "accept", "cannot accept on %.*s: %s; raise the limit of open files", (int)accept->address.len,
-           accept->address.base, strerror(errno));
-    gw_count(&accept->worker->stats.accept_errors, 1);
     for (size_t i = 0; i != accept->num_socks; ++i)
         h2o_socket_read_stop(accept->socks[i]);
-    gw_timer_arm(accept->worker->thread.wheel, &accept->resume,
-                 gw_thread_now(&accept->worker->thread) + EXHAUSTED_PAUSE_MS);
+    gw_timer_arm(accept->worker->thread.wheel, &accept->resume, gw_thread_now(&accept->worker->thread) + ms);
 }
 
-static void accept_some(struct gw_acceptor *accept, h2o_socket_t *listener, unsigned max)
+int gw_acceptor_spare_fd(void) { return open("/dev/null", O_RDONLY | O_CLOEXEC); }
+
+/* Out of descriptors nobody could even be told so: the one that is kept for this lets those who wait in the queue in
+ * and out, so that they see a closed connection at once and can try elsewhere. Then a pause, in which others end. */
+static void turn_away(struct gw_acceptor *accept, h2o_socket_t *listener)
+{
+    struct gw_worker *worker = accept->worker;
+    struct linger reset = {.l_onoff = 1, .l_linger = 0};
+
+    for (unsigned i = 0; i != ACCEPTS_A_TURN; ++i) {
+        if (worker->spare_fd == -1 && (worker->spare_fd = gw_acceptor_spare_fd()) == -1)
+            break;
+        close(worker->spare_fd);
+        int fd = accept4(h2o_socket_get_fd(listener), NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd != -1) {
+            setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+            close(fd);
+            gw_arrival_count_refusal(worker, GW_REASON_OUT_OF_DESCRIPTORS, NULL, NULL);
+        }
+        worker->spare_fd = gw_acceptor_spare_fd();
+        if (fd == -1)
+            break;
+    }
+}
+
+static void on_exhausted(struct gw_acceptor *accept, h2o_socket_t *listener)
+{
+    int why = errno;
+    gw_log(GW_LOG_ERROR, "accept", "cannot accept on %.*s: %s; raise the limit of open files", (int)accept->address.len,
+           accept->address.base, strerror(why));
+    gw_count(&accept->worker->stats.accept_errors, 1);
+    if (why == EMFILE || why == ENFILE)
+        turn_away(accept, listener);
+    pause_for(accept, EXHAUSTED_PAUSE_MS);
+}
+
+/* limits.accept_rate: those above it wait in the kernel's queue. */
+static bool must_wait(struct gw_acceptor *accept)
+{
+    uint64_t rate = accept->worker->held->snapshot->config->limits.accept_rate, wait_us;
+
+    if (__builtin_expect(rate == 0, 1) ||
+        (wait_us = gw_gate_wait_us(accept->worker->process->gate, rate, gw_now_us())) == 0)
+        return false;
+    gw_count(&accept->worker->stats.accept_pauses, 1);
+    pause_for(accept, wait_us / 1000 + 1);
+    return true;
+}
+
+static void note_rate(struct gw_acceptor *accept)
+{
+    uint64_t rate = accept->worker->held->snapshot->config->limits.accept_rate;
+    if (__builtin_expect(rate != 0, 0))
+        gw_gate_accepted(accept->worker->process->gate, rate, gw_now_us());
+}
+
+static void accept_some(struct gw_acceptor *accept, h2o_socket_t *listener, unsigned max, bool is_last)
 {
     for (unsigned i = 0; i != max; ++i) {
+        if (!is_last && must_wait(accept))
+            break;
         errno = 0;
         h2o_socket_t *sock = h2o_evloop_socket_accept(listener);
         if (sock != NULL) {
-            on_connection(accept, sock);
+            note_rate(accept);
+            gw_arrival_begin(accept, sock);
         } else {
-            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
-                on_exhausted(accept);
+            if (!is_last && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM))
+                on_exhausted(accept, listener);
             if (errno != ECONNABORTED && errno != EINTR)
                 break;
         }
@@ -164,7 +102,7 @@ static void accept_some(struct gw_acceptor *accept, h2o_socket_t *listener, unsi
 
 static void on_readable(h2o_socket_t *listener, const char *err)
 {
-    accept_some(listener->data, listener, ACCEPTS_A_TURN);
+    accept_some(listener->data, listener, ACCEPTS_A_TURN, false);
 }
 
 static void on_resume(struct gw_timer *timer)
@@ -221,7 +159,7 @@ static void start(struct gw_worker *worker, const struct gw_listening *listening
 static void stop(struct gw_acceptor *accept)
 {
     for (size_t i = 0; i != accept->num_socks; ++i)
-        accept_some(accept, accept->socks[i], UINT32_MAX);
+        accept_some(accept, accept->socks[i], UINT32_MAX, true);
     gw_timer_disarm(&accept->resume);
     for (size_t i = 0; i != accept->num_socks; ++i)
         h2o_socket_close(accept->socks[i]);

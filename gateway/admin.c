@@ -142,7 +142,9 @@ static void on_readable(h2o_socket_t *listener, const char *err)
             h2o_socket_close(sock);
             continue;
         }
-        gw_http1_serve(&admin->server, sock, door, 0);
+        struct gw_peer peer;
+        gw_peer_of_socket(&peer, sock, door, 0);
+        gw_http1_serve(&admin->server, sock, &peer);
     }
 }
 

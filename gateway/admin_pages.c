@@ -352,12 +352,20 @@ static void put_in_flight(const struct gw_process *process, struct gw_json *json
     gw_json_array_end(json);
 }
 
+static uint64_t count_refused(const struct gw_process *process)
+{
+    uint64_t total = 0;
+    for (int i = 0; i != GW_REASON_COUNT; ++i)
+        total += SUM(worker->stats.refused_by[i]);
+    return total;
+}
+
 void gw_connections_page(const struct gw_process *process, struct gw_json *json)
 {
     gw_json_object(json);
     gw_page_number(json, "open", SUM(worker->stats.connections));
     gw_page_number(json, "accepted", SUM(worker->server.stats.accepted));
-    gw_page_number(json, "refused", SUM(worker->stats.refused_connections));
+    gw_page_number(json, "refused", count_refused(process));
     gw_page_number(json, "in_flight", SUM(worker->stats.requests_in_flight));
     gw_page_number(json, "requests", SUM(worker->server.stats.requests));
     gw_json_key(json, "upstream");

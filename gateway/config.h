@@ -56,6 +56,9 @@ struct gw_limits_conf {
     uint64_t idle_timeout_ms;                    /* keep-alive: between a response and the next request */
     uint64_t send_timeout_ms;                    /* between two pieces that the client takes */
     uint64_t max_connections;                    /* client connections of the process, 0 = unlimited */
+    uint64_t connections_per_ip;                 /* of one client address, 0 = unlimited */
+    uint64_t accept_rate, accept_rate_per_ip;    /* new connections a second, 0 = unlimited */
+    uint64_t min_body_rate, min_send_rate;       /* bytes a second, 0 = any */
     uint64_t keepalive_requests;                 /* per client connection, 0 = unlimited */
 };
 
@@ -64,6 +67,16 @@ struct gw_upgrade_conf {
     const struct gw_node *at;
     uint64_t ready_timeout_ms; /* the new worker must serve within this */
     uint64_t drain_timeout_ms; /* the old one may finish its requests within this */
+};
+
+/* Balancers in front that say who the client is (haproxy's proxy-protocol.txt). */
+enum gw_proxy_others { GW_PROXY_OTHERS_SERVE, GW_PROXY_OTHERS_REFUSE };
+struct gw_proxy_conf { /* listeners.NAME.proxy_protocol */
+    const struct gw_node *at;
+    struct gw_cidrs from; /* who may send a header */
+    bool is_required;     /* of them; default true */
+    int others;           /* enum gw_proxy_others; default serve */
+    uint64_t timeout_ms;  /* until the header is there, default 5 s */
 };
 
 enum gw_protocol { GW_PROTOCOL_H2, GW_PROTOCOL_HTTP1 };
@@ -93,6 +106,7 @@ struct gw_listener_conf {
     struct gw_addresses address;          /* at least one; never Unix sockets or names */
     uint32_t protocols;                   /* bits 1 << enum gw_protocol; default http/1.1 */
     struct tls_listener_conf *tls;        /* NULL = plain */
+    struct gw_proxy_conf *proxy_protocol; /* NULL = nobody's is read */
 };
 
 enum gw_x_forwarded { GW_X_FORWARDED_APPEND, GW_X_FORWARDED_PRESERVE, GW_X_FORWARDED_REMOVE };
@@ -133,6 +147,7 @@ struct gw_config {
 };
 
 extern const struct gw_section gw_config_section;
+extern const struct gw_section gw_proxy_section; /* config_edge.c */
 /* config_observe.c */
 /* l4_config.c */
 extern const struct gw_section gw_sni_section;

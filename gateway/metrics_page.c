@@ -264,15 +264,27 @@ static void put_handshake_failures(struct gw_exposition *out, struct gw_process 
                              tls_failure_name((enum tls_failure)i), NULL);
 }
 
+static void put_refusals(struct gw_exposition *out, struct gw_process *process)
+{
+    gw_exposition_family(out, "weir_connections_refused_total", "counter",
+                         "Client connections closed before anything was served, by reason.");
+    for (int i = 0; i != GW_REASON_COUNT; ++i)
+        if (gw_reason_is_refusal((enum gw_reason)i))
+            gw_exposition_sample(out, "weir_connections_refused_total",
+                                 (double)SUM_OF_WORKERS(process, worker->stats.refused_by[i]), "reason",
+                                 gw_reason_info((enum gw_reason)i)->code, NULL);
+}
+
 static void put_connections(struct gw_exposition *out, struct gw_process *process)
 {
     put_one(out, "weir_connections", "gauge", "Client connections that are open.",
             (double)(int64_t)SUM_OF_WORKERS(process, worker->stats.connections));
     put_one(out, "weir_connections_accepted_total", "counter", "Client connections that were served.",
             (double)SUM_OF_WORKERS(process, worker->server.stats.accepted));
-    put_one(out, "weir_connections_refused_total", "counter",
-            "Client connections closed because of limits.max_connections.",
-            (double)SUM_OF_WORKERS(process, worker->stats.refused_connections));
+    put_refusals(out, process);
+    put_one(out, "weir_accept_pauses_total", "counter",
+            "Times that new connections had to wait because of limits.accept_rate.",
+            (double)SUM_OF_WORKERS(process, worker->stats.accept_pauses));
     put_one(out, "weir_accept_errors_total", "counter",
             "Times that a connection could not be accepted for want of resources.",
             (double)SUM_OF_WORKERS(process, worker->stats.accept_errors));

@@ -3,6 +3,7 @@
 #pragma once
 #include <pthread.h>
 #include "gateway/access_log.h"
+#include "gateway/gate.h"
 #include "gateway/heartbeat.h"
 #include "gateway/snapshot.h"
 #include "gateway/supervised.h"
@@ -63,18 +64,20 @@ struct gw_worker {
     /* loop: the snapshot new requests start with; older ones stay while requests hold them */
     struct gw_held_snapshot *held;
     h2o_linklist_t acceptors;  /* loop: of gw_accept, the listening sockets in this thread */
-    h2o_linklist_t handshakes; /* loop: TLS handshakes in progress */
+    h2o_linklist_t handshakes; /* loop: PROXY headers and TLS handshakes in progress */
     size_t num_handshakes;     /* loop */
+    int spare_fd;              /* loop: given up to empty a queue when there are no descriptors; -1: it is */
     struct gw_timer lag_timer; /* loop */
     uint64_t lag_due_us;       /* loop */
     struct {
-        gw_counter handshakes, handshake_failures, accept_errors, refused_connections;
+        gw_counter handshakes, handshake_failures, accept_errors, accept_pauses;
         gw_counter retries_over_budget, hedges, failovers;
-        gw_counter requests_in_flight; /* gauge */
-        gw_counter connections;        /* gauge */
-        gw_counter beats;              /* of the 250 ms timer */
-        gw_counter loop_lag_us;        /* gauge: how late a 250 ms timer was last */
-        gw_counter loop_lag_max_us;    /* gauge: the worst of the last 15 to 30 s */
+        gw_counter refused_by[GW_REASON_COUNT]; /* only where gw_reason_is_refusal */
+        gw_counter requests_in_flight;          /* gauge */
+        gw_counter connections;                 /* gauge */
+        gw_counter beats;                       /* of the 250 ms timer */
+        gw_counter loop_lag_us;                 /* gauge: how late a 250 ms timer was last */
+        gw_counter loop_lag_max_us;             /* gauge: the worst of the last 15 to 30 s */
         gw_counter handshake_failures_by[TLS_FAILURE_COUNT];
     } stats;
     struct gw_worker_totals totals;
@@ -101,6 +104,7 @@ struct gw_process {
     struct tls_tickets *tickets;
 
     _Atomic int64_t num_connections; /* atomic: for limits.max_connections */
+    struct gw_gate *gate;            /* for the limits per client address and of rates */
 
     pthread_mutex_t lock; /* the registries below: loads and control thread */
     struct {

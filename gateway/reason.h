@@ -79,6 +79,22 @@
       "Nothing to do here; look at latency.")                                                                          \
     X(SEND_TIMEOUT, 0, "The client stopped reading for limits.send_timeout.", "Check the client's network.")           \
     X(SHUTTING_DOWN, 0, "The exchange was cut off: shutdown_timeout passed.", "Raise shutdown_timeout.")               \
+    X(TOO_MANY_CONNECTIONS, 0, "The connection was closed unserved: limits.max_connections.",                          \
+      "Raise the limit, or look for clients that hold idle connections.")                                              \
+    X(TOO_MANY_FROM_ADDRESS, 0, "The connection was closed unserved: limits.connections_per_ip.",                      \
+      "Raise the limit if many clients share the address.")                                                            \
+    X(TOO_FAST_FROM_ADDRESS, 0, "The connection was closed unserved: limits.accept_rate_per_ip.",                      \
+      "Let the client keep its connections alive, or raise the limit.")                                                \
+    X(OUT_OF_DESCRIPTORS, 0, "The connection was closed unserved: no file descriptor was left for it.",                \
+      "Raise the limit of open files, or set limits.max_connections below it.")                                        \
+    X(PROXY_BAD, 0, "The connection was closed: its PROXY header breaks the protocol's rules.",                        \
+      "The error log names the rule; check the balancer.")                                                             \
+    X(PROXY_MISSING, 0, "The connection was closed: it comes from a network of proxy_protocol.from without a header.", \
+      "Let the balancer send the PROXY protocol, or set proxy_protocol.required: false.")                              \
+    X(PROXY_NOT_LISTED, 0, "The connection was closed: its peer is in no network of proxy_protocol.from.",             \
+      "Add the balancer's network, or set proxy_protocol.others: serve.")                                              \
+    X(PROXY_TIMEOUT, 0, "The connection was closed: its PROXY header did not come within proxy_protocol.timeout.",     \
+      "Check the balancer.")                                                                                           \
     X(INTERNAL_ERROR, 500, "weir could not do its work (out of descriptors, or a bug).", "See the error log.")
 
 enum gw_reason {
@@ -100,6 +116,13 @@ enum gw_reason gw_reason_find(const char *code); /* case-insensitive; GW_REASON_
 enum gw_reason gw_reason_of_head(enum gw_head_result);
 enum gw_reason gw_reason_of_client(enum gw_client_error);
 enum gw_reason gw_reason_of_end(enum gw_stream_end);
+
+/* Whether it says why a connection was closed before anything was served: told by
+ * weir_connections_refused_total{reason}, as there is no request to log. */
+static inline bool gw_reason_is_refusal(enum gw_reason reason)
+{
+    return reason >= GW_REASON_TOO_MANY_CONNECTIONS && reason <= GW_REASON_PROXY_TIMEOUT;
+}
 
 /* `weir reason [CODE]` */
 int gw_command_reason(int argc, char **argv);

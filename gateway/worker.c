@@ -248,8 +248,7 @@ static void on_done(struct gw_stream *stream)
 static void on_conn_closed(struct gw_conn *conn)
 {
     struct gw_worker *worker = H2O_STRUCT_FROM_MEMBER(struct gw_worker, server, conn->server);
-    gw_count(&worker->stats.connections, (uint64_t)-1);
-    __atomic_fetch_sub((int64_t *)&worker->process->num_connections, 1, __ATOMIC_RELAXED);
+    gw_arrival_left(worker, &conn->peer_ip, conn->is_counted);
 }
 
 /* ---- draining ---- */
@@ -330,6 +329,7 @@ void gw_worker_init(struct gw_worker *worker, struct gw_process *process, unsign
     h2o_linklist_init_anchor(&worker->acceptors);
     h2o_linklist_init_anchor(&worker->handshakes);
     h2o_multithread_register_receiver(worker->ctx.queue, &worker->receiver, gw_message_receive);
+    worker->spare_fd = gw_acceptor_spare_fd();
     gw_timer_init(&worker->lag_timer, on_lag_timer);
 }
 

@@ -49,9 +49,17 @@ uint64_t gw_lag_note(struct gw_lag_window *, uint64_t now_us, uint64_t late_us);
 
 void gw_held_snapshot_release(struct gw_worker *, struct gw_held_snapshot *);
 
+/* gateway/arrival.c: from an accepted socket to whoever serves it: PROXY header, caps per address, TLS. */
+void gw_arrival_begin(struct gw_acceptor *, h2o_socket_t *);
+/* A connection that was handed on has ended. */
+void gw_arrival_left(struct gw_worker *, const struct gw_ip *, bool is_counted);
+/* Counts and logs a refusal; peer may be NULL. */
+void gw_arrival_count_refusal(struct gw_worker *, enum gw_reason, const struct gw_ip *peer, const char *detail);
+
 /* gateway/acceptor.c */
 /* Stops listening where the publication no longer does, while the old snapshot is still current: what waits in a queue
  * is served by it. Then, with the new one current, the rest. */
 void gw_acceptor_remove(struct gw_worker *, const struct gw_publication *);
 void gw_acceptor_start(struct gw_worker *, const struct gw_publication *);
+int gw_acceptor_spare_fd(void); /* -1: there is none */
 void gw_acceptor_stop_all(struct gw_worker *);

@@ -4,18 +4,11 @@
  * end_request */
 #include "gateway/http/http1_conn.h"
 #include <errno.h>
-#include <netinet/in.h>
 #include <linux/tcp.h> /* that of libc lacks tcpi_bytes_acked */
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <arpa/inet.h>
-
-struct gw_head_scratch {
-    h2o_header_t fields[GW_HEAD_MAX_FIELDS];
-    h2o_iovec_t names[GW_HEAD_MAX_FIELDS];
-};
 
 /* How long a client that shut down its sending side may wait for its answer: nothing tells it apart from one that went
  * away, and the target should not work for those. */
@@ -175,7 +168,6 @@ static void dispose_request(struct gw_http1_conn *conn)
 
 void gw_http1_close(struct gw_http1_conn *conn, enum gw_stream_end end)
 {
-    struct gw_server *server = conn->super.server;
     bool is_cut_off = conn->in_request && conn->stream.response_started && conn->out.ends_with_close;
 
     if (conn->in_request) {
@@ -186,10 +178,7 @@ void gw_http1_close(struct gw_http1_conn *conn, enum gw_stream_end end)
     gw_timer_disarm(&conn->timer);
     gw_thread_undefer(&conn->after_write);
     gw_thread_undefer(&conn->body_turn);
-    h2o_linklist_unlink(&conn->super.link);
-    --server->num_conns;
-    if (server->on_conn_closed != NULL)
-        server->on_conn_closed(&conn->super);
+    gw_conn_dispose(&conn->super);
     close_socket(conn->super.sock, is_cut_off);
     free(conn);
 }
@@ -525,43 +514,14 @@ static void close_now(struct gw_conn *super, enum gw_stream_end end)
 }
 static const struct gw_conn_ops conn_ops = {drain, close_now};
 
-static void note_peer(struct gw_conn *conn)
-{
-    struct sockaddr_storage sa;
-    socklen_t len = h2o_socket_getpeername(conn->sock, (void *)&sa);
-
-    if (len != 0 && gw_ip_from_sockaddr((void *)&sa, &conn->peer_ip)) {
-        conn->peer_text_len = gw_ip_format(&conn->peer_ip, conn->peer_text);
-        conn->peer_port = ntohs(sa.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&sa)->sin6_port
-                                                         : ((struct sockaddr_in *)&sa)->sin_port);
-    } else {
-        memcpy(conn->peer_text, "unix", 5);
-        conn->peer_text_len = 4;
-    }
-}
-
-void gw_http1_serve(struct gw_server *server, h2o_socket_t *sock, void *listener, uint16_t local_port)
+void gw_http1_serve(struct gw_server *server, h2o_socket_t *sock, const struct gw_peer *peer)
 {
     struct gw_http1_conn *conn = h2o_mem_alloc(sizeof(*conn));
 
     memset(conn, 0, sizeof(*conn));
-    conn->super.super.ctx = server->thread->ctx;
-    conn->super.super.hosts = server->hosts;
     conn->super.super.callbacks = &h2o_callbacks;
-    conn->super.server = server;
     conn->super.ops = &conn_ops;
-    conn->super.sock = sock;
-    conn->super.listener = listener;
-    conn->super.local_port = local_port;
-    conn->super.is_tls = sock->ssl != NULL;
-    if (conn->super.is_tls)
-        conn->super.server_name = SSL_get_servername(gw_socket_ssl(sock), TLSEXT_NAMETYPE_host_name);
-    note_peer(&conn->super);
-    h2o_linklist_insert(&server->conns, &conn->super.link);
-    ++server->num_conns;
-    gw_count(&server->stats.accepted, 1);
-    conn->super.super.id = gw_counter_read(&server->stats.accepted);
-
+    gw_conn_init(&conn->super, server, sock, peer);
     gw_timer_init(&conn->timer, on_timer);
     conn->recv_due_ms = conn->send_due_ms = UINT64_MAX;
     conn->is_read_stopped = true;
@@ -572,28 +532,4 @@ void gw_http1_serve(struct gw_server *server, h2o_socket_t *sock, void *listener
     gw_http1_resume_read(conn);
     if (sock->input->size != 0)
         read_head(conn);
-}
-
-/* ---- the serving side of a thread ---- */
-
-void gw_server_init(struct gw_server *server, struct gw_thread *thread, h2o_hostconf_t **hosts)
-{
-    memset(server, 0, sizeof(*server));
-    server->thread = thread;
-    server->hosts = hosts;
-    server->date_second = -1;
-    h2o_linklist_init_anchor(&server->conns);
-    server->scratch = h2o_mem_alloc(sizeof(*server->scratch));
-}
-
-const char *gw_server_date(struct gw_server *server)
-{
-    time_t second = (time_t)(h2o_now(server->thread->loop) / 1000);
-    if (second != server->date_second) {
-        struct tm tm;
-        server->date_second = second;
-        gmtime_r(&second, &tm);
-        h2o_time2str_rfc1123(server->date, &tm);
-    }
-    return server->date;
 }

@@ -29,6 +29,19 @@ struct gw_proxy_header {
     h2o_iovec_t ssl_version, ssl_cipher, ssl_common_name;
 };
 
+enum gw_proxy_result {
+    GW_PROXY_OK,
+    GW_PROXY_MORE,   /* what is there may become a header */
+    GW_PROXY_ABSENT, /* what is there begins no header */
+    GW_PROXY_BAD,    /* it begins one and breaks its rules */
+};
+/* Looks at the first bytes of a connection. OK: *consumed are the header's. BAD: *why is a static sentence. Names and
+ * families that we cannot use (Unix sockets, datagrams) are no mistake (2.2); everything that the text calls invalid
+ * is, and so are a CRC-32C that does not fit and texts that may stand in no name: AUTHORITY, ALPN, ids and TLS names
+ * with control characters would only be there to forge logs. Types of TLV that are not known are skipped. */
+enum gw_proxy_result gw_proxy_protocol_parse(const char *bytes, size_t len, struct gw_proxy_header *, size_t *consumed,
+                                             const char **why);
+
 /* Writes a version 2 header: LOCAL, or PROXY over TCP with its addresses (UNSPEC without has_addresses) and the TLVs
  * that are there, except ssl_common_name and verification, which are written with has_ssl; with CRC32C at the end if
  * so asked. Addresses of two families become IPv6 both. Returns the length; 0 when dst (room bytes;

@@ -10,6 +10,7 @@
 #include "gateway/base/metrics.h"
 #include "gateway/base/thread.h"
 #include "gateway/http/head.h"
+#include "gateway/http/peer.h"
 
 struct gw_stream;
 struct gw_conn;
@@ -98,6 +99,8 @@ struct gw_conn {
     const char *server_name; /* SNI, as long as the socket lives; NULL: plain or none was sent */
     char peer_text[46];      /* canonical text of peer_ip; "unix" for unix sockets */
     uint8_t peer_text_len;
+    bool is_counted;             /* struct gw_peer */
+    struct gw_peer_facts *facts; /* owned; NULL: neither a PROXY header nor a client certificate came */
     uint64_t num_requests;
 };
 struct gw_conn_ops {
@@ -109,6 +112,12 @@ struct gw_http_settings {
     struct gw_head_limits limits;
     uint64_t header_timeout_ms, idle_timeout_ms, body_timeout_ms, send_timeout_ms, handshake_timeout_ms;
     uint64_t max_requests; /* per connection; 0 = unlimited */
+};
+
+/* Where heads are parsed before it is known what becomes of them. */
+struct gw_head_scratch {
+    h2o_header_t fields[GW_HEAD_MAX_FIELDS];
+    h2o_iovec_t names[GW_HEAD_MAX_FIELDS];
 };
 
 /* The serving side of one thread: all its client connections share it. */
@@ -140,8 +149,16 @@ struct gw_server {
 };
 void gw_server_init(struct gw_server *, struct gw_thread *, h2o_hostconf_t **hosts);
 
-/* Takes an accepted socket (TLS handshake already done) and serves HTTP/1.x on it. */
-void gw_http1_serve(struct gw_server *, h2o_socket_t *, void *listener, uint16_t local_port);
+/* The parts that every protocol shares. init fills a connection that is all zero and puts it on the server's list;
+ * dispose takes it off and tells on_conn_closed. The socket is closed by the protocol, between or after. */
+void gw_conn_init(struct gw_conn *, struct gw_server *, h2o_socket_t *, const struct gw_peer *);
+void gw_conn_dispose(struct gw_conn *);
+/* For Unix sockets and tests: the peer is who the socket says. */
+void gw_peer_of_socket(struct gw_peer *, h2o_socket_t *, void *listener, uint16_t local_port);
+
+/* Takes an accepted socket (TLS handshake already done) and serves HTTP/1.x on it. What is in its input is the first
+ * thing that is read. */
+void gw_http1_serve(struct gw_server *, h2o_socket_t *, const struct gw_peer *);
 
 /* Ends a stream whose response cannot be completed (HTTP/1: with its connection): what is out stays truncated. */
 static inline void gw_stream_abort(struct gw_stream *stream) { stream->ops->abort(stream); }

@@ -238,6 +238,70 @@ TRIGGERS = {
 }
 
 
+# Connections that are closed before there is a request to log: settings, then bytes that one connection sends and whether
+# another one is open already. The metric tells.
+PROXY = 'listeners: {http: {address: "127.0.0.1:@http@", proxy_protocol: {from: %s, timeout: 300ms}}}'
+PLAIN = 'listeners: {http: {address: "127.0.0.1:@http@"}}'
+
+
+def one_more(gateway):
+    with Client(gateway.port("http")) as first:
+        first.request("GET", "/")
+        first.response()
+        sends(b"")(gateway)
+
+
+def sends(data):
+    def connect(gateway):
+        with Client(gateway.port("http")) as client:
+            try:
+                client.send(data)
+                assert client.is_closed(), "still open"
+            except ConnectionError:
+                pass
+    return connect
+
+
+def while_no_descriptor_is_left(gateway):
+    worker = gateway.worker()
+    before = resource.prlimit(worker, resource.RLIMIT_NOFILE)
+    with Client(gateway.port("http")) as client:
+        client.request("GET", "/")
+        client.response()
+        # the admin's connection goes on, whoever asks next gets none
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, (len(os.listdir(f"/proc/{worker}/fd")), before[1]))
+        try:
+            sends(b"")(gateway)
+            client.request("GET", "/")
+            assert client.response().status == 200
+        finally:
+            resource.prlimit(worker, resource.RLIMIT_NOFILE, before)
+
+
+REFUSALS = {
+    "TOO_MANY_CONNECTIONS": (f"{PLAIN}\nlimits: {{max_connections: 1}}", one_more),
+    "TOO_MANY_FROM_ADDRESS": (f"{PLAIN}\nlimits: {{connections_per_ip: 1}}", one_more),
+    "TOO_FAST_FROM_ADDRESS": (f"{PLAIN}\nlimits: {{accept_rate_per_ip: 1}}", one_more),
+    "OUT_OF_DESCRIPTORS": (PLAIN, while_no_descriptor_is_left),
+    "PROXY_BAD": (PROXY % "127.0.0.1", sends(b"PROXY TCP4 192.0.2.1 192.0.2.2 1\r\n")),
+    "PROXY_MISSING": (PROXY % "127.0.0.1", sends(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")),
+    "PROXY_NOT_LISTED": (PROXY % "192.0.2.1, others: refuse", sends(b"")),
+    "PROXY_TIMEOUT": (PROXY % "127.0.0.1", sends(b"PROXY TCP4 192.0.2.1")),
+}
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+def test_a_connection_that_is_refused_is_counted_by_reason(code):
+    text, trigger = REFUSALS[code]
+    text += "\nworker_threads: 1\nroutes: [{name: all, respond: {status: 200, body: hello}}]"
+    with Weir(text) as gateway:
+        trigger(gateway)
+        wait_for(lambda: gateway.metric("weir_connections_refused_total", reason=code) >= 1, f"{code} in the metrics")
+        refused = gateway.metric("weir_connections_refused_total", reason=code)
+        assert gateway.metric("weir_connections_refused_total") == refused, "another reason"
+        assert re.search(rf"warning accept: connection from \S+( \S+)? refused: {code}\b", gateway.stderr())
+
+
 @pytest.fixture(scope="module")
 def origin():
     with Origin() as server:
@@ -255,7 +319,7 @@ def gateway(origin):
 
 
 def test_every_reason_has_a_test_and_every_test_a_reason():
-    assert set(listed()) == set(TRIGGERS)
+    assert set(listed()) == set(TRIGGERS) | set(REFUSALS)
 
 
 @pytest.mark.parametrize("code", TRIGGERS)
@@ -285,7 +349,7 @@ def check(code, gateway, origin):
         assert response.status == entry["status"]
 
 
-@pytest.mark.parametrize("code", sorted(TRIGGERS))
+@pytest.mark.parametrize("code", sorted({**TRIGGERS, **REFUSALS}))
 def test_weir_reason_explains_the_code(code):
     done = subprocess.run([BINARY, "reason", code.lower()], capture_output=True, text=True, timeout=30)
     assert done.returncode == 0 and done.stdout.startswith(code + "\n")

@@ -1,0 +1,78 @@
+/* What client connections of every protocol share, and the serving side of a thread. */
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <string.h>
+#include "gateway/http/socket.h"
+#include "gateway/http/stream.h"
+
+void gw_peer_of_socket(struct gw_peer *peer, h2o_socket_t *sock, void *listener, uint16_t local_port)
+{
+    struct sockaddr_storage sa;
+    socklen_t len = h2o_socket_getpeername(sock, (void *)&sa);
+
+    *peer = (struct gw_peer){.listener = listener, .local_port = local_port};
+    if (len != 0 && gw_ip_from_sockaddr((void *)&sa, &peer->ip)) {
+        peer->has_ip = true;
+        peer->port = ntohs(sa.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&sa)->sin6_port
+                                                    : ((struct sockaddr_in *)&sa)->sin_port);
+    }
+}
+
+void gw_conn_init(struct gw_conn *conn, struct gw_server *server, h2o_socket_t *sock, const struct gw_peer *peer)
+{
+    conn->super.ctx = server->thread->ctx;
+    conn->super.hosts = server->hosts;
+    conn->server = server;
+    conn->sock = sock;
+    conn->is_tls = sock->ssl != NULL;
+    if (conn->is_tls)
+        conn->server_name = SSL_get_servername(gw_socket_ssl(sock), TLSEXT_NAMETYPE_host_name);
+    conn->listener = peer->listener;
+    conn->local_port = peer->local_port;
+    conn->peer_ip = peer->ip;
+    conn->peer_port = peer->port;
+    conn->facts = peer->facts;
+    conn->is_counted = peer->is_counted;
+    if (peer->has_ip) {
+        conn->peer_text_len = gw_ip_format(&conn->peer_ip, conn->peer_text);
+    } else {
+        memcpy(conn->peer_text, "unix", 5);
+        conn->peer_text_len = 4;
+    }
+    h2o_linklist_insert(&server->conns, &conn->link);
+    ++server->num_conns;
+    gw_count(&server->stats.accepted, 1);
+    conn->super.id = gw_counter_read(&server->stats.accepted);
+}
+
+void gw_conn_dispose(struct gw_conn *conn)
+{
+    h2o_linklist_unlink(&conn->link);
+    --conn->server->num_conns;
+    if (conn->server->on_conn_closed != NULL)
+        conn->server->on_conn_closed(conn);
+    gw_peer_facts_destroy(conn->facts);
+    conn->facts = NULL;
+}
+
+void gw_server_init(struct gw_server *server, struct gw_thread *thread, h2o_hostconf_t **hosts)
+{
+    memset(server, 0, sizeof(*server));
+    server->thread = thread;
+    server->hosts = hosts;
+    server->date_second = -1;
+    h2o_linklist_init_anchor(&server->conns);
+    server->scratch = h2o_mem_alloc(sizeof(*server->scratch));
+}
+
+const char *gw_server_date(struct gw_server *server)
+{
+    time_t second = (time_t)(h2o_now(server->thread->loop) / 1000);
+    if (second != server->date_second) {
+        struct tm tm;
+        server->date_second = second;
+        gmtime_r(&second, &tm);
+        h2o_time2str_rfc1123(server->date, &tm);
+    }
+    return server->date;
+}
