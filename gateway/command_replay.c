@@ -44,6 +44,8 @@ static enum logged_kind kind_of(enum gw_reason reason)
     case GW_REASON_NO_TARGETS:
         return LOGGED_LOCAL;
     case GW_REASON_NONE:
+    case GW_REASON_CIRCUIT_OPEN:
+    case GW_REASON_CONCURRENCY_LIMIT:
     case GW_REASON_CONNECT_FAILED:
     case GW_REASON_CONNECT_TIMEOUT:
     case GW_REASON_UPSTREAM_CLOSED:

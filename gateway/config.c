@@ -238,6 +238,21 @@ static bool is_name(struct gw_loader *loader, const struct gw_node *at, h2o_iove
 }
 
 #define TOP(field) offsetof(struct gw_config, field)
+#define AT(field)  offsetof(struct gw_overload_conf, field)
+static const struct gw_setting overload_settings[] = {
+    {"loop_lag", GW_DURATION, AT(loop_lag_ms),
+     "How late a thread may be with its work before it refuses some; 0 turns this off.", .max = 60000},
+    {"memory", GW_SIZE, AT(memory), "Resident memory above which requests are refused; 0 turns this off."},
+    {0},
+};
+#undef AT
+static const struct gw_section overload_section = {
+    .name = "overload",
+    .help = "Above a bound sheddable requests are answered 503, and of the normal ones more with every step.",
+    .size = sizeof(struct gw_overload_conf),
+    .settings = overload_settings,
+};
+
 static const struct gw_setting config_settings[] = {
     {"include", GW_TEXTS, TOP(include),
      "Further files whose sections join these: paths or globs, relative to the file that names them.", .min = 1},
@@ -261,6 +276,9 @@ static const struct gw_setting config_settings[] = {
      .max = 86400000},
     {"upgrade", GW_SECTION, TOP(upgrade), "How `weir upgrade` changes the binary under a running gateway.",
      .section = &upgrade_section},
+    {"overload", GW_SECTION, TOP(overload),
+     "When requests are refused because weir itself has too much to do; `criticality` of routes says whose.",
+     .section = &overload_section},
     {"limits", GW_SECTION, TOP(limits), "What a client may ask of weir.", .section = &limits_section},
     {"listeners", GW_MAP, TOP(listeners), "Where connections are accepted.", .section = &listener_section,
      .is_required = true, .valid = is_name},

@@ -122,6 +122,13 @@ struct gw_forwarding_conf {
     bool amzn_trace_id; /* X-Amzn-Trace-Id; default true */
 };
 
+/* When the gateway refuses requests because it has too much to do itself. */
+struct gw_overload_conf {
+    const struct gw_node *at;
+    uint64_t loop_lag_ms; /* how late a thread's timer may be; 0 = never mind */
+    uint64_t memory;      /* resident bytes; 0 = never mind */
+};
+
 struct gw_config {
     const struct gw_node *at;
     struct gw_texts include; /* always empty: includes are part of the tree already */
@@ -130,6 +137,7 @@ struct gw_config {
     struct gw_admin_conf admin;
     h2o_iovec_t state_dir;   /* base NULL = none */
     h2o_iovec_t user, group; /* whom the worker becomes: names or numbers; base NULL = stays who it is */
+    struct gw_overload_conf overload;
     uint64_t shutdown_timeout_ms;
     uint64_t watchdog_timeout_ms; /* 0: off */
     struct gw_upgrade_conf upgrade;

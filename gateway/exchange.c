@@ -263,6 +263,11 @@ void gw_exchange_start(struct gw_request *request)
     exchange->out.expects_head_only = stream->is_head_request;
     request->upstream_started_us = stream->started_us;
     begin_timeline(request);
+    enum gw_reason reason;
+    if (!gw_exchange_enter(exchange, &reason)) {
+        gw_answer_error(request, reason, 0);
+        return;
+    }
     gw_exchange_first_try(exchange);
 }
 
@@ -278,6 +283,7 @@ void gw_exchange_release(struct gw_exchange *exchange)
         return;
     gw_thread_undefer(&exchange->flush);
     gw_exchange_end_tries(exchange);
+    gw_exchange_leave(exchange);
     free(exchange->kept);
     exchange->kept = NULL;
 }

@@ -46,9 +46,11 @@ struct gw_exchange {
     bool is_sending;
     bool is_last; /* the last body bytes are pending or sent */
     struct gw_deferred flush;
-    struct gw_timer pause; /* before the next try */
-    struct gw_timer hedge; /* hedge.after */
-    struct gw_timer total; /* timeouts.total */
+    const struct routing_target_group *entered[2]; /* groups with limits that count this request */
+    struct routing_load *retrying;                 /* that counts its retries; NULL: none */
+    struct gw_timer pause;                         /* before the next try */
+    struct gw_timer hedge;                         /* hedge.after */
+    struct gw_timer total;                         /* timeouts.total */
 };
 
 #define GW_NOTE(exchange, call)                                                                                        \
@@ -77,5 +79,8 @@ void gw_exchange_win(struct gw_try *);
 void gw_exchange_end_try(struct gw_try *);
 void gw_exchange_end_tries(struct gw_exchange *); /* with every timer of theirs */
 void gw_exchange_note_end(struct gw_try *, enum gw_client_error);
+/* Counts the request at its group. False: the group takes no more; the reason is set. */
+bool gw_exchange_enter(struct gw_exchange *, enum gw_reason *);
+void gw_exchange_leave(struct gw_exchange *);
 /* Keeps a piece of the body for further tries, as far as the policy allows. */
 void gw_exchange_keep(struct gw_exchange *, h2o_iovec_t piece);

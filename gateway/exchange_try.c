@@ -165,6 +165,63 @@ static void start(struct gw_try *try, uint32_t target_index, bool allow_reuse)
         arm(exchange, &try->timer, on_try_due, exchange->policy->per_try_ms);
 }
 
+/* ---- limits of the group ---- */
+
+bool gw_exchange_enter(struct gw_exchange *exchange, enum gw_reason *reason)
+{
+    const struct routing_target_group *group = exchange->request->group;
+
+    if (__builtin_expect(group->load == NULL, 1))
+        return true;
+    switch (routing_limit_enter(group->load, group->conf)) {
+    case ROUTING_LIMIT_OK:
+        exchange->entered[exchange->entered[0] != NULL] = group;
+        return true;
+    case ROUTING_LIMIT_REQUESTS:
+        *reason = GW_REASON_CIRCUIT_OPEN;
+        break;
+    case ROUTING_LIMIT_ADAPTIVE:
+        *reason = GW_REASON_CONCURRENCY_LIMIT;
+        break;
+    }
+    return false;
+}
+
+/* How long the group took, as far as it is to blame. */
+static uint64_t time_taken_us(const struct gw_request *request)
+{
+    if (request->upstream_first_byte_us != 0)
+        return request->upstream_first_byte_us - request->upstream_started_us;
+    return request->status >= 500 ? gw_now_us() - request->upstream_started_us : 0;
+}
+
+void gw_exchange_leave(struct gw_exchange *exchange)
+{
+    struct gw_request *request = exchange->request;
+
+    for (size_t i = 0; i != 2 && __builtin_expect(exchange->entered[i] != NULL, 0); ++i) {
+        routing_limit_leave(exchange->entered[i]->load, exchange->entered[i]->conf, time_taken_us(request),
+                            gw_thread_now(&request->worker->thread));
+        exchange->entered[i] = NULL;
+    }
+    if (exchange->retrying != NULL)
+        routing_limit_leave_retry(exchange->retrying);
+    exchange->retrying = NULL;
+}
+
+static bool may_retry(struct gw_exchange *exchange)
+{
+    const struct routing_target_group *group = exchange->request->group;
+
+    if (group->load == NULL || exchange->retrying != NULL || group->conf->circuit_breaker == NULL ||
+        group->conf->circuit_breaker->retries == 0)
+        return true;
+    if (!routing_limit_enter_retry(group->load, group->conf))
+        return false;
+    exchange->retrying = group->load;
+    return true;
+}
+
 /* ---- another try ---- */
 
 static uint32_t failure_of(enum gw_client_error error)
@@ -280,7 +337,8 @@ static bool retry_by_policy(struct gw_try *try, uint32_t failure, int status)
     /* without a policy of its own the target that cannot be reached is not asked again */
     if ((target = pick_another(exchange, policy->at == NULL)) == ROUTING_NO_TARGET)
         return false;
-    if (!is_free && !routing_budget_take(budget_of(request), gw_thread_now(&request->worker->thread))) {
+    if (!may_retry(exchange) ||
+        (!is_free && !routing_budget_take(budget_of(request), gw_thread_now(&request->worker->thread)))) {
         gw_count(&request->worker->stats.retries_over_budget, 1);
         return false;
     }
@@ -313,6 +371,11 @@ static bool fail_over(struct gw_try *try, uint32_t failure, int status)
         return false;
     request->group = route->fallback;
     if ((target = routing_balancer_pick(balancer_of(request), 0, NULL)) == ROUTING_NO_TARGET) {
+        request->group = primary;
+        return false;
+    }
+    enum gw_reason reason;
+    if (exchange->entered[1] == NULL && !gw_exchange_enter(exchange, &reason)) {
         request->group = primary;
         return false;
     }

@@ -275,6 +275,15 @@ static void put_refusals(struct gw_exposition *out, struct gw_process *process)
                                  gw_reason_info((enum gw_reason)i)->code, NULL);
 }
 
+static uint64_t worst_pressure(const struct gw_process *process)
+{
+    uint64_t worst = 0;
+    for (unsigned i = 0; i != process->num_workers; ++i)
+        if (gw_counter_read(&process->workers[i].stats.pressure) > worst)
+            worst = gw_counter_read(&process->workers[i].stats.pressure);
+    return worst;
+}
+
 static void put_connections(struct gw_exposition *out, struct gw_process *process)
 {
     put_one(out, "weir_connections", "gauge", "Client connections that are open.",
@@ -294,6 +303,9 @@ static void put_connections(struct gw_exposition *out, struct gw_process *proces
             (double)SUM_OF_WORKERS(process, worker->stats.hedges));
     put_one(out, "weir_failovers_total", "counter", "Requests that a fallback target group was asked for.",
             (double)SUM_OF_WORKERS(process, worker->stats.failovers));
+    put_one(out, "weir_overload_pressure", "gauge",
+            "How near the bounds of overload the busiest thread is; from 1 on requests are refused.",
+            (double)worst_pressure(process) / 1000);
     put_one(out, "weir_requests_in_flight", "gauge", "Requests that are being answered.",
             (double)(int64_t)SUM_OF_WORKERS(process, worker->stats.requests_in_flight));
     put_two(out, "weir_tls_handshakes_total", "TLS handshakes with clients.", "result", "ok",

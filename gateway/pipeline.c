@@ -5,6 +5,7 @@
 #include "gateway/exchange.h"
 #include "gateway/files.h"
 #include "gateway/forwarded.h"
+#include "gateway/overload.h"
 #include "gateway/process.h"
 #include "routing/path.h"
 #include "routing/redirect.h"
@@ -102,6 +103,17 @@ static enum gw_step find_route(struct gw_request *request)
         return refuse(request, GW_REASON_NO_ROUTE);
     request->route = &request->snapshot->routes[matched->index];
     return GW_NEXT;
+}
+
+/* Last in, first refused: work that has begun is worth more than work that has not. */
+static enum gw_step shed(struct gw_request *request)
+{
+    if (request->worker == NULL || __builtin_expect(request->worker->pressure < GW_PRESSURE_FULL, 1) ||
+        !gw_overload_refuses(request->worker, request->route->conf->criticality))
+        return GW_NEXT;
+    h2o_add_header_by_str(request->pool, gw_answer_fields(request), H2O_STRLIT("retry-after"), 0, NULL,
+                          H2O_STRLIT("1"));
+    return refuse(request, GW_REASON_OVERLOADED);
 }
 
 static enum gw_step check_body_size(struct gw_request *request)
@@ -247,7 +259,7 @@ static enum gw_step act(struct gw_request *request)
 
 /* The way of a request, top to bottom. */
 static enum gw_step (*const stages[])(struct gw_request *) = {
-    compute_facts, check_method, find_route, check_body_size, act,
+    compute_facts, check_method, find_route, shed, check_body_size, act,
 };
 
 void gw_pipeline_run(struct gw_request *request)

@@ -387,6 +387,7 @@ static void init_process(struct gw_process *process, h2o_globalconf_t *globalcon
     process->num_workers = num_workers;
     process->tickets = tls_tickets_create(12 * 3600);
     process->gate = gw_gate_create();
+    process->group_loads = gw_group_loads_create();
     process->access_log = gw_access_log_create();
     process->tracing = gw_tracing_create();
     h2o_context_init(&process->control_ctx, h2o_evloop_create(), globalconf);

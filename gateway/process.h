@@ -5,6 +5,7 @@
 #include "gateway/access_log.h"
 #include "gateway/gate.h"
 #include "gateway/heartbeat.h"
+#include "gateway/group_load.h"
 #include "gateway/snapshot.h"
 #include "gateway/supervised.h"
 #include "gateway/tracing.h"
@@ -69,6 +70,7 @@ struct gw_worker {
     int spare_fd;              /* loop: given up to empty a queue when there are no descriptors; -1: it is */
     struct gw_timer lag_timer; /* loop */
     uint64_t lag_due_us;       /* loop */
+    uint32_t pressure;         /* loop: gateway/overload.h */
     struct {
         gw_counter handshakes, handshake_failures, accept_errors, accept_pauses;
         gw_counter retries_over_budget, hedges, failovers;
@@ -78,6 +80,7 @@ struct gw_worker {
         gw_counter beats;                       /* of the 250 ms timer */
         gw_counter loop_lag_us;                 /* gauge: how late a 250 ms timer was last */
         gw_counter loop_lag_max_us;             /* gauge: the worst of the last 15 to 30 s */
+        gw_counter pressure;                    /* gauge: thousandths */
         gw_counter handshake_failures_by[TLS_FAILURE_COUNT];
     } stats;
     struct gw_worker_totals totals;
@@ -102,6 +105,7 @@ struct gw_process {
     struct gw_prober *prober; /* control thread */
     struct gw_admin *admin;   /* control thread */
     struct tls_tickets *tickets;
+    struct gw_group_loads *group_loads;
 
     _Atomic int64_t num_connections; /* atomic: for limits.max_connections */
     struct gw_gate *gate;            /* for the limits per client address and of rates */

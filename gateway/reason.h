@@ -57,6 +57,12 @@
     X(REWRITE_FAILED, 500, "The rewritten URL is not a valid request target.", "Fix the route's rewrite.")             \
     X(NO_TARGETS, 503, "The target group has no target that may take traffic.",                                        \
       "Add targets or give one a weight above 0.")                                                                     \
+    X(CIRCUIT_OPEN, 503, "The target group has as many requests under way as circuit_breaker.requests allows.",        \
+      "See why the group is slow; add targets, or raise the bound.")                                                   \
+    X(CONCURRENCY_LIMIT, 503, "The target group has as many requests under way as adaptive_concurrency found good.",   \
+      "See why the group is slow; add targets.")                                                                       \
+    X(OVERLOADED, 503, "The gateway itself has too much to do: overload.loop_lag or overload.memory is passed.",       \
+      "See weir_overload_pressure; add cores or nodes.")                                                               \
     X(CONNECT_FAILED, 502, "No target could be connected to: refused or unreachable.",                                 \
       "Check that the targets run and listen.")                                                                        \
     X(CONNECT_TIMEOUT, 504, "Connecting to the target took longer than timeouts.connect.",                             \

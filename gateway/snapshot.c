@@ -138,6 +138,8 @@ static bool build_groups(struct builder *b)
         group->name = map->entries[i].name;
         group->conf = map->entries[i].conf;
         group->index = i;
+        if (b->process != NULL && routing_limit_is_on(group->conf))
+            group->load = gw_group_load_hold(b->process->group_loads, group->name);
         for (size_t j = 0; j != group->conf->targets.size; ++j) {
             const struct routing_target_conf *target = group->conf->targets.entries[j];
             if (target->address.is_name && b->process != NULL)
@@ -260,6 +262,8 @@ static bool build_routes(struct builder *b)
 
 static void destroy(struct gw_snapshot *snapshot)
 {
+    for (size_t i = 0; snapshot->process != NULL && i != snapshot->num_groups; ++i)
+        gw_group_load_release(snapshot->process->group_loads, snapshot->groups[i].load);
     for (size_t i = 0; i != snapshot->num_routes; ++i) {
         struct gw_route *route = &snapshot->routes[i];
         routing_header_rules_destroy(route->request_headers);

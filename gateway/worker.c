@@ -5,6 +5,7 @@
 #include "gateway/answer.h"
 #include "gateway/base/log.h"
 #include "gateway/exchange.h"
+#include "gateway/overload.h"
 #include "gateway/pipeline.h"
 #include "gateway/recent.h"
 #include "gateway/tail.h"
@@ -308,6 +309,7 @@ static void on_lag_timer(struct gw_timer *timer)
     __atomic_store_n((uint64_t *)&worker->stats.loop_lag_max_us, gw_lag_note(&worker->lag_window, now_us, late_us),
                      __ATOMIC_RELAXED);
     gw_count(&worker->stats.beats, 1);
+    gw_overload_look(worker, late_us);
     gw_recent_flush(worker);
     worker->lag_due_us = now_us + LAG_PERIOD_MS * 1000;
     gw_timer_arm(worker->thread.wheel, timer, now_us / 1000 + LAG_PERIOD_MS);

@@ -612,6 +612,7 @@ static bool check_route(struct gw_loader *load, void *conf)
     return is_ok;
 }
 
+static const char *const criticalities[] = {"normal", "sheddable", "critical", NULL};
 #define AT(field) offsetof(struct routing_route_timeouts_conf, field)
 static const struct gw_setting route_timeouts_settings[] = {
     {"connect", GW_DURATION, AT(connect_ms), "How long connecting to a target may take.", .max = 600000},
@@ -644,6 +645,10 @@ static const struct gw_setting route_settings[] = {
      .section = &response_headers_section},
     {"rewrite", GW_OPTION, AT(rewrite), "Changes to the URL that the target gets.", .section = &rewrite_section},
     {"max_body", GW_SIZE, AT(max_body), "Largest request body; 0 is unlimited, larger ones are answered 413."},
+    {"criticality", GW_CHOICE, AT(criticality),
+     "Who goes first when the gateway is overloaded (`overload`): sheddable requests, then a share of the normal ones; "
+     "critical ones stay.",
+     .choices = criticalities},
     {"retry", GW_OPTION, AT(retry), "When a request is sent again; left out, as the target group says.",
      .section = &routing_retry_section},
     {"hedge", GW_OPTION, AT(hedge), "Asks a second target when the first one is slow to answer.",

@@ -135,6 +135,7 @@ struct routing_route_conf {
     struct routing_access_log_conf *access_log; /* NULL: as the top-level setting says */
     struct gw_map error_pages;        /* "404" or "5xx" -> routing_error_page_conf; gateway's come after these */
     struct routing_retry_conf *retry; /* NULL: the target group's */
+    int criticality;                  /* enum routing_criticality */
     struct routing_hedge_conf *hedge; /* NULL: none */
     struct routing_route_timeouts_conf *timeouts; /* NULL: the target group's */
     struct routing_forward_conf *forward;         /* exactly one of these five is not NULL */
@@ -143,6 +144,9 @@ struct routing_route_conf {
     struct routing_files_conf *files;
     bool echo;
 };
+
+/* What becomes of a route's requests when the gateway itself has too much to do (gateway/overload.h). */
+enum routing_criticality { ROUTING_NORMAL, ROUTING_SHEDDABLE, ROUTING_CRITICAL };
 
 /* Which of the five the route has. */
 enum routing_action routing_route_action(const struct routing_route_conf *);
@@ -185,6 +189,17 @@ static inline bool routing_protocol_is_l4(int protocol)
 }
 /* The header that tells a target whom a connection is for (HAProxy's proxy-protocol.txt). */
 enum routing_proxy_protocol { ROUTING_PROXY_OFF, ROUTING_PROXY_V1, ROUTING_PROXY_V2 };
+/* Bounds on what a group may have under way, over all threads. */
+struct routing_circuit_breaker_conf {
+    const struct gw_node *at;
+    uint64_t requests; /* 0 = unlimited */
+    uint64_t retries;  /* requests at a further try; 0 = unlimited */
+};
+/* A bound on requests under way that is found out by how fast the group answers (gradient). */
+struct routing_adaptive_conf {
+    const struct gw_node *at;
+    uint64_t min, max; /* 4, 1000 */
+};
 struct routing_target_group_conf {
     const struct gw_node *at;
     int protocol;            /* enum routing_protocol */
@@ -194,6 +209,8 @@ struct routing_target_group_conf {
     struct routing_health_check_conf health_check;
     struct routing_timeouts_conf timeouts;
     struct routing_retry_conf *retry; /* NULL: a target that cannot be reached is passed over, nothing else */
+    struct routing_circuit_breaker_conf *circuit_breaker; /* NULL = none */
+    struct routing_adaptive_conf *adaptive_concurrency;   /* NULL = none */
     struct routing_pool_conf pool;
 };
 

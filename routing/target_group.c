@@ -139,6 +139,44 @@ static const struct gw_section pool_section = {
     .settings = pool_settings,
 };
 
+#define AT(field) offsetof(struct routing_circuit_breaker_conf, field)
+static const struct gw_setting circuit_breaker_settings[] = {
+    {"requests", GW_NUMBER, AT(requests), "Requests under way; 0 is unlimited.", .max = 4294967295},
+    {"retries", GW_NUMBER, AT(retries), "Requests at a further try; 0 is unlimited.", .max = 4294967295},
+    {0},
+};
+#undef AT
+static const struct gw_section circuit_breaker_section = {
+    .name = "circuit breaker",
+    .help = "Bounds that keep a slow group from collecting every request.",
+    .size = sizeof(struct routing_circuit_breaker_conf),
+    .settings = circuit_breaker_settings,
+    .scalar_is = "requests",
+};
+
+static bool check_adaptive(struct gw_loader *load, void *conf)
+{
+    const struct routing_adaptive_conf *adaptive = conf;
+    return adaptive->min <= adaptive->max ||
+           gw_error_at(load->errors, gw_setting_at(adaptive->at, "max"), "\"max\" (%lu) is below \"min\" (%lu)",
+                       (unsigned long)adaptive->max, (unsigned long)adaptive->min);
+}
+
+#define AT(field) offsetof(struct routing_adaptive_conf, field)
+static const struct gw_setting adaptive_settings[] = {
+    {"min", GW_NUMBER, AT(min), "Requests under way that are always let in.", .initial = 4, .min = 1, .max = 1000000},
+    {"max", GW_NUMBER, AT(max), "Most requests under way.", .initial = 1000, .min = 1, .max = 1000000},
+    {0},
+};
+#undef AT
+static const struct gw_section adaptive_section = {
+    .name = "adaptive concurrency",
+    .help = "A bound on requests under way that follows the time the group takes to answer.",
+    .size = sizeof(struct routing_adaptive_conf),
+    .settings = adaptive_settings,
+    .check = check_adaptive,
+};
+
 struct written_target {
     h2o_iovec_t text;
     size_t index;
@@ -227,6 +265,12 @@ static const struct gw_setting target_group_settings[] = {
     {"retry", GW_OPTION, AT(retry),
      "When a request is sent again; left out, a target that cannot be connected to is passed over, twice at most.",
      .section = &routing_retry_section},
+    {"circuit_breaker", GW_OPTION, AT(circuit_breaker),
+     "How much the group may have under way, over all threads; what is above is answered 503 at once.",
+     .section = &circuit_breaker_section},
+    {"adaptive_concurrency", GW_OPTION, AT(adaptive_concurrency),
+     "Finds out how many requests the group can have under way without getting slow, and answers 503 to the rest.",
+     .section = &adaptive_section},
     {"pool", GW_SECTION, AT(pool), "Connections kept for later requests.", .section = &pool_section},
     {0},
 };

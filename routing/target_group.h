@@ -16,5 +16,6 @@ struct routing_target_group {
     const struct routing_target_group_conf *conf;
     struct routing_target *targets;
     uint32_t size;
-    uint32_t index; /* in the snapshot */
+    struct routing_load *load; /* routing/limit.h; NULL: the group has no limits. Borrowed from the process */
+    uint32_t index;            /* in the snapshot */
 };

@@ -5,12 +5,13 @@ import re
 import resource
 import socket
 import subprocess
+import threading
 import time
 
 import pytest
 
 from client import Client, Closed
-from origin import Origin
+from origin import OK, Origin
 from weir import BINARY, Weir, wait_for
 
 TEXT = """
@@ -26,6 +27,8 @@ target_groups:
   full: {targets: ["127.0.0.1:@full@"], health_check: {enabled: false}, timeouts: {connect: 300ms}}
   nobody: {targets: ["127.0.0.1:@nobody@"], health_check: {enabled: false}}
   empty: {targets: []}
+  circuit: {targets: ["127.0.0.1:@origin@"], health_check: {enabled: false}, circuit_breaker: 1}
+  adaptive: {targets: ["127.0.0.1:@origin@"], health_check: {enabled: false}, adaptive_concurrency: {min: 1, max: 1}}
 shutdown_timeout: 200ms
 routes:
   - {name: fixed, match: {path: /fixed}, respond: {status: 200, body: fixed}}
@@ -36,6 +39,8 @@ routes:
   - {name: empty, match: {path: /empty}, forward: empty}
   - {name: nobody, match: {path: /nobody}, forward: nobody}
   - {name: full, match: {path: /full}, forward: full}
+  - {name: circuit, match: {path: /circuit}, forward: circuit}
+  - {name: adaptive, match: {path: /adaptive}, forward: adaptive}
   - {name: hurried, match: {path: /hurried}, forward: patient, timeouts: {total: 300ms}}
   - {name: patient, match: {path: "/patient/*"}, forward: patient}
   - {name: forward, match: {path: "/o/*"}, forward: origin}
@@ -177,6 +182,30 @@ def no_descriptors(case):
         resource.prlimit(worker, resource.RLIMIT_NOFILE, before)
 
 
+def second_of_two(path):
+    """The first one is still under way."""
+    def trigger(case):
+        gate = threading.Event()
+        case.origin.on(path, lambda exchange: (gate.wait(10), exchange.send(OK)))
+        with Client(case.gateway.port("http")) as first:
+            first.request("GET", path)
+            wait_for(lambda: any(request.target == path for request in case.origin.requests), "the request at the origin")
+            case.ask(path)
+            gate.set()
+            first.response()
+    return trigger
+
+
+def too_much_memory(case):
+    case.gateway.configure(TEXT + "overload: {memory: 1MiB}\n")
+    case.gateway.reload()
+    wait_for(lambda: case.gateway.metric("weir_overload_pressure") > 2, "pressure")
+    case.ask("/fixed")
+    case.gateway.configure(TEXT)
+    case.gateway.reload()
+    wait_for(lambda: case.gateway.metric("weir_overload_pressure") < 1, "calm")
+
+
 def shutdown(case):
     case.origin_says("/patient/shutdown", hold)
     case.connect().request("GET", "/patient/shutdown")
@@ -223,6 +252,9 @@ TRIGGERS = {
     "CONNECT_TIMEOUT": connect_that_hangs,
     "UPSTREAM_CLOSED": broken_by_origin("/o/closed"),
     "FIRST_BYTE_TIMEOUT": broken_by_origin("/o/silent", hold),
+    "CIRCUIT_OPEN": second_of_two("/circuit"),
+    "CONCURRENCY_LIMIT": second_of_two("/adaptive"),
+    "OVERLOADED": too_much_memory,
     "TOTAL_TIMEOUT": broken_by_origin("/hurried", hold),
     "UPSTREAM_BAD_RESPONSE": broken_by_origin("/o/bad", b"220 mail.example.com ESMTP\r\n", hold),
     "UPSTREAM_HEAD_TOO_LARGE": broken_by_origin("/o/huge", b"HTTP/1.1 200 OK\r\nx: " + b"y" * 70000, hold),
