@@ -70,6 +70,14 @@ static void print_head(const json_t *status)
         printf("last load: FAILED at %s: %s\n", text_in(reload, "at"), text_in(reload, "error"));
 }
 
+static void print_warnings(const json_t *warnings)
+{
+    size_t i;
+    json_t *warning;
+
+    json_array_foreach(warnings, i, warning) printf("WARNING: %s\n", json_string_value(warning));
+}
+
 static void print_listeners(const json_t *listeners)
 {
     size_t i, j;
@@ -144,6 +152,7 @@ static void print_status(const json_t *status)
     const json_t *connections = json_object_get(status, "connections"), *requests = json_object_get(status, "requests");
 
     print_head(status);
+    print_warnings(json_object_get(status, "warnings"));
     print_listeners(json_object_get(status, "listeners"));
     print_certificates(json_object_get(status, "certificates"));
     print_target_groups(json_object_get(status, "target_groups"));

@@ -88,7 +88,7 @@ void gw_exchange_note_end(struct gw_try *try, enum gw_client_error error)
 {
     try->noted->ended_us = gw_now_us();
     try->noted->failure = gw_reason_of_client(error);
-    if (try->noted->sent_us == 0 && error != GW_CLIENT_CONNECT_FAILED && error != GW_CLIENT_CONNECT_TIMEOUT)
+    if (try->noted->sent_us == 0 && !gw_client_error_is_of_connect(error))
         note_sent(try->noted, try->client);
 }
 
@@ -159,6 +159,7 @@ static void start(struct gw_try *try, uint32_t target_index, bool allow_reuse)
     try->is_started = false;
     if (target_index < 64)
         exchange->tried |= (uint64_t)1 << target_index;
+    exchange->out.transport = target->transport;
     try->client = gw_client_start(request->worker->pool, target->endpoint, &limits, &timeouts, &exchange->out,
                                   allow_reuse, &gw_exchange_callbacks, try);
     if (__builtin_expect(exchange->policy->per_try_ms != 0, 0))
@@ -229,6 +230,9 @@ static uint32_t failure_of(enum gw_client_error error)
     switch (error) {
     case GW_CLIENT_CONNECT_FAILED:
     case GW_CLIENT_CONNECT_TIMEOUT:
+    case GW_CLIENT_TLS_TIMEOUT:
+    case GW_CLIENT_TLS_CERTIFICATE:
+    case GW_CLIENT_TLS_FAILED:
         return ROUTING_FAILURE_CONNECT;
     case GW_CLIENT_CLOSED_EARLY:
         return ROUTING_FAILURE_RESET;

@@ -63,7 +63,8 @@ static void set_prober_targets(struct gw_process *process, const struct gw_snaps
             targets[size++] = (struct gw_prober_target){.endpoint = group->targets[j].endpoint,
                                                         .health = group->targets[j].health,
                                                         .group = group->name,
-                                                        .conf = group->conf->health_check};
+                                                        .conf = group->conf->health_check,
+                                                        .transport = group->targets[j].transport};
     }
     gw_prober_set_targets(process->prober, targets, size);
     free(targets);

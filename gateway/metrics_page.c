@@ -331,6 +331,18 @@ static void put_upstream(struct gw_exposition *out, struct gw_process *process)
             (double)(int64_t)SUM_OF_WORKERS(process, gw_pool_stats(worker->pool)->idle));
 }
 
+static void put_upstream_tls(struct gw_exposition *out, struct gw_process *process)
+{
+    static const char family[] = "weir_upstream_tls_failures_total";
+    put_two(out, "weir_upstream_tls_handshakes_total", "TLS handshakes with targets that came about.", "kind", "full",
+            SUM_OF_WORKERS(process, gw_pool_stats(worker->pool)->tls_full), "resumed",
+            SUM_OF_WORKERS(process, gw_pool_stats(worker->pool)->tls_resumed));
+    gw_exposition_family(out, family, "counter", "TLS handshakes with targets that failed.");
+    for (int i = TLS_ORIGIN_NONE + 1; i != TLS_ORIGIN_FAILURE_COUNT; ++i)
+        gw_exposition_sample(out, family, (double)SUM_OF_WORKERS(process, gw_pool_stats(worker->pool)->tls_failures[i]),
+                             "reason", tls_origin_failure_name((enum tls_origin_failure)i), NULL);
+}
+
 /* One series per thread; those beyond the budget show their worst. */
 static void put_lag_family(struct gw_exposition *out, const struct gw_process *process, const char *family,
                            const char *help, bool is_max)
@@ -507,6 +519,7 @@ void gw_metrics_page(struct gw_process *process, struct gw_exposition *out)
     }
     put_connections(out, process);
     put_upstream(out, process);
+    put_upstream_tls(out, process);
     put_lag(out, process);
     put_process(out, process);
 }

@@ -89,6 +89,12 @@ enum gw_reason gw_reason_of_client(enum gw_client_error error)
         return GW_REASON_NONE;
     case GW_CLIENT_CONNECT_FAILED:
         return GW_REASON_CONNECT_FAILED;
+    case GW_CLIENT_TLS_TIMEOUT:
+        return GW_REASON_UPSTREAM_TLS_TIMEOUT;
+    case GW_CLIENT_TLS_CERTIFICATE:
+        return GW_REASON_UPSTREAM_CERTIFICATE;
+    case GW_CLIENT_TLS_FAILED:
+        return GW_REASON_UPSTREAM_TLS_FAILED;
     case GW_CLIENT_CONNECT_TIMEOUT:
         return GW_REASON_CONNECT_TIMEOUT;
     case GW_CLIENT_CLOSED_EARLY:

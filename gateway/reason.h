@@ -67,6 +67,12 @@
       "Check that the targets run and listen.")                                                                        \
     X(CONNECT_TIMEOUT, 504, "Connecting to the target took longer than timeouts.connect.",                             \
       "Check the network and the target's backlog.")                                                                   \
+    X(UPSTREAM_TLS_TIMEOUT, 504, "The TLS handshake with the target took longer than tls.handshake_timeout.",          \
+      "Check the network and the target's load.")                                                                      \
+    X(UPSTREAM_CERTIFICATE, 502, "The target's certificate is not trusted, has expired, or is for another name.",      \
+      "`error` in the access log says which; see tls.ca and tls.server_name.")                                         \
+    X(UPSTREAM_TLS_FAILED, 502, "The TLS handshake with the target failed.",                                           \
+      "`error` in the access log says how; check that the target speaks TLS.")                                         \
     X(UPSTREAM_CLOSED, 502, "The target closed the connection before it answered.", "Look into the target's log.")     \
     X(FIRST_BYTE_TIMEOUT, 504, "The target did not begin its response within timeouts.first_byte.",                    \
       "Look into the target's latency.")                                                                               \

@@ -79,14 +79,58 @@ static bool build_listeners(struct builder *b)
 
 /* ---- target groups ---- */
 
+static bool build_tls_of_group(struct builder *b, struct routing_target_group *group)
+{
+    const struct routing_tls_conf *tls = &group->conf->tls;
+    const struct gw_node *at = tls->at != NULL ? tls->at : group->conf->at;
+    if (group->conf->protocol != ROUTING_PROTOCOL_HTTPS)
+        return true;
+    const struct tls_origin_conf conf = {
+        .at = at,
+        .at_ca = gw_setting_at(at, "ca"),
+        .at_certificate = gw_setting_at(at, "certificate"),
+        .at_key = gw_setting_at(at, "key"),
+        .ca = tls->ca,
+        .certificate = tls->certificate,
+        .key = tls->key,
+        .policy = routing_tls_policies[tls->min_version],
+        .insecure = tls->insecure,
+        .alpn = "http/1.1",
+    };
+    group->tls = tls_origin_create(&conf, b->errors);
+    return group->tls != NULL;
+}
+
+/* What the certificate of a target must be for. */
+static bool make_transport(struct builder *b, const struct routing_target_group *group,
+                           const struct routing_target_conf *target, struct gw_transport **transport)
+{
+    const struct routing_tls_conf *tls = &group->conf->tls;
+    h2o_iovec_t name = tls->server_name.base != NULL ? tls->server_name : target->address.host;
+    if (group->tls == NULL)
+        return true;
+    if (target->address.is_unix && tls->server_name.base == NULL) {
+        if (!tls->insecure)
+            return gw_error_at(b->errors, target->at,
+                               "TLS over a Unix socket needs a name to verify (expected tls.server_name)");
+        name = h2o_iovec_init(H2O_STRLIT("localhost"));
+    }
+    *transport = gw_transport_create(false, group->tls, name, (uint32_t)tls->handshake_timeout_ms);
+    return true;
+}
+
 static bool add_target(struct builder *b, struct routing_target_group *group, const struct routing_target_conf *conf,
                        const struct gw_address *address)
 {
     struct routing_target *target;
+    struct gw_transport *transport = NULL;
 
+    if (!make_transport(b, group, conf, &transport))
+        return false;
     group->targets = h2o_mem_realloc(group->targets, sizeof(*group->targets) * (group->size + 1));
     target = &group->targets[group->size++];
-    *target = (struct routing_target){.name = address->text, .address = *address, .weight = (uint32_t)conf->weight};
+    *target = (struct routing_target){
+        .name = address->text, .address = *address, .weight = (uint32_t)conf->weight, .transport = transport};
     if (b->process != NULL) {
         struct gw_endpoint_entry *entry =
             gw_process_endpoint(b->process, group->name, address, group->conf->health_check.is_enabled);
@@ -105,6 +149,7 @@ static bool add_named_target(struct builder *b, struct routing_target_group *gro
                              const struct routing_target_conf *conf)
 {
     struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG}, *list;
+    bool ok = true;
     int ret = getaddrinfo(conf->address.host.base, NULL, &hints, &list);
 
     if (ret != 0)
@@ -120,10 +165,10 @@ static bool add_named_target(struct builder *b, struct routing_target_group *gro
         gw_ip_format(&ip, host);
         int len = snprintf(text, sizeof(text), gw_ip_is_v4(&ip) ? "%s:%u" : "[%s]:%u", host, conf->address.port);
         if (gw_address_parse(b->snapshot->config->pool, h2o_iovec_init(text, len), false, &address, &why))
-            add_target(b, group, conf, &address);
+            ok &= add_target(b, group, conf, &address);
     }
     freeaddrinfo(list);
-    return true;
+    return ok;
 }
 
 static bool build_groups(struct builder *b)
@@ -140,12 +185,16 @@ static bool build_groups(struct builder *b)
         group->index = i;
         if (b->process != NULL && routing_limit_is_on(group->conf))
             group->load = gw_group_load_hold(b->process->group_loads, group->name);
+        if (!build_tls_of_group(b, group)) {
+            ok = false;
+            continue;
+        }
         for (size_t j = 0; j != group->conf->targets.size; ++j) {
             const struct routing_target_conf *target = group->conf->targets.entries[j];
             if (target->address.is_name && b->process != NULL)
                 ok &= add_named_target(b, group, target);
             else
-                add_target(b, group, target, &target->address);
+                ok &= add_target(b, group, target, &target->address);
         }
     }
     return ok;
@@ -260,6 +309,14 @@ static bool build_routes(struct builder *b)
 
 /* ---- life ---- */
 
+static void destroy_group(struct routing_target_group *group)
+{
+    for (uint32_t i = 0; i != group->size; ++i)
+        gw_transport_release(group->targets[i].transport);
+    tls_origin_release(group->tls);
+    free(group->targets);
+}
+
 static void destroy(struct gw_snapshot *snapshot)
 {
     for (size_t i = 0; snapshot->process != NULL && i != snapshot->num_groups; ++i)
@@ -288,7 +345,7 @@ static void destroy(struct gw_snapshot *snapshot)
     free(snapshot->balancers);
     free(snapshot->budgets);
     for (size_t i = 0; i != snapshot->num_groups; ++i)
-        free(snapshot->groups[i].targets);
+        destroy_group(&snapshot->groups[i]);
     free(snapshot->groups);
     for (size_t i = 0; i != snapshot->num_listeners; ++i)
         tls_context_destroy(snapshot->listeners[i].tls);

@@ -99,6 +99,26 @@ static void put_target_groups(struct gw_json *json, const struct gw_process *pro
     gw_json_array_end(json);
 }
 
+/* What an operator should not have to look for. */
+static void put_warnings(struct gw_json *json, const struct gw_snapshot *snapshot)
+{
+    char text[512];
+
+    gw_json_key(json, "warnings");
+    gw_json_array(json);
+    for (size_t i = 0; i != snapshot->num_groups; ++i) {
+        const struct routing_target_group *group = &snapshot->groups[i];
+        const struct gw_node *at = group->conf->tls.at;
+        if (group->tls == NULL || !group->conf->tls.insecure)
+            continue;
+        at = gw_setting_at(at, "insecure");
+        snprintf(text, sizeof(text), "target group \"%.*s\" does NOT verify its targets: tls.insecure at %s:%u",
+                 (int)group->name.len, group->name.base, at->file, at->line);
+        gw_json_string(json, text);
+    }
+    gw_json_array_end(json);
+}
+
 static void put_threads(struct gw_json *json, const struct gw_process *process)
 {
     uint64_t open = 0, accepted = 0, in_flight = 0, requests = 0;
@@ -159,6 +179,7 @@ void gw_status_page(struct gw_process *process, struct gw_json *json)
         gw_json_key(json, "certificates");
         tls_status_json(json, process->active->certificates, process->active->num_certificates, time(NULL));
         put_target_groups(json, process, process->active);
+        put_warnings(json, process->active);
     }
     put_threads(json, process);
     put_memory(json);

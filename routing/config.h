@@ -151,11 +151,26 @@ enum routing_criticality { ROUTING_NORMAL, ROUTING_SHEDDABLE, ROUTING_CRITICAL }
 /* Which of the five the route has. */
 enum routing_action routing_route_action(const struct routing_route_conf *);
 
-enum { ROUTING_HEALTH_CHECK_HTTP, ROUTING_HEALTH_CHECK_TCP };
+/* What checks of targets speak; order of the setting's choices. */
+enum routing_check_protocol { ROUTING_HEALTH_CHECK_HTTP, ROUTING_HEALTH_CHECK_TCP, ROUTING_HEALTH_CHECK_HTTPS };
+
+/* TLS towards the targets of a group. */
+struct routing_tls_conf {
+    const struct gw_node *at;
+    h2o_iovec_t ca;               /* PEM file; base NULL: the system's store */
+    h2o_iovec_t server_name;      /* base NULL: the name or address of each target */
+    h2o_iovec_t certificate, key; /* PEM files; both or neither */
+    int min_version;              /* index into routing_tls_policies */
+    bool insecure;                /* nothing is verified */
+    uint64_t handshake_timeout_ms;
+};
+extern const struct gw_section routing_tls_section; /* target_tls.c */
+extern const char *const routing_tls_policies[];    /* by min_version: names for tls/policy.h */
+
 struct routing_health_check_conf {
     const struct gw_node *at;
     bool is_enabled;                                 /* default true */
-    int protocol;                                    /* ROUTING_HEALTH_CHECK_HTTP ... */
+    int protocol;                                    /* enum routing_check_protocol; default: the group's */
     h2o_iovec_t path;                                /* default "/" */
     uint64_t port;                                   /* 0 = traffic port */
     uint64_t interval_ms, timeout_ms;                /* 30 s, 5 s; weir allows 100 ms and up */
@@ -181,7 +196,13 @@ struct routing_pool_conf { /* keep-alive connections per thread */
     uint64_t max_requests; /* per connection; 0 = unlimited */
 };
 /* What the targets of a group speak; order of the setting's choices. */
-enum routing_protocol { ROUTING_PROTOCOL_HTTP, ROUTING_PROTOCOL_TCP, ROUTING_PROTOCOL_TLS, ROUTING_PROTOCOL_UDP };
+enum routing_protocol {
+    ROUTING_PROTOCOL_HTTP,
+    ROUTING_PROTOCOL_TCP,
+    ROUTING_PROTOCOL_TLS,
+    ROUTING_PROTOCOL_UDP,
+    ROUTING_PROTOCOL_HTTPS
+};
 /* Bytes or datagrams, which listeners forward; routes cannot. */
 static inline bool routing_protocol_is_l4(int protocol)
 {
@@ -204,8 +225,9 @@ struct routing_target_group_conf {
     const struct gw_node *at;
     int protocol;            /* enum routing_protocol */
     int send_proxy_protocol; /* enum routing_proxy_protocol */
-    struct gw_list targets;  /* of routing_target_conf; a scalar is its address */
-    int algorithm;           /* 0 round_robin */
+    struct routing_tls_conf tls;
+    struct gw_list targets; /* of routing_target_conf; a scalar is its address */
+    int algorithm;          /* 0 round_robin */
     struct routing_health_check_conf health_check;
     struct routing_timeouts_conf timeouts;
     struct routing_retry_conf *retry; /* NULL: a target that cannot be reached is passed over, nothing else */

@@ -46,15 +46,17 @@ static bool check_health_check(struct gw_loader *load, void *conf)
     return true;
 }
 
-static const char *const health_protocols[] = {
-    [ROUTING_HEALTH_CHECK_HTTP] = "http", [ROUTING_HEALTH_CHECK_TCP] = "tcp", NULL};
+static const char *const health_protocols[] = {[ROUTING_HEALTH_CHECK_HTTP] = "http",
+                                               [ROUTING_HEALTH_CHECK_TCP] = "tcp",
+                                               [ROUTING_HEALTH_CHECK_HTTPS] = "https",
+                                               NULL};
 #define AT(field) offsetof(struct routing_health_check_conf, field)
 static const struct gw_setting health_check_settings[] = {
     {"enabled", GW_BOOL, AT(is_enabled), "Whether targets are checked; unchecked targets always take traffic.",
      .initial = 1},
     {"protocol", GW_CHOICE, AT(protocol),
-     "`http` asks for a path and looks at the status, `tcp` only connects; groups of tcp, tls and udp check by tcp "
-     "unless a path or matcher says otherwise.",
+     "`http` and `https` ask for a path and look at the status, `tcp` only connects. Left out, it is the group's: "
+     "groups of tcp, tls and udp check by tcp unless a path or matcher says otherwise.",
      .choices = health_protocols},
     {"path", GW_TEXT, AT(path), "Path that a check asks for; may have a query.", .initial_text = "/", .max = 1024,
      .valid = check_probe_path},
@@ -221,11 +223,37 @@ static bool check_l4_group(struct gw_loader *load, struct routing_target_group_c
     return is_ok;
 }
 
+static const char *const protocols[] = {
+    [ROUTING_PROTOCOL_HTTP] = "http", [ROUTING_PROTOCOL_TCP] = "tcp",     [ROUTING_PROTOCOL_TLS] = "tls",
+    [ROUTING_PROTOCOL_UDP] = "udp",   [ROUTING_PROTOCOL_HTTPS] = "https", NULL};
+static bool has_tls_settings(const struct routing_tls_conf *tls)
+{
+    return tls->ca.base != NULL || tls->server_name.base != NULL || tls->certificate.base != NULL ||
+           tls->min_version != 0 || tls->insecure ||
+           !gw_setting_is_default(&routing_tls_section, "handshake_timeout", tls);
+}
+
+static bool check_protocols(struct gw_loader *load, struct routing_target_group_conf *group)
+{
+    bool has_tls = group->protocol == ROUTING_PROTOCOL_HTTPS;
+    struct routing_health_check_conf *check = &group->health_check;
+    if (!has_tls && has_tls_settings(&group->tls))
+        return gw_error_at(load->errors, gw_setting_at(group->at, "tls"),
+                           "tls has no use with protocol %s (expected protocol: https)", protocols[group->protocol]);
+    if (has_tls && gw_node_get(check->at, "protocol") == NULL)
+        check->protocol = ROUTING_HEALTH_CHECK_HTTPS;
+    if (!has_tls && check->protocol == ROUTING_HEALTH_CHECK_HTTPS)
+        return gw_error_at(load->errors, gw_setting_at(check->at, "protocol"),
+                           "https checks need a target group of protocol https, whose tls settings they use");
+    return true;
+}
+
 /* A target written twice would get twice the traffic and be checked twice; a weight says that better. */
 static bool check_target_group(struct gw_loader *load, void *conf)
 {
     struct routing_target_group_conf *group = conf;
-    bool is_ok = !routing_protocol_is_l4(group->protocol) || check_l4_group(load, group);
+    bool is_ok = routing_protocol_is_l4(group->protocol) ? check_l4_group(load, group) : true;
+    is_ok &= check_protocols(load, group);
 
     if (group->targets.size == 0)
         gw_warn_at(load->errors, gw_setting_at(group->at, "targets"),
@@ -243,11 +271,6 @@ static bool check_target_group(struct gw_loader *load, void *conf)
     return is_ok;
 }
 
-static const char *const protocols[] = {[ROUTING_PROTOCOL_HTTP] = "http",
-                                        [ROUTING_PROTOCOL_TCP] = "tcp",
-                                        [ROUTING_PROTOCOL_TLS] = "tls",
-                                        [ROUTING_PROTOCOL_UDP] = "udp",
-                                        NULL};
 static const char *const proxy_versions[] = {
     [ROUTING_PROXY_OFF] = "off", [ROUTING_PROXY_V1] = "v1", [ROUTING_PROXY_V2] = "v2", NULL};
 static const char *const algorithms[] = {"round_robin", NULL};
@@ -257,6 +280,7 @@ static const struct gw_setting target_group_settings[] = {
     {"send_proxy_protocol", GW_CHOICE, AT(send_proxy_protocol),
      "Whether each connection to a target begins with a PROXY protocol header that names the client.",
      .choices = proxy_versions},
+    {"tls", GW_SECTION, AT(tls), "TLS towards the targets; for protocols with TLS.", .section = &routing_tls_section},
     {"targets", GW_LIST, AT(targets), "The servers; an address alone is a target of weight 1.",
      .section = &target_section, .is_required = true},
     {"algorithm", GW_CHOICE, AT(algorithm), "How the target of a request is chosen.", .choices = algorithms},

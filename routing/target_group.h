@@ -10,6 +10,7 @@ struct routing_target {
     uint32_t weight;
     struct routing_health *health; /* borrowed from the process's registry; never NULL */
     void *endpoint;                /* the gateway's: key of the upstream pool, process lifetime */
+    const void *transport;         /* the gateway's: how it is spoken to; NULL: plain HTTP/1.1 */
 };
 struct routing_target_group {
     h2o_iovec_t name;
@@ -18,4 +19,5 @@ struct routing_target_group {
     uint32_t size;
     struct routing_load *load; /* routing/limit.h; NULL: the group has no limits. Borrowed from the process */
     uint32_t index;            /* in the snapshot */
+    void *tls;                 /* the gateway's: struct tls_origin of the group; NULL: plain */
 };

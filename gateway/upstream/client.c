@@ -15,6 +15,8 @@ void gw_client_set_deadline(struct gw_client *client)
     uint64_t due_ms = GW_NO_DEADLINE;
     if (client->state == GW_CLIENT_CONNECTING)
         due_ms = after(client, client->timeouts.connect_ms);
+    else if (client->state == GW_CLIENT_HANDSHAKING)
+        due_ms = after(client, client->conn->transport->handshake_ms);
     else if (client->is_writing)
         due_ms = after(client, client->timeouts.idle_ms);
     else if (client->state == GW_CLIENT_WAITING && client->write_failed)
@@ -62,7 +64,7 @@ void gw_client_end(struct gw_client *client, bool connection_is_clean)
 
 static bool is_safe_to_retry(const struct gw_client *client, enum gw_client_error error)
 {
-    if (error == GW_CLIENT_CONNECT_FAILED || error == GW_CLIENT_CONNECT_TIMEOUT)
+    if (gw_client_error_is_of_connect(error))
         return true;
     return error == GW_CLIENT_CLOSED_EARLY && client->failure.was_reused && !client->failure.any_response_byte;
 }
@@ -71,6 +73,9 @@ static const char *const phrases[] = {
     [GW_CLIENT_OK] = "no failure",
     [GW_CLIENT_CONNECT_FAILED] = "connection refused or unreachable",
     [GW_CLIENT_CONNECT_TIMEOUT] = "no connection in time",
+    [GW_CLIENT_TLS_TIMEOUT] = "no TLS handshake in time",
+    [GW_CLIENT_TLS_CERTIFICATE] = "the target's certificate is not trusted",
+    [GW_CLIENT_TLS_FAILED] = "TLS handshake failed",
     [GW_CLIENT_CLOSED_EARLY] = "closed before a response",
     [GW_CLIENT_FIRST_BYTE_TIMEOUT] = "no response head in time",
     [GW_CLIENT_BAD_HEAD] = "malformed response head",
@@ -83,7 +88,7 @@ static const char *const phrases[] = {
 
 void gw_client_fail(struct gw_client *client, enum gw_client_error error)
 {
-    if (client->state != GW_CLIENT_CONNECTING && !client->is_started) {
+    if (client->state > GW_CLIENT_HANDSHAKING && !client->is_started) {
         client->is_started = true;
         if (client->callbacks->on_started != NULL && !GW_CLIENT_CALL(client, on_started, client->failure.was_reused))
             return;
@@ -91,7 +96,7 @@ void gw_client_fail(struct gw_client *client, enum gw_client_error error)
     client->failure.error = error;
     if (client->failure.detail == NULL)
         client->failure.detail = phrases[error];
-    if (error == GW_CLIENT_CONNECT_FAILED || error == GW_CLIENT_CONNECT_TIMEOUT)
+    if (gw_client_error_is_of_connect(error))
         gw_count(&gw_pool_counters(client->pool)->connect_failures, 1);
     close_connection(client);
     (void)GW_CLIENT_CALL(client, on_error, error, is_safe_to_retry(client, error));
@@ -127,6 +132,12 @@ static void defer(struct gw_client *client, unsigned what)
     gw_thread_defer(gw_pool_thread(client->pool), &client->deferred);
 }
 
+static void on_handshake_timeout(struct gw_client *client)
+{
+    gw_count(&gw_pool_counters(client->pool)->tls_failures[TLS_ORIGIN_TIMEOUT], 1);
+    gw_client_fail(client, GW_CLIENT_TLS_TIMEOUT);
+}
+
 static void on_due(struct gw_timer *timer)
 {
     struct gw_upstream_connection *conn = H2O_STRUCT_FROM_MEMBER(struct gw_upstream_connection, timer, timer);
@@ -139,6 +150,8 @@ static void on_due(struct gw_timer *timer)
     struct gw_client *client = gw_client_of(conn);
     if (client->state == GW_CLIENT_CONNECTING)
         gw_client_fail(client, GW_CLIENT_CONNECT_TIMEOUT);
+    else if (client->state == GW_CLIENT_HANDSHAKING)
+        on_handshake_timeout(client);
     else if (client->is_writing || client->state == GW_CLIENT_RECEIVING)
         gw_client_fail(client, GW_CLIENT_IDLE_TIMEOUT);
     else if (client->write_failed)
@@ -188,6 +201,38 @@ static void send_head(struct gw_client *client, char *bytes, size_t len)
     gw_client_set_deadline(client);
 }
 
+/* The connection is there, TLS and all. */
+static void begin(struct gw_client *client)
+{
+    h2o_socket_t *sock = client->conn->sock;
+    client->connected_us = gw_now_us();
+    gw_socket_setup(sock);
+    h2o_socket_read_start(sock, gw_client_on_readable);
+    send_head(client, client->out, client->out_len);
+    if (!client->is_writing && !client->request_is_sent)
+        (void)gw_client_report_started(client);
+}
+
+static void on_handshake(h2o_socket_t *sock, const char *err)
+{
+    struct gw_client *client = gw_client_of(gw_upstream_connection_from(sock));
+    const char *detail;
+    switch (gw_pool_judge_handshake(client->conn, err, &detail)) {
+    case TLS_ORIGIN_NONE:
+        begin(client);
+        return;
+    case TLS_ORIGIN_CERTIFICATE:
+    case TLS_ORIGIN_HOSTNAME:
+    case TLS_ORIGIN_EXPIRED:
+        client->failure.detail = detail;
+        gw_client_fail(client, GW_CLIENT_TLS_CERTIFICATE);
+        return;
+    default:
+        client->failure.detail = detail;
+        gw_client_fail(client, GW_CLIENT_TLS_FAILED);
+    }
+}
+
 static void on_connect(h2o_socket_t *sock, const char *err)
 {
     struct gw_client *client = gw_client_of(gw_upstream_connection_from(sock));
@@ -196,12 +241,13 @@ static void on_connect(h2o_socket_t *sock, const char *err)
         return;
     }
     gw_count(&gw_pool_counters(client->pool)->connects, 1);
-    client->connected_us = gw_now_us();
-    gw_socket_setup(sock);
-    h2o_socket_read_start(sock, gw_client_on_readable);
-    send_head(client, client->out, client->out_len);
-    if (!client->is_writing && !client->request_is_sent)
-        (void)gw_client_report_started(client);
+    if (client->conn->transport == NULL || client->conn->transport->tls == NULL) {
+        begin(client);
+        return;
+    }
+    client->state = GW_CLIENT_HANDSHAKING;
+    gw_client_set_deadline(client);
+    gw_pool_handshake(client->conn, on_handshake); /* may end the client */
 }
 
 static struct gw_client *create(struct gw_pool *pool, const struct gw_client_request *req)
@@ -239,7 +285,7 @@ struct gw_client *gw_client_start(struct gw_pool *pool, const struct gw_endpoint
     client->timeouts = *timeouts;
     client->callbacks = callbacks;
     client->data = data;
-    client->conn = allow_reuse ? gw_pool_take(pool, endpoint, !is_repeatable(req)) : NULL;
+    client->conn = allow_reuse ? gw_pool_take(pool, endpoint, req->transport, !is_repeatable(req)) : NULL;
     uint32_t num_before = client->conn != NULL ? client->conn->num_requests : 0;
     bool is_last = limits->max_idle == 0 || (limits->max_requests != 0 && num_before + 1 >= limits->max_requests);
     size_t bound = gw_client_head_bound(req);
@@ -253,7 +299,7 @@ struct gw_client *gw_client_start(struct gw_pool *pool, const struct gw_endpoint
             defer(client, GW_DEFER_STARTED);
         return client;
     }
-    client->conn = gw_pool_connect(pool, endpoint, on_connect, on_due);
+    client->conn = gw_pool_connect(pool, endpoint, req->transport, on_connect, on_due);
     if (client->conn == NULL) {
         client->failure.os_error = errno;
         defer(client, GW_DEFER_CONNECT_FAILED);

@@ -10,7 +10,10 @@ enum gw_client_error { /* how an attempt failed; reason codes are the gateway's 
                        GW_CLIENT_OK,
                        GW_CLIENT_CONNECT_FAILED, /* refused, unreachable */
                        GW_CLIENT_CONNECT_TIMEOUT,
-                       GW_CLIENT_CLOSED_EARLY, /* closed or reset before the first byte of a response */
+                       GW_CLIENT_TLS_TIMEOUT,     /* the handshake took too long */
+                       GW_CLIENT_TLS_CERTIFICATE, /* the target's certificate is not trusted, or for another name */
+                       GW_CLIENT_TLS_FAILED,      /* the handshake failed for another reason */
+                       GW_CLIENT_CLOSED_EARLY,    /* closed or reset before the first byte of a response */
                        GW_CLIENT_FIRST_BYTE_TIMEOUT,
                        GW_CLIENT_BAD_HEAD, /* gw_client_failure()->head says which rule; 101 and endless 1xx too */
                        GW_CLIENT_HEAD_TOO_LARGE,
@@ -19,6 +22,11 @@ enum gw_client_error { /* how an attempt failed; reason codes are the gateway's 
                        GW_CLIENT_IDLE_TIMEOUT, /* between bytes, either direction */
                        GW_CLIENT_RESET,        /* reset in the middle of a body */
 };
+/* No connection came about: nothing of the request can have reached the target. */
+static inline bool gw_client_error_is_of_connect(enum gw_client_error error)
+{
+    return error >= GW_CLIENT_CONNECT_FAILED && error <= GW_CLIENT_TLS_FAILED;
+}
 struct gw_client; /* one attempt: created by gw_client_start, freed by gw_client_release and nothing else */
 
 struct gw_client_request {
@@ -36,6 +44,7 @@ struct gw_client_request {
      * a 101 (on_head with body_follows) the body is the tunnel's bytes: gw_client_write's is_last shuts down our
      * sending side, on_body's is_last is the origin's half-close, after which more may be written until the release. */
     h2o_iovec_t upgrade;
+    const struct gw_transport *transport; /* NULL: plain HTTP/1.1. Held as long as it is needed */
 };
 struct gw_client_timeouts {
     uint32_t connect_ms, first_byte_ms, idle_ms;

@@ -19,9 +19,10 @@ enum {
 
 enum gw_client_state {
     GW_CLIENT_CONNECTING,
-    GW_CLIENT_WAITING,   /* for the final response head */
-    GW_CLIENT_RECEIVING, /* the body */
-    GW_CLIENT_ENDED,     /* complete or failed: no connection, no more callbacks */
+    GW_CLIENT_HANDSHAKING, /* TLS */
+    GW_CLIENT_WAITING,     /* for the final response head */
+    GW_CLIENT_RECEIVING,   /* the body */
+    GW_CLIENT_ENDED,       /* complete or failed: no connection, no more callbacks */
 };
 enum gw_client_framing { GW_FRAMED_BY_LENGTH, GW_FRAMED_BY_CHUNKS, GW_FRAMED_BY_CLOSE };
 enum { GW_DEFER_STARTED = 1, GW_DEFER_DRAINED = 2, GW_DEFER_CONNECT_FAILED = 4 };

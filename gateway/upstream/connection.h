@@ -18,9 +18,10 @@ struct gw_upstream_connection {
     struct gw_pool_slot *slot;
     struct gw_client *client; /* NULL while idle */
     uint64_t idle_since_ms;
-    uint64_t deadline_ms;  /* GW_NO_DEADLINE: none */
-    struct gw_timer timer; /* armed for deadline_ms or earlier, see gw_upstream_set_deadline */
-    uint32_t num_requests; /* started on it */
+    uint64_t deadline_ms;                 /* GW_NO_DEADLINE: none */
+    struct gw_timer timer;                /* armed for deadline_ms or earlier, see gw_upstream_set_deadline */
+    const struct gw_transport *transport; /* held; NULL: plain HTTP/1.1 */
+    uint32_t num_requests;                /* started on it */
     struct gw_upstream_connection *next_free;
 };
 
@@ -33,11 +34,17 @@ static inline struct gw_upstream_connection *gw_upstream_connection_from(h2o_soc
 
 /* The newest idle connection, now the caller's, or NULL. look_first: ask the kernel whether the origin has closed or
  * said anything that the loop has not seen yet; a system call that only a request worth it should pay. */
-struct gw_upstream_connection *gw_pool_take(struct gw_pool *, const struct gw_endpoint *, bool look_first);
+struct gw_upstream_connection *gw_pool_take(struct gw_pool *, const struct gw_endpoint *, const struct gw_transport *,
+                                            bool look_first);
 /* Starts to connect; on_connect tells how it went. NULL: failed at once, errno says why. on_due: the deadline passed.
  */
-struct gw_upstream_connection *gw_pool_connect(struct gw_pool *, const struct gw_endpoint *, h2o_socket_cb on_connect,
+struct gw_upstream_connection *gw_pool_connect(struct gw_pool *, const struct gw_endpoint *,
+                                               const struct gw_transport *, h2o_socket_cb on_connect,
                                                void (*on_due)(struct gw_timer *));
+/* Begins the TLS handshake of a connection whose transport wants one. */
+void gw_pool_handshake(struct gw_upstream_connection *, h2o_socket_cb on_done);
+/* In on_done: what became of it, counted. detail: static. */
+enum tls_origin_failure gw_pool_judge_handshake(struct gw_upstream_connection *, const char *err, const char **detail);
 /* Gives a connection back after a complete exchange. It is kept when the limits and its endpoint allow it. */
 void gw_pool_put(struct gw_upstream_connection *, const struct gw_pool_limits *);
 /* Closes and frees a connection that a client holds. */

@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "gateway/upstream/check.h"
 #include "gateway/upstream/health.h"
 #include "gateway/upstream/probe.h"
 
@@ -19,6 +20,10 @@ struct probed {             /* one target */
     struct gw_address address;             /* the endpoint's, with the port of the check */
     h2o_iovec_t request;                   /* empty: TCP */
     struct routing_matcher matcher;
+    const struct gw_transport *transport; /* of the check; held. NULL: plain HTTP/1.1 or TCP, by way of probe */
+    struct gw_endpoint checked;           /* where the check goes: the endpoint with another port */
+    h2o_iovec_t host;
+    struct gw_check check;
     struct gw_timer next;
     uint64_t due_ms;
     uint64_t began_us; /* the check under way */
@@ -30,6 +35,7 @@ struct probed {             /* one target */
 
 struct gw_prober {
     struct gw_thread *thread;
+    struct gw_pool *pool; /* of checks by way of the client */
     void (*on_change)(void *data, h2o_iovec_t group, const struct gw_endpoint *, const struct routing_health *);
     void *data;
     void (*on_check)(void *data, const struct gw_endpoint *, const struct routing_health *, enum routing_probe,
@@ -70,7 +76,11 @@ static void free_target(struct probed *target)
         h2o_linklist_unlink(&target->waiting);
     gw_timer_disarm(&target->next);
     gw_probe_stop(&target->probe);
+    gw_check_stop(&target->check);
+    gw_pool_forget(target->prober->pool, &target->checked);
+    gw_transport_release(target->transport);
     stop_counting(target);
+    free(target->host.base);
     free(target->group.base);
     free(target->conf.path.base);
     free(target->conf.matcher.base);
@@ -79,9 +89,8 @@ static void free_target(struct probed *target)
     free(target);
 }
 
-static void on_done(struct gw_probe *probe, enum routing_probe result, int status)
+static void conclude(struct probed *target, enum routing_probe result, int status)
 {
-    struct probed *target = H2O_STRUCT_FROM_MEMBER(struct probed, probe, probe);
     struct gw_prober *prober = target->prober;
     uint64_t wall_ms = h2o_now(prober->thread->loop);
     stop_counting(target);
@@ -95,12 +104,44 @@ static void on_done(struct gw_probe *probe, enum routing_probe result, int statu
         prober->on_change(prober->data, target->group, target->endpoint, target->health);
 }
 
+static void on_probe_done(struct gw_probe *probe, enum routing_probe result, int status)
+{
+    conclude(H2O_STRUCT_FROM_MEMBER(struct probed, probe, probe), result, status);
+}
+
+static void on_check_done(struct gw_check *check, enum routing_probe result, int status)
+{
+    conclude(H2O_STRUCT_FROM_MEMBER(struct probed, check, check), result, status);
+}
+
+static void start_check(struct probed *target)
+{
+    const h2o_header_t fields[] = {
+        {.name = (h2o_iovec_t *)&H2O_TOKEN_USER_AGENT->buf, .value = {H2O_STRLIT("weir-health-check/" WEIR_VERSION)}},
+        {.name = (h2o_iovec_t *)&H2O_TOKEN_ACCEPT->buf, .value = {H2O_STRLIT("*/*")}},
+    };
+    const struct gw_client_request request = {
+        .method = {H2O_STRLIT("GET")},
+        .target = target->conf.path,
+        .host = target->host,
+        .fields = fields,
+        .num_fields = sizeof(fields) / sizeof(fields[0]),
+        .content_length = UINT64_MAX,
+        .transport = target->transport,
+    };
+    gw_check_start(&target->check, target->prober->pool, &target->checked, &request, &target->matcher,
+                   target->conf.timeout_ms);
+}
+
 static void start(struct probed *target)
 {
     target->is_counted = true;
     target->began_us = gw_now_us();
     ++target->prober->num_running;
-    gw_probe_start(&target->probe, &target->address, target->request, &target->matcher, target->conf.timeout_ms);
+    if (target->transport != NULL)
+        start_check(target);
+    else
+        gw_probe_start(&target->probe, &target->address, target->request, &target->matcher, target->conf.timeout_ms);
 }
 
 /* One per ended check keeps the number, and no recursion through checks that fail at once. */
@@ -140,7 +181,8 @@ static void on_due(struct gw_timer *timer)
         return;
     }
     plan_next(target);
-    if (!gw_probe_is_running(&target->probe)) /* else the timeout is longer than the interval */
+    if (!gw_probe_is_running(&target->probe) &&
+        !gw_check_is_running(&target->check)) /* else the timeout is longer than the interval */
         start(target);
 }
 
@@ -148,7 +190,7 @@ static void build_request(struct probed *target)
 {
     const struct gw_address *address = &target->address;
     char host[512];
-    if (target->conf.protocol != 0)
+    if (target->conf.protocol == ROUTING_HEALTH_CHECK_TCP)
         return;
     if (target->conf.host.base != NULL)
         snprintf(host, sizeof(host), "%.*s", (int)target->conf.host.len, target->conf.host.base);
@@ -158,9 +200,10 @@ static void build_request(struct probed *target)
         bool is_v6 = memchr(address->host.base, ':', address->host.len) != NULL;
         int n = snprintf(host, sizeof(host), "%s%.*s%s", is_v6 ? "[" : "", (int)address->host.len, address->host.base,
                          is_v6 ? "]" : "");
-        if (address->port != 80 && n > 0 && n < (int)sizeof(host))
+        if (address->port != (target->transport != NULL ? 443 : 80) && n > 0 && n < (int)sizeof(host))
             snprintf(host + n, sizeof(host) - (size_t)n, ":%u", (unsigned)address->port);
     }
+    target->host = h2o_strdup(NULL, host, SIZE_MAX);
     char *text;
     int len = asprintf(&text,
                        "GET %.*s HTTP/1.1\r\nHost: %s\r\nUser-Agent: weir-health-check/" WEIR_VERSION
@@ -182,6 +225,12 @@ static void set_port(struct gw_address *address, uint16_t port)
         ((struct sockaddr_in6 *)&address->sa)->sin6_port = htons(port);
 }
 
+/* Plain checks of TLS targets exist: another port may be for them. */
+static const struct gw_transport *transport_of(const struct gw_prober_target *target)
+{
+    return target->conf.protocol == ROUTING_HEALTH_CHECK_HTTPS ? target->transport : NULL;
+}
+
 static void add_target(struct gw_prober *prober, const struct gw_prober_target *from)
 {
     struct probed *target = h2o_mem_alloc(sizeof(*target));
@@ -197,12 +246,18 @@ static void add_target(struct gw_prober *prober, const struct gw_prober_target *
     target->conf.host = copy(from->conf.host);
     target->address = from->endpoint->address;
     set_port(&target->address, (uint16_t)from->conf.port);
+    target->transport = gw_transport_hold(transport_of(from));
     build_request(target);
     /* The configuration was checked; a matcher that does not parse leaves 200, the default. */
     if (target->conf.matcher.base == NULL || !routing_matcher_parse(target->conf.matcher, &target->matcher))
         target->matcher = (struct routing_matcher){.ranges = {{200, 200}}, .size = 1};
     target->probe.thread = prober->thread;
-    target->probe.on_done = on_done;
+    target->probe.on_done = on_probe_done;
+    target->check.thread = prober->thread;
+    target->check.on_done = on_check_done;
+    gw_timer_init(&target->check.timeout, NULL);
+    target->checked =
+        (struct gw_endpoint){.address = target->address, .name = from->endpoint->name, .index = from->endpoint->index};
     target->is_listed = true;
     h2o_linklist_insert(&prober->targets, &target->link);
     gw_timer_init(&target->next, on_due);
@@ -237,7 +292,8 @@ void gw_prober_set_targets(struct gw_prober *prober, const struct gw_prober_targ
         if (!t->conf.is_enabled)
             continue;
         if (old != NULL && old->endpoint == t->endpoint && is_equal(old->group, t->group) &&
-            is_same_check(&old->conf, &t->conf)) {
+            is_same_check(&old->conf, &t->conf) &&
+            gw_transport_id(old->transport) == gw_transport_id(transport_of(t))) {
             old->is_listed = true;
             old->health = t->health;
         } else {
@@ -258,7 +314,8 @@ struct gw_prober *gw_prober_create(struct gw_thread *thread,
                                    void *data)
 {
     struct gw_prober *prober = h2o_mem_alloc(sizeof(*prober));
-    *prober = (struct gw_prober){.thread = thread, .on_change = on_change, .data = data};
+    *prober =
+        (struct gw_prober){.thread = thread, .pool = gw_pool_create(thread), .on_change = on_change, .data = data};
     h2o_linklist_init_anchor(&prober->targets);
     h2o_linklist_init_anchor(&prober->waiting);
     return prober;
@@ -279,5 +336,6 @@ void gw_prober_destroy(struct gw_prober *prober)
         return;
     while (!h2o_linklist_is_empty(&prober->targets))
         free_target(target_from(prober->targets.next));
+    gw_pool_destroy(prober->pool);
     free(prober);
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 #include "gateway/upstream/pool.h"
 #include "gateway/upstream/connection.h"
+#include "gateway/http/socket.h"
 
 /* Structs kept for reuse. None under AddressSanitizer, which would not see a use after free of a recycled struct. */
 #if defined(__SANITIZE_ADDRESS__)
@@ -11,7 +12,7 @@ enum { MAX_SPARE = 0 };
 #else
 enum { MAX_SPARE = 256 };
 #endif
-enum { MIN_SCRATCH = 16 * 1024 };
+enum { MIN_SCRATCH = 16 * 1024, MAX_IDLE_READ = 16 * 1024 };
 
 /* What the pool knows of one endpoint. Found by the endpoint's index; lives as long as the pool, because connections in
  * use point to it. */
@@ -19,6 +20,8 @@ struct gw_pool_slot {
     h2o_linklist_t idle;     /* of gw_upstream_connection, newest first */
     h2o_linklist_t to_sweep; /* in gw_pool.to_sweep when connections were idle since the last sweep */
     const struct gw_endpoint *endpoint;
+    uint64_t transport_id; /* of all idle connections, and of the session */
+    struct tls_origin_session session;
     uint32_t num_idle;
     uint32_t idle_ms;    /* as the latest request said */
     uint32_t generation; /* moves on when the endpoint is forgotten */
@@ -49,6 +52,7 @@ static void free_connection(struct gw_upstream_connection *self)
 {
     struct gw_pool *pool = self->pool;
     gw_timer_disarm(&self->timer);
+    gw_transport_release(self->transport);
     self->magic = 0;
     --pool->num_connections;
     if (!has_room_for_spare(pool->num_spare_connections)) {
@@ -134,6 +138,7 @@ void gw_pool_destroy(struct gw_pool *pool)
         if (pool->slots[i] == NULL)
             continue;
         close_all_idle(pool->slots[i]);
+        tls_origin_session_dispose(&pool->slots[i]->session);
         free(pool->slots[i]);
     }
     assert(pool->num_connections == 0 && pool->num_clients == 0 && "a client outlives its pool");
@@ -169,20 +174,37 @@ static struct gw_pool_slot *add_slot(struct gw_pool *pool, uint32_t index)
 static void forget(struct gw_pool_slot *slot)
 {
     close_all_idle(slot);
+    tls_origin_session_dispose(&slot->session);
     ++slot->generation;
     slot->endpoint = NULL;
 }
 
-static struct gw_pool_slot *slot_of(struct gw_pool *pool, const struct gw_endpoint *endpoint)
+/* Connections of other settings (another ca, another name, another protocol) serve no request of these: idle ones are
+ * closed now, those in use when they come back. */
+static void change_transport(struct gw_pool_slot *slot, uint64_t id)
+{
+    const struct gw_endpoint *endpoint = slot->endpoint;
+    forget(slot);
+    slot->endpoint = endpoint;
+    slot->transport_id = id;
+}
+
+static struct gw_pool_slot *slot_of(struct gw_pool *pool, const struct gw_endpoint *endpoint,
+                                    const struct gw_transport *transport)
 {
     struct gw_pool_slot *slot = endpoint->index < pool->num_slots ? pool->slots[endpoint->index] : NULL;
-    if (slot != NULL && slot->endpoint == endpoint)
+    uint64_t id = gw_transport_id(transport);
+    if (slot != NULL && slot->endpoint == endpoint) {
+        if (__builtin_expect(slot->transport_id != id, 0))
+            change_transport(slot, id);
         return slot;
+    }
     if (slot == NULL)
         slot = add_slot(pool, endpoint->index);
     else
         forget(slot); /* the index went to another endpoint */
     slot->endpoint = endpoint;
+    slot->transport_id = id;
     return slot;
 }
 
@@ -201,13 +223,23 @@ static bool is_quiet(const struct gw_upstream_connection *self)
     return n < 0 && (errno == EAGAIN || errno == EINTR);
 }
 
-struct gw_upstream_connection *gw_pool_take(struct gw_pool *pool, const struct gw_endpoint *endpoint, bool look_first)
+/* As the kernel knows it now; of TLS only a byte of HTTP or the end is a reason not to use it. */
+static bool is_usable(const struct gw_upstream_connection *self)
 {
-    struct gw_pool_slot *slot = slot_of(pool, endpoint);
+    if (is_quiet(self))
+        return true;
+    return self->sock->ssl != NULL && gw_socket_read(self->sock, NULL, MAX_IDLE_READ) == NULL &&
+           self->sock->input->size == 0;
+}
+
+struct gw_upstream_connection *gw_pool_take(struct gw_pool *pool, const struct gw_endpoint *endpoint,
+                                            const struct gw_transport *transport, bool look_first)
+{
+    struct gw_pool_slot *slot = slot_of(pool, endpoint, transport);
     while (slot->num_idle != 0) {
         struct gw_upstream_connection *self =
             H2O_STRUCT_FROM_MEMBER(struct gw_upstream_connection, link, slot->idle.next);
-        if (look_first && self->sock->ssl == NULL && !is_quiet(self)) {
+        if (look_first && !is_usable(self)) {
             close_idle(self);
             continue;
         }
@@ -219,7 +251,8 @@ struct gw_upstream_connection *gw_pool_take(struct gw_pool *pool, const struct g
 }
 
 struct gw_upstream_connection *gw_pool_connect(struct gw_pool *pool, const struct gw_endpoint *endpoint,
-                                               h2o_socket_cb on_connect, void (*on_due)(struct gw_timer *))
+                                               const struct gw_transport *transport, h2o_socket_cb on_connect,
+                                               void (*on_due)(struct gw_timer *))
 {
     struct sockaddr_storage address = endpoint->address.sa; /* the library takes no const */
     errno = 0;
@@ -230,7 +263,8 @@ struct gw_upstream_connection *gw_pool_connect(struct gw_pool *pool, const struc
     struct gw_upstream_connection *self = alloc_connection(pool);
     memset(self, 0, sizeof(*self));
     self->magic = GW_UPSTREAM_CONNECTION_MAGIC;
-    self->slot = slot_of(pool, endpoint);
+    self->slot = slot_of(pool, endpoint, transport);
+    self->transport = gw_transport_hold(transport);
     self->generation = self->slot->generation;
     self->sock = sock;
     self->pool = pool;
@@ -238,6 +272,26 @@ struct gw_upstream_connection *gw_pool_connect(struct gw_pool *pool, const struc
     gw_timer_init(&self->timer, on_due);
     sock->data = self;
     return self;
+}
+
+void gw_pool_handshake(struct gw_upstream_connection *self, h2o_socket_cb on_done)
+{
+    tls_origin_handshake(self->transport->tls, self->sock, self->transport->name,
+                         self->generation == self->slot->generation ? &self->slot->session : NULL, on_done);
+}
+
+enum tls_origin_failure gw_pool_judge_handshake(struct gw_upstream_connection *self, const char *err,
+                                                const char **detail)
+{
+    struct gw_pool_stats *stats = &self->pool->stats;
+    enum tls_origin_failure failure = tls_origin_judge(self->transport->tls, self->sock, err, detail);
+    if (failure != TLS_ORIGIN_NONE)
+        gw_count(&stats->tls_failures[failure], 1);
+    else if (h2o_socket_get_ssl_session_reused(self->sock) == 1)
+        gw_count(&stats->tls_resumed, 1);
+    else
+        gw_count(&stats->tls_full, 1);
+    return failure;
 }
 
 void gw_pool_put(struct gw_upstream_connection *self, const struct gw_pool_limits *limits)
@@ -268,6 +322,7 @@ void gw_pool_put(struct gw_upstream_connection *self, const struct gw_pool_limit
 
 void gw_pool_close(struct gw_upstream_connection *self)
 {
+    tls_origin_detach(self->sock);
     h2o_socket_close(self->sock);
     free_connection(self);
 }
@@ -275,7 +330,7 @@ void gw_pool_close(struct gw_upstream_connection *self)
 void gw_pool_on_idle_readable(struct gw_upstream_connection *self, const char *err)
 {
     /* A wake-up without bytes or end (a TLS session ticket, say) is no reason to close. */
-    if (err == NULL && self->sock->input->size == 0 && (self->sock->ssl != NULL || is_quiet(self)))
+    if (err == NULL && self->sock->input->size == 0 && is_usable(self))
         return;
     close_idle(self);
 }

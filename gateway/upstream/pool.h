@@ -5,6 +5,7 @@
 #include "gateway/base/ip.h"
 #include "gateway/base/metrics.h"
 #include "gateway/base/thread.h"
+#include "gateway/upstream/transport.h"
 
 /* One per (group name, address): found again by every snapshot; never freed before exit... or when the last snapshot
  * that names it is gone. Read by all threads. */
@@ -26,5 +27,7 @@ void gw_pool_forget(struct gw_pool *, const struct gw_endpoint *);
 struct gw_pool_stats {
     gw_counter connects, connect_failures, reuses, idle_closed;
     gw_counter idle; /* gauge */
+    gw_counter tls_full, tls_resumed;
+    gw_counter tls_failures[TLS_ORIGIN_FAILURE_COUNT];
 };
 const struct gw_pool_stats *gw_pool_stats(const struct gw_pool *);

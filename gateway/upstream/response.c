@@ -187,7 +187,8 @@ static void on_closed(struct gw_client *client, const char *err)
     bool is_eof = err == h2o_socket_error_closed;
     if (client->state == GW_CLIENT_RECEIVING) {
         /* A send() that met a reset takes the error away and leaves a plain end to the reader: not a body to trust. */
-        if (is_eof && client->framing == GW_FRAMED_BY_CLOSE && !client->is_writing && !client->write_failed) {
+        if (is_eof && client->framing == GW_FRAMED_BY_CLOSE && !client->is_writing && !client->write_failed &&
+            (client->conn->sock->ssl == NULL || tls_origin_has_said_goodbye(client->conn->sock))) {
             gw_client_end(client, false);
             (void)GW_CLIENT_CALL(client, on_body, h2o_iovec_init(NULL, 0), true);
             return;
@@ -196,6 +197,8 @@ static void on_closed(struct gw_client *client, const char *err)
     } else if (client->conn->sock->input->size != 0) {
         fail_head(client, GW_CLIENT_BAD_HEAD, GW_HEAD_INCOMPLETE, "closed within the response head");
     } else {
+        if (err == h2o_socket_error_ssl_decode)
+            client->failure.detail = tls_origin_read_error();
         gw_client_fail(client, GW_CLIENT_CLOSED_EARLY);
     }
 }

@@ -17,8 +17,18 @@ from weir import BINARY, Weir, wait_for
 TEXT = """
 worker_threads: 1
 limits: {url: 8KiB, header_timeout: 400ms, body_timeout: 400ms, send_timeout: 600ms, max_body: 1MB}
-listeners: {http: {address: "127.0.0.1:@http@"}}
+listeners:
+  http: {address: "127.0.0.1:@http@"}
+  https: {address: "127.0.0.1:@https@", tls: {certificates: [self]}}
+certificates: {self: {self_signed: [localhost]}}
 target_groups:
+  untrusted: {protocol: https, targets: ["127.0.0.1:@https@"], health_check: {enabled: false}}
+  no_tls: {protocol: https, targets: ["127.0.0.1:@http@"], health_check: {enabled: false}}
+  mute:
+    protocol: https
+    targets: ["127.0.0.1:@origin@"]
+    tls: {handshake_timeout: 100ms}
+    health_check: {enabled: false}
   origin:
     targets: ["127.0.0.1:@origin@"]
     health_check: {enabled: false}
@@ -38,6 +48,9 @@ routes:
   - {name: broken_rewrite, match: {path: "/rewrite/*"}, rewrite: {path: "^/rewrite/(.*)$", to: "/%$1"}, forward: origin}
   - {name: empty, match: {path: /empty}, forward: empty}
   - {name: nobody, match: {path: /nobody}, forward: nobody}
+  - {name: untrusted, match: {path: /untrusted}, forward: untrusted}
+  - {name: no_tls, match: {path: /no_tls}, forward: no_tls}
+  - {name: mute, match: {path: /mute}, forward: mute}
   - {name: full, match: {path: /full}, forward: full}
   - {name: circuit, match: {path: /circuit}, forward: circuit}
   - {name: adaptive, match: {path: /adaptive}, forward: adaptive}
@@ -250,6 +263,9 @@ TRIGGERS = {
     "NO_TARGETS": lambda case: case.ask("/empty"),
     "CONNECT_FAILED": lambda case: case.ask("/nobody"),
     "CONNECT_TIMEOUT": connect_that_hangs,
+    "UPSTREAM_TLS_TIMEOUT": lambda case: case.ask("/mute"),
+    "UPSTREAM_CERTIFICATE": lambda case: case.ask("/untrusted"),
+    "UPSTREAM_TLS_FAILED": lambda case: case.ask("/no_tls"),
     "UPSTREAM_CLOSED": broken_by_origin("/o/closed"),
     "FIRST_BYTE_TIMEOUT": broken_by_origin("/o/silent", hold),
     "CIRCUIT_OPEN": second_of_two("/circuit"),

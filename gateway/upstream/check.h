@@ -1,0 +1,21 @@
+/* One health check that takes the way of requests (gateway/upstream/client.h): TLS, HTTP/2, gRPC. Plain HTTP/1.1 and
+ * TCP have the shorter way of probe.h. Used by health.c; embedded there, zero-filled before the first start. */
+#pragma once
+#include "gateway/upstream/client.h"
+#include "routing/health.h"
+
+struct gw_check {
+    /* May start another check, stop or free this one. status: 0 when no answer came. */
+    void (*on_done)(struct gw_check *, enum routing_probe, int status);
+    struct gw_thread *thread;
+    struct gw_client *client; /* NULL: nothing under way */
+    struct gw_timer timeout;
+    const struct routing_matcher *matcher;
+    size_t num_drained;
+    bool is_judged; /* on_done was called; what is left is to let the target finish sending */
+};
+/* What is asked for lives until the end; on_done comes later. What is left of an earlier check is dropped. */
+void gw_check_start(struct gw_check *, struct gw_pool *, const struct gw_endpoint *, const struct gw_client_request *,
+                    const struct routing_matcher *, uint64_t timeout_ms);
+bool gw_check_is_running(const struct gw_check *);
+void gw_check_stop(struct gw_check *); /* no call of on_done; fine at any time */
