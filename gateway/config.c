@@ -288,6 +288,9 @@ static const struct gw_setting config_settings[] = {
      "Networks whose X-Forwarded-For is believed; without it nobody's."},
     {"forwarding", GW_SECTION, TOP(forwarding), "What weir adds to requests on their way to a target.",
      .section = &forwarding_section},
+    {"compression", GW_OPTION, TOP(compression),
+     "Compression of responses; left out, only routes that have one of their own compress.",
+     .section = &routing_compression_default_section},
     {"tracing", GW_OPTION, TOP(tracing), "Spans of requests, sent to an OpenTelemetry collector.",
      .section = &gw_tracing_section},
     {"error_pages", GW_MAP, TOP(error_pages),
@@ -324,6 +327,15 @@ static void name_routes(struct gw_config *config)
             continue;
         route->name.base = h2o_mem_alloc_pool(config->pool, sizeof("route-18446744073709551615"));
         route->name.len = sprintf(route->name.base, "route-%zu", i + 1);
+    }
+}
+
+static void inherit_compression(struct gw_config *config)
+{
+    for (size_t i = 0; i != config->routes.size; ++i) {
+        struct routing_route_conf *route = config->routes.entries[i];
+        if (route->compression != NULL)
+            routing_compression_inherit(route->compression, config->compression);
     }
 }
 
@@ -367,6 +379,7 @@ static struct gw_config *load_tree(h2o_mem_pool_t *pool, const struct gw_node *r
     if (config->worker_threads == 0)
         config->worker_threads = count_cores();
     name_routes(config);
+    inherit_compression(config);
     resolve_paths(config);
     gw_config_check(config, errors);
     if (errors->num_errors == 0)

@@ -146,12 +146,13 @@ struct gw_config {
     struct gw_map certificates; /* of tls_certificate_conf */
     struct gw_cidrs trusted_proxies;
     struct gw_forwarding_conf forwarding;
-    struct gw_tracing_conf *tracing; /* NULL = off */
-    struct gw_map error_pages;       /* of routing_error_page_conf, by status or class; those of a route come first */
-    struct gw_map target_groups;     /* of routing_target_group_conf */
-    struct gw_list routes;           /* of routing_route_conf; every one has a name */
-    struct gw_list tests;            /* of gw_test_conf (gateway/config_tests.h); for `weir test` only */
-    h2o_mem_pool_t *pool;            /* everything above, nodes included */
+    struct routing_compression_conf *compression; /* NULL = off, but for routes that have one */
+    struct gw_tracing_conf *tracing;              /* NULL = off */
+    struct gw_map error_pages;   /* of routing_error_page_conf, by status or class; those of a route come first */
+    struct gw_map target_groups; /* of routing_target_group_conf */
+    struct gw_list routes;       /* of routing_route_conf; every one has a name */
+    struct gw_list tests;        /* of gw_test_conf (gateway/config_tests.h); for `weir test` only */
+    h2o_mem_pool_t *pool;        /* everything above, nodes included */
 };
 
 extern const struct gw_section gw_config_section;

@@ -27,6 +27,7 @@ void gw_exchange_fail(struct gw_exchange *exchange, enum gw_reason reason, const
     struct gw_stream *stream = request->stream;
 
     request->error = detail;
+    gw_compression_cut(request);
     gw_exchange_end_tries(exchange);
     gw_thread_undefer(&exchange->flush);
     if (stream->response_started || exchange->is_sending) {

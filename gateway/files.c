@@ -7,7 +7,9 @@
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "gateway/accept_encoding.h"
 #include "gateway/base/log.h"
+#include "gateway/compression_fields.h"
 #include "gateway/conditional.h"
 #include "gateway/file_path.h"
 #include "gateway/http/response.h"
@@ -31,6 +33,8 @@ struct found {
     int fd;
     struct stat st;
     h2o_iovec_t type;
+    enum gw_coding coding; /* of a copy that was compressed beforehand */
+    bool has_copies;       /* other clients may get another one */
     char etag[GW_ETAG_SIZE];
     size_t etag_len;
 };
@@ -166,6 +170,47 @@ static enum gw_reason open_index(const struct gw_files *files, struct gw_request
     return reason;
 }
 
+/* Takes the place of the file, if the client likes it better than what it would get so far. */
+static void consider_copy(int root, h2o_iovec_t path, enum gw_coding coding, const struct gw_accept_encoding *accept,
+                          struct found *found)
+{
+    unsigned both = 1u << coding | 1u << found->coding;
+    struct stat st;
+    int fd = gw_file_open(root, path.base, common.has_openat2);
+
+    if (fd == -1)
+        return;
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_mtime < found->st.st_mtime) {
+        close(fd);
+        return;
+    }
+    found->has_copies = true;
+    if (gw_accept_encoding_choose(accept, both) != coding) {
+        close(fd);
+        return;
+    }
+    close(found->fd);
+    found->fd = fd;
+    found->st = st;
+    found->coding = coding;
+}
+
+/* Copies beside the file, as nginx's gzip_static has them. Each is a representation of its own, with its own ETag. */
+static void look_for_copies(const struct gw_files *files, struct gw_request *request, int root, h2o_iovec_t path,
+                            struct found *found)
+{
+    static const struct {
+        enum gw_coding coding;
+        h2o_iovec_t suffix;
+    } copies[] = {{GW_CODING_GZIP, {H2O_STRLIT(".gz")}}, {GW_CODING_BROTLI, {H2O_STRLIT(".br")}}};
+    struct gw_accept_encoding accept;
+
+    gw_accept_encoding_read(request->facts.headers, request->facts.num_headers, &accept);
+    for (size_t i = 0; i != sizeof(copies) / sizeof(copies[0]); ++i)
+        if ((files->conf->precompressed << 1 & 1u << copies[i].coding) != 0)
+            consider_copy(root, h2o_concat(request->pool, path, copies[i].suffix), copies[i].coding, &accept, found);
+}
+
 /* FILE_SERVED: found holds an open file or, when the URL lacks the slash, a directory. */
 static enum gw_reason find(const struct gw_files *files, struct gw_request *request, struct found *found)
 {
@@ -174,6 +219,8 @@ static enum gw_reason find(const struct gw_files *files, struct gw_request *requ
     int root;
 
     found->fd = -1;
+    found->coding = GW_CODING_IDENTITY;
+    found->has_copies = false;
     if (path.base == NULL)
         return GW_REASON_FILE_NOT_FOUND;
     /* opened anew each time: a deployment may swap the directory or a link to it */
@@ -183,6 +230,8 @@ static enum gw_reason find(const struct gw_files *files, struct gw_request *requ
         reason = open_index(files, request, root, &path, found);
     else
         reason = open_and_stat(files, root, path.base, found);
+    if (reason == GW_REASON_FILE_SERVED && files->conf->precompressed != 0 && S_ISREG(found->st.st_mode))
+        look_for_copies(files, request, root, path, found);
     close(root);
     if (reason != GW_REASON_FILE_SERVED)
         return reason;
@@ -253,6 +302,14 @@ static void add_validators(h2o_req_t *req, const struct found *found)
         add(req, H2O_TOKEN_LAST_MODIFIED, h2o_iovec_init(date, H2O_TIMESTR_RFC1123_LEN));
     }
     add(req, H2O_TOKEN_ETAG, h2o_strdup(&req->pool, found->etag, found->etag_len));
+    if (found->has_copies)
+        gw_compression_add_vary(&req->pool, &req->res.headers);
+}
+
+static void add_coding(h2o_req_t *req, const struct found *found)
+{
+    if (found->coding != GW_CODING_IDENTITY)
+        add(req, H2O_TOKEN_CONTENT_ENCODING, gw_coding_name(found->coding));
 }
 
 /* ---- sending ---- */
@@ -501,10 +558,12 @@ static void answer_with(struct gw_request *request, struct found *found)
         break;
     case GW_RANGE_WHOLE:
         add_validators(req, found);
+        add_coding(req, found);
         send_whole(request, found);
         break;
     case GW_RANGE_PARTIAL:
         add_validators(req, found);
+        add_coding(req, found);
         if (ranges.size == 1)
             send_range(request, found, &ranges.entries[0]);
         else
@@ -534,6 +593,9 @@ void gw_files_serve(struct gw_files *files, struct gw_request *request)
     } else if (request->stream == NULL) { /* explain */
         request->reason = reason;
         request->status = 200;
+        if (found.has_copies)
+            gw_trace(request->trace, "files", gw_setting_at(files->conf->at, "precompressed"), "copy: %s",
+                     gw_coding_name(found.coding).base);
         close(found.fd);
     } else {
         answer_with(request, &found);

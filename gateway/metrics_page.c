@@ -433,6 +433,40 @@ static void put_group_states(struct gw_exposition *out, const struct gw_snapshot
                              routing_health_name((enum routing_health_state)state), NULL);
 }
 
+/* ---- compression ---- */
+
+static void put_codings(struct gw_exposition *out, const char *name, const uint64_t counts[GW_CODING_COUNT])
+{
+    for (int i = GW_CODING_GZIP; i != GW_CODING_COUNT; ++i)
+        gw_exposition_sample(out, name, (double)counts[i], "coding", gw_coding_name((enum gw_coding)i).base, NULL);
+}
+
+static void put_compression(struct gw_exposition *out, const struct gw_process *process)
+{
+    uint64_t responses[GW_CODING_COUNT], in[GW_CODING_COUNT], out_bytes[GW_CODING_COUNT], memory = 0;
+
+    for (int i = 0; i != GW_CODING_COUNT; ++i) {
+        responses[i] = SUM_OF_WORKERS(process, worker->compressor->stats.responses[i]);
+        in[i] = SUM_OF_WORKERS(process, worker->compressor->stats.bytes_in[i]);
+        out_bytes[i] = SUM_OF_WORKERS(process, worker->compressor->stats.bytes_out[i]);
+    }
+    for (unsigned i = 0; i != process->num_workers; ++i)
+        memory += gw_encoder_memory_gauge(process->workers[i].compressor->memory);
+    gw_exposition_family(out, "weir_compression_responses_total", "counter", "Responses that weir compressed.");
+    put_codings(out, "weir_compression_responses_total", responses);
+    gw_exposition_family(out, "weir_compression_bytes_in_total", "counter", "Bytes that encoders were given.");
+    put_codings(out, "weir_compression_bytes_in_total", in);
+    gw_exposition_family(out, "weir_compression_bytes_out_total", "counter", "Bytes that encoders made of them.");
+    put_codings(out, "weir_compression_bytes_out_total", out_bytes);
+    put_one(out, "weir_compression_skipped_total", "counter",
+            "Responses that were not compressed for want of compression.memory.",
+            (double)SUM_OF_WORKERS(process, worker->compressor->stats.skipped));
+    put_one(out, "weir_compression_deferred_total", "counter",
+            "Times that encoding waited, because a turn of the event loop had no time left for it.",
+            (double)SUM_OF_WORKERS(process, worker->compressor->stats.put_off));
+    put_one(out, "weir_compression_memory_bytes", "gauge", "Memory of encoders in use.", (double)memory);
+}
+
 /* ---- configuration and process ---- */
 
 static void put_config(struct gw_exposition *out, const struct gw_process *process)
@@ -520,6 +554,7 @@ void gw_metrics_page(struct gw_process *process, struct gw_exposition *out)
     put_connections(out, process);
     put_upstream(out, process);
     put_upstream_tls(out, process);
+    put_compression(out, process);
     put_lag(out, process);
     put_process(out, process);
 }

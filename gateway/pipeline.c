@@ -95,13 +95,41 @@ static enum gw_step check_method(struct gw_request *request)
 
 /* ---- route ---- */
 
+/* The response, whoever makes it, will pass the compression filter. */
+static void offer_compression(struct gw_request *request, const struct gw_compression *compression)
+{
+    struct gw_compression_question question = {.headers = request->facts.headers,
+                                               .num_headers = request->facts.num_headers};
+    if (request->stream != NULL)
+        gw_compression_offer(request, compression);
+    else
+        gw_compression_explain(compression, request->trace, &question);
+}
+
+/* Explain knows this answer already. */
+static void explain_compression(struct gw_request *request, size_t size)
+{
+    struct gw_compression_question question = {.headers = request->facts.headers,
+                                               .num_headers = request->facts.num_headers,
+                                               .status = request->status,
+                                               .fields = gw_answer_fields(request),
+                                               .content_length = size};
+    if (request->route->compression != NULL)
+        gw_compression_explain(request->route->compression, request->trace, &question);
+}
+
 static enum gw_step find_route(struct gw_request *request)
 {
     const struct routing_route *matched =
         routing_table_match(request->snapshot->table, &request->facts, request->trace);
-    if (matched == NULL)
+    if (matched == NULL) {
+        if (request->snapshot->compression != NULL)
+            offer_compression(request, request->snapshot->compression);
         return refuse(request, GW_REASON_NO_ROUTE);
+    }
     request->route = &request->snapshot->routes[matched->index];
+    if (__builtin_expect(request->route->compression != NULL, 0))
+        offer_compression(request, request->route->compression);
     return GW_NEXT;
 }
 
@@ -169,6 +197,8 @@ static enum gw_step respond(struct gw_request *request)
     else if (request->status != 204 && request->status != 304)
         h2o_set_header(request->pool, gw_answer_fields(request), H2O_TOKEN_CONTENT_TYPE, conf->content_type.base,
                        conf->content_type.len, 0);
+    if (__builtin_expect(request->trace != NULL, 0))
+        explain_compression(request, conf->body.len);
     return GW_ANSWERED;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 #include <pthread.h>
 #include "gateway/access_log.h"
+#include "gateway/compression.h"
 #include "gateway/gate.h"
 #include "gateway/heartbeat.h"
 #include "gateway/group_load.h"
@@ -59,6 +60,7 @@ struct gw_worker {
     struct gw_server server;
     struct gw_pool *pool;
     struct gw_access_log_buffer *log;
+    struct gw_compressor *compressor;
     h2o_context_t ctx;
     h2o_multithread_receiver_t receiver;
     pthread_t tid;

@@ -4,6 +4,7 @@
 #include "gateway/snapshot.h"
 
 struct gw_worker;
+struct gw_compressing;
 struct gw_exchange;
 struct gw_span;
 struct gw_timeline;
@@ -25,8 +26,9 @@ struct gw_request {
     struct gw_dry_run *dry;   /* NULL in live traffic */
     struct gw_trace *trace;   /* NULL in live traffic */
     struct gw_snapshot *snapshot;
-    struct gw_held_snapshot *held; /* live traffic: what keeps the snapshot */
-    struct gw_exchange *exchange;  /* forward: the attempt in progress */
+    struct gw_held_snapshot *held;      /* live traffic: what keeps the snapshot */
+    struct gw_exchange *exchange;       /* forward: the attempt in progress */
+    struct gw_compressing *compressing; /* NULL: the response passes no encoder */
     const struct gw_snapshot_listener *listener;
     struct routing_facts facts;
     bool has_server_field;  /* a local answer's Server field was added, and maybe removed again by the route's rules */

@@ -259,6 +259,8 @@ static bool build_route(struct builder *b, struct gw_route *route, const struct 
     bool ok = true;
 
     route->conf = conf;
+    route->compression =
+        conf->compression != NULL ? gw_compression_create(conf->compression) : b->snapshot->compression;
     route->log_sample = log_sample(b->snapshot->config, conf->access_log);
     ok &= gw_error_pages_create(&conf->error_pages, &route->error_pages, b->errors);
     route->max_body = max_body != 0 ? max_body : UINT64_MAX;
@@ -330,6 +332,8 @@ static void destroy(struct gw_snapshot *snapshot)
         if (snapshot->process != NULL)
             gw_process_release_route_stats(snapshot->process, route->stats);
         gw_error_pages_destroy(route->error_pages);
+        if (route->compression != snapshot->compression)
+            gw_compression_destroy(route->compression);
         free(route->groups);
         free(route->weights);
     }
@@ -339,6 +343,7 @@ static void destroy(struct gw_snapshot *snapshot)
         gw_process_prune(snapshot->process);
     }
     gw_error_pages_destroy(snapshot->error_pages);
+    gw_compression_destroy(snapshot->compression);
     routing_table_destroy(snapshot->table);
     for (size_t i = 0; i != (snapshot->num_workers + 1) * snapshot->num_groups && snapshot->balancers != NULL; ++i)
         routing_balancer_destroy(snapshot->balancers[i]);
@@ -370,6 +375,7 @@ struct gw_snapshot *gw_snapshot_create(struct gw_process *process, struct gw_con
     ok &= load_certificates(&b);
     ok = ok && build_listeners(&b);
     ok &= gw_error_pages_create(&config->error_pages, &snapshot->error_pages, errors);
+    snapshot->compression = gw_compression_create(config->compression);
     ok &= build_groups(&b);
     ok &= build_routes(&b);
     if (!ok) {

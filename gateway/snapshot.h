@@ -13,6 +13,7 @@
 #include "routing/table.h"
 #include "tls/context.h"
 
+struct gw_compression;
 struct gw_process;
 struct gw_error_pages;
 struct gw_files;
@@ -65,6 +66,7 @@ struct gw_route {
     struct gw_files *files;
     struct gw_error_pages *error_pages;          /* NULL: none */
     const struct routing_target_group *fallback; /* asked when the group fails; NULL: nobody */
+    struct gw_compression *compression;          /* effective; NULL: off */
 } __attribute__((aligned(64)));
 
 struct gw_snapshot {
@@ -86,6 +88,7 @@ struct gw_snapshot {
     struct routing_table *table;
     struct gw_route *routes; /* by routing_route.index */
     size_t num_routes;
+    struct gw_compression *compression; /* of routes that have none of their own, and of answers without a route */
     struct gw_error_pages *error_pages; /* NULL: none; asked after those of the route */
     struct gw_route_stats *no_route;    /* statistics of requests that no route took */
     uint64_t loaded_at_ms;              /* wall clock */

@@ -224,6 +224,8 @@ static void on_done(struct gw_stream *stream)
     struct gw_request *request = stream->user;
 
     gw_exchange_release(request->exchange);
+    if (__builtin_expect(request->compressing != NULL, 0))
+        gw_compression_release(request);
     if (stream->end != GW_END_COMPLETE && is_end_the_reason(request)) {
         request->reason = gw_reason_of_end(stream->end);
         if (!stream->response_started)
@@ -327,6 +329,7 @@ void gw_worker_init(struct gw_worker *worker, struct gw_process *process, unsign
     worker->server.on_done = on_done;
     worker->server.on_conn_closed = on_conn_closed;
     worker->pool = gw_pool_create(&worker->thread);
+    worker->compressor = gw_compressor_create(&worker->thread);
     worker->log = gw_access_log_buffer_create(process->access_log, &worker->thread);
     h2o_linklist_init_anchor(&worker->acceptors);
     h2o_linklist_init_anchor(&worker->handshakes);

@@ -455,6 +455,8 @@ static bool check_index_name(struct gw_loader *load, const struct gw_node *at, h
     return true;
 }
 
+static const char *const precompressed[] = {"gzip", "br", NULL};
+
 #define AT(field) offsetof(struct routing_files_conf, field)
 static const struct gw_setting files_settings[] = {
     {"root", GW_TEXT, AT(root),
@@ -462,6 +464,11 @@ static const struct gw_setting files_settings[] = {
      .is_required = true, .min = 1},
     {"index", GW_TEXTS, AT(index), "Names tried, in order, when a directory is asked for.",
      .initial_text = "index.html", .valid = check_index_name},
+    {"precompressed", GW_CHOICES, AT(precompressed),
+     "Codings of which the directory may hold copies, made beforehand: `a.css.br` and `a.css.gz` beside `a.css`. A "
+     "copy "
+     "that is older than its file is not used.",
+     .choices = precompressed},
     {"strip_prefix", GW_TEXT, AT(strip_prefix), "Taken off the start of the path before the file is looked up.",
      .valid = check_path_literal},
     {0},
@@ -655,6 +662,9 @@ static const struct gw_setting route_settings[] = {
      .section = &routing_hedge_section},
     {"timeouts", GW_OPTION, AT(timeouts), "Times that stand above those of the target group.",
      .section = &route_timeouts_section},
+    {"compression", GW_OPTION, AT(compression),
+     "Whether and how responses of the route are compressed; left out, as the top-level compression says.",
+     .section = &routing_compression_section},
     {"access_log", GW_OPTION, AT(access_log),
      "Whether and how often requests of the route are logged; left out, as the top-level access_log says.",
      .section = &access_log_section},

@@ -94,6 +94,7 @@ struct routing_files_conf {
     const struct gw_node *at;
     h2o_iovec_t root;
     struct gw_texts index;    /* default index.html */
+    uint32_t precompressed;   /* bit 0 gzip, bit 1 br: NAME.gz, NAME.br beside NAME stand for it */
     h2o_iovec_t strip_prefix; /* removed from the canonical path before the lookup; base NULL = nothing */
 };
 struct routing_header_rules_conf {
@@ -113,6 +114,17 @@ struct routing_error_page_conf {
     h2o_iovec_t file, body;   /* exactly one; file relative to the working directory */
     h2o_iovec_t content_type; /* base NULL: by the file's name, text/html for body */
 };
+/* Which responses are compressed. Of a route, and (with memory) of all that have none of their own. */
+struct routing_compression_conf {
+    const struct gw_node *at;
+    bool is_enabled;                   /* default true: writing the section turns it on */
+    uint32_t algorithms;               /* bit 0 gzip, bit 1 br */
+    struct gw_texts types;             /* globs of media types; never empty */
+    uint64_t min_size, max_size;       /* bytes, inclusive; max 0 = unlimited */
+    uint64_t brotli_level, gzip_level; /* 0..9, 1..9 */
+    uint64_t memory;                   /* bytes of all encoders; top level only */
+};
+enum { ROUTING_COMPRESSION_MEMORY = 128 << 20 };
 /* Which requests of a route are in the access log. */
 struct routing_access_log_conf {
     const struct gw_node *at;
@@ -130,9 +142,10 @@ struct routing_route_conf {
     uint64_t priority; /* 1 and up, lower first; 0 = not given (keeps file order, after those that have one) */
     struct routing_match_conf match;
     struct routing_header_rules_conf request_headers, response_headers;
-    struct routing_rewrite_conf *rewrite;       /* NULL = none */
-    uint64_t max_body;                          /* bytes; 0 = unlimited */
-    struct routing_access_log_conf *access_log; /* NULL: as the top-level setting says */
+    struct routing_rewrite_conf *rewrite;         /* NULL = none */
+    uint64_t max_body;                            /* bytes; 0 = unlimited */
+    struct routing_compression_conf *compression; /* NULL: as the top-level setting says */
+    struct routing_access_log_conf *access_log;   /* NULL: as the top-level setting says */
     struct gw_map error_pages;        /* "404" or "5xx" -> routing_error_page_conf; gateway's come after these */
     struct routing_retry_conf *retry; /* NULL: the target group's */
     int criticality;                  /* enum routing_criticality */
@@ -255,5 +268,10 @@ void routing_error_page_statuses(h2o_iovec_t key, unsigned *first, unsigned *las
 extern const struct gw_section routing_forward_section; /* struct routing_forward_conf */
 /* Is this a pattern of hosts? For gw_setting.valid. */
 bool routing_check_host_glob(struct gw_loader *, const struct gw_node *at, h2o_iovec_t host);
+/* compression.c */
+extern const struct gw_section routing_compression_section, routing_compression_default_section;
+/* What a route does not say is as the top-level section says (NULL: there is none). */
+void routing_compression_inherit(struct routing_compression_conf *, const struct routing_compression_conf *from);
+
 extern const struct gw_section routing_route_section;        /* struct routing_route_conf */
 extern const struct gw_section routing_target_group_section; /* struct routing_target_group_conf */

@@ -67,6 +67,7 @@ int gw_thread_turn(struct gw_thread *thread, int32_t max_wait_ms)
     if (thread->loop->_pending_as_client != NULL || thread->loop->_pending_as_server != NULL ||
         !h2o_linklist_is_empty(&thread->deferred))
         wait_ms = 0;
+    ++thread->turns;
     thread->deferred_rounds = 0;
     thread->deferred_entry.registered_at = 0;
     /* Wall clock: should it be set back during the wait, the timers run in the next turn, which begins at once. */

@@ -9,6 +9,7 @@ struct gw_thread {
     h2o_context_t *ctx;
     h2o_loop_t *loop;
     struct gw_wheel *wheel;
+    uint64_t turns;           /* so far */
     uint64_t now_ms;          /* CLOCK_MONOTONIC as gw_thread_now last read it; ask gw_thread_now */
     uint64_t now_wall_ms;     /* loop->_now at that time */
     uint64_t rng[2];          /* xorshift128+; see gw_thread_random */

@@ -42,6 +42,7 @@ static struct fixture *create(size_t num_routes, size_t num_groups, size_t targe
     for (unsigned i = 0; i != WORKERS; ++i) {
         gw_thread_init(&self->threads[i], i, &self->ctx);
         self->process.workers[i].pool = gw_pool_create(&self->threads[i]);
+        self->process.workers[i].compressor = gw_compressor_create(&self->threads[i]);
     }
     self->process.access_log = gw_access_log_create();
     self->process.tracing = gw_tracing_create();
@@ -92,6 +93,7 @@ static void destroy(struct fixture *self)
     }
     for (unsigned i = 0; i != WORKERS; ++i) {
         gw_pool_destroy(self->process.workers[i].pool);
+        gw_compressor_destroy(self->process.workers[i].compressor);
         gw_thread_dispose(&self->threads[i]);
     }
     h2o_evloop_destroy(self->ctx.loop);
