@@ -122,8 +122,8 @@ enum { SMALL_BYTES = 8192, GZIP_WRAPPER = 16 };
 /* The most that an encoder takes in the course of its life, as measured (test_encoder.c holds us to it). */
 static size_t reserve(const struct gw_encoder_options *options)
 {
-    static const unsigned brotli_kib[] = {176, 610, 770, 770, 1760, 1760, 1760, 1760, 1760, 2560};
-    static const unsigned small_brotli_kib[] = {176, 176, 400, 400, 770, 770, 770, 770, 770, 1540};
+    static const unsigned brotli_kib[] = {270, 610, 770, 770, 1760, 1760, 1760, 1760, 1760, 2560};
+    static const unsigned small_brotli_kib[] = {270, 270, 650, 650, 770, 770, 770, 770, 770, 1540};
 
     if (options->coding == GW_CODING_GZIP)
         return (options->is_lean || options->size <= SMALL_BYTES ? 76 : 272) << 10;
