@@ -301,12 +301,12 @@ size_t gw_access_alb_write(char *base, const struct gw_access_full *full, h2o_io
 
 /* ---- templates ---- */
 
-enum kind { TEXT, NUMBER_16, NUMBER_32, NUMBER_64, MILLISECONDS, TIME, TIME_LOCAL, REQUEST_LINE };
+enum kind { TEXT, NUMBER_16, NUMBER_32, NUMBER_64, MILLISECONDS, TIME, TIME_LOCAL, REQUEST_LINE, NOTE };
 
 struct gw_access_field {
     const char *name;
     enum kind kind;
-    size_t offset; /* in struct gw_access_full */
+    size_t offset; /* in struct gw_access_full; NOTE: enum gw_peer_note */
 };
 
 #define LINE(kind, name)                                                                                               \
@@ -360,6 +360,9 @@ static const struct gw_access_field fields[] = {
     {"time", TIME, offsetof(struct gw_access_full, line.wall_ms)},
     {"time_local", TIME_LOCAL, offsetof(struct gw_access_full, wall_us)},
     {"request_line", REQUEST_LINE, 0},
+#define X(name) {#name, NOTE, GW_PEER_NOTE_##name},
+    GW_PEER_NOTES(X)
+#undef X
 };
 #undef LINE
 #undef FULL
@@ -417,6 +420,11 @@ bool gw_access_template_parse(h2o_mem_pool_t *pool, h2o_iovec_t text, struct gw_
     return true;
 }
 
+static h2o_iovec_t note_of(const struct gw_access_full *full, const struct gw_access_field *field)
+{
+    return full->line.notes != NULL ? full->line.notes[field->offset] : h2o_iovec_init(NULL, 0);
+}
+
 static size_t field_bound(const struct gw_access_full *full, const struct gw_access_field *field)
 {
     switch (field->kind) {
@@ -424,6 +432,8 @@ static size_t field_bound(const struct gw_access_full *full, const struct gw_acc
         return bound_of(*(const h2o_iovec_t *)((const char *)full + field->offset));
     case REQUEST_LINE:
         return url_bound(&full->line);
+    case NOTE:
+        return bound_of(note_of(full, field));
     default:
         return NUMBER_BOUND;
     }
@@ -432,9 +442,11 @@ static size_t field_bound(const struct gw_access_full *full, const struct gw_acc
 static char *put_field(char *dst, const struct gw_access_full *full, const struct gw_access_field *field,
                        struct gw_access_clock *clock)
 {
-    const void *value = (const char *)full + field->offset;
+    const void *value = (const char *)full + (field->kind != NOTE ? field->offset : 0);
 
     switch (field->kind) {
+    case NOTE:
+        return put_text(dst, note_of(full, field));
     case TEXT:
         return put_text(dst, *(const h2o_iovec_t *)value);
     case NUMBER_16:

@@ -114,6 +114,18 @@ static inline __attribute__((always_inline)) char *put_text(char *dst, const cha
 #define TEXT(dst, field)   put_text((dst), ",\"" #field "\":", sizeof(",\"" #field "\":") - 1, line->field)
 #define NUMBER(dst, field) put_number(PUT((dst), ",\"" #field "\":"), line->field)
 
+static char *put_notes(char *dst, const h2o_iovec_t *notes)
+{
+    for (int i = 0; i != GW_PEER_NOTE_COUNT; ++i) {
+        if (notes[i].base == NULL)
+            continue;
+        dst = PUT(dst, ",\"");
+        dst = put(dst, gw_peer_note_names[i], strlen(gw_peer_note_names[i]));
+        dst = put_text(dst, "\":", 2, notes[i]);
+    }
+    return dst;
+}
+
 char *gw_access_put_second(char *dst, uint64_t second, struct gw_access_clock *clock)
 {
     if (second != clock->second || clock->text[0] == '\0') {
@@ -161,7 +173,9 @@ size_t gw_access_line_bound(const struct gw_access_line *line)
     size_t bytes = 0;
     for (size_t i = 0; i != sizeof(texts) / sizeof(texts[0]); ++i)
         bytes += gw_access_capped(texts[i]->len);
-    return 1024 + 6 * bytes;
+    for (int i = 0; line->notes != NULL && i != GW_PEER_NOTE_COUNT; ++i)
+        bytes += gw_access_capped(line->notes[i].len);
+    return 2048 + 6 * bytes;
 }
 
 size_t gw_access_line_write(char *base, const struct gw_access_line *line, struct gw_access_clock *clock)
@@ -201,6 +215,8 @@ size_t gw_access_line_write(char *base, const struct gw_access_line *line, struc
     dst = TEXT(dst, referer);
     dst = TEXT(dst, x_forwarded_for);
     dst = NUMBER(dst, config_generation);
+    if (__builtin_expect(line->notes != NULL, 0))
+        dst = put_notes(dst, line->notes);
     dst = PUT(dst, "}\n");
     return dst - base;
 }

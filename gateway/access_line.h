@@ -3,6 +3,7 @@
 #pragma once
 #include <stdint.h>
 #include <h2o/memory.h>
+#include "gateway/http/peer.h"
 
 /* Slices with base NULL are written as null. Every slice may hold any bytes: quotes, backslashes and controls are
  * escaped, what is not UTF-8 becomes U+FFFD, and what is longer than GW_ACCESS_MAX_TEXT is cut. */
@@ -19,6 +20,7 @@ struct gw_access_line {
     uint64_t upstream_us; /* UINT64_MAX: null */
     uint32_t status, attempts;
     uint16_t client_port;
+    const h2o_iovec_t *notes; /* by enum gw_peer_note; NULL: none. Those with base NULL are left out */
 };
 
 /* The calendar part of the last line's time: it changes once a second. One per thread; zero to begin. */

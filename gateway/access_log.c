@@ -106,6 +106,8 @@ static void fill_connection(struct gw_access_line *line, const struct gw_stream 
 
     line->peer = h2o_iovec_init(conn->peer_text, conn->peer_text_len);
     line->client_port = conn->peer_port;
+    if (__builtin_expect(conn->facts != NULL, 0))
+        line->notes = conn->facts->notes;
     line->scheme = conn->is_tls ? text_of("https") : text_of("http");
     if (conn->is_tls && conn->sock != NULL) {
         line->tls_version = text_of(h2o_socket_get_ssl_protocol_version(conn->sock));

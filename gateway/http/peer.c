@@ -3,6 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+const char *const gw_peer_note_names[GW_PEER_NOTE_COUNT] = {
+#define X(name) #name,
+    GW_PEER_NOTES(X)
+#undef X
+};
+
 struct gw_peer_facts *gw_peer_facts(struct gw_peer *peer)
 {
     if (peer->facts == NULL) {
@@ -32,6 +38,21 @@ static h2o_iovec_t readable(h2o_iovec_t bytes)
     return h2o_iovec_init(text, dst - text);
 }
 
+static void note_proxy(struct gw_peer_facts *facts)
+{
+    const struct gw_proxy_header *header = &facts->proxy;
+
+    facts->notes[GW_PEER_NOTE_proxy_peer] = h2o_iovec_init(facts->proxy_peer, strlen(facts->proxy_peer));
+    facts->notes[GW_PEER_NOTE_proxy_authority] = header->authority;
+    facts->notes[GW_PEER_NOTE_proxy_alpn] = header->alpn;
+    facts->notes[GW_PEER_NOTE_proxy_unique_id] = facts->unique_id;
+    facts->notes[GW_PEER_NOTE_proxy_vpc_endpoint] = header->vpc_endpoint;
+    facts->notes[GW_PEER_NOTE_proxy_tls_version] = header->ssl_version;
+    facts->notes[GW_PEER_NOTE_proxy_tls_cipher] = header->ssl_cipher;
+    if (header->is_ssl_verified) /* else anybody could have written it into a certificate of his own */
+        facts->notes[GW_PEER_NOTE_proxy_tls_name] = header->ssl_common_name;
+}
+
 void gw_peer_take_proxy(struct gw_peer *peer, const char *bytes, size_t len)
 {
     struct gw_peer_facts *facts = gw_peer_facts(peer);
@@ -47,6 +68,7 @@ void gw_peer_take_proxy(struct gw_peer *peer, const char *bytes, size_t len)
         gw_ip_format(&peer->ip, facts->proxy_peer);
     if (facts->proxy.unique_id.base != NULL)
         facts->unique_id = readable(facts->proxy.unique_id);
+    note_proxy(facts);
     if (!facts->proxy.has_addresses)
         return;
     peer->has_ip = true;

@@ -4,6 +4,29 @@
 
 struct tls_client_certificate;
 
+/* What the access log tells of a peer, by field name: of the PROXY header, and of a client certificate. */
+#define GW_PEER_NOTES(X)                                                                                               \
+    X(proxy_peer)                                                                                                      \
+    X(proxy_authority)                                                                                                 \
+    X(proxy_alpn)                                                                                                      \
+    X(proxy_unique_id)                                                                                                 \
+    X(proxy_vpc_endpoint)                                                                                              \
+    X(proxy_tls_version)                                                                                               \
+    X(proxy_tls_cipher)                                                                                                \
+    X(proxy_tls_name)                                                                                                  \
+    X(client_cert_subject)                                                                                             \
+    X(client_cert_issuer)                                                                                              \
+    X(client_cert_serial)                                                                                              \
+    X(client_cert_validity)                                                                                            \
+    X(client_cert_fingerprint)
+enum gw_peer_note {
+#define X(name) GW_PEER_NOTE_##name,
+    GW_PEER_NOTES(X)
+#undef X
+        GW_PEER_NOTE_COUNT
+};
+extern const char *const gw_peer_note_names[GW_PEER_NOTE_COUNT];
+
 /* On the heap, for the few connections that have any of it; ends with the connection (gw_peer_facts_destroy). */
 struct gw_peer_facts {
     struct tls_client_certificate *certificate;                   /* NULL: none was presented; owned, */
@@ -12,7 +35,8 @@ struct gw_peer_facts {
     struct gw_proxy_header proxy;                                 /* its slices lie in proxy_bytes */
     char proxy_peer[46];                                          /* who sent it, as text */
     char *proxy_bytes;                                            /* owned */
-    h2o_iovec_t unique_id; /* of the header, readable: as it is or in hexadecimal; owned */
+    h2o_iovec_t unique_id;                 /* of the header, readable: as it is or in hexadecimal; owned */
+    h2o_iovec_t notes[GW_PEER_NOTE_COUNT]; /* base NULL: nothing to tell */
 };
 
 /* Handed from whoever accepts to whoever serves. */
