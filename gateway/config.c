@@ -105,6 +105,10 @@ static const struct gw_setting limits_settings[] = {
     {"min_send_rate", GW_SIZE, LIMIT(min_send_rate),
      "Bytes a second that a client must take of its response while there is more for it. 0 is any.", .initial = 128,
      .max = 1 << 30},
+    {"keepalive_time", GW_DURATION, LIMIT(keepalive_time_ms),
+     "Age of a client connection after which it serves one more request and closes, so that clients spread anew. 0 is "
+     "unlimited.",
+     .initial = 3600000, .max = 604800000},
     {"keepalive_requests", GW_NUMBER, LIMIT(keepalive_requests),
      "Most requests on one client connection. 0 is unlimited.", .max = 1000000000},
     {0},
@@ -213,6 +217,10 @@ static const struct gw_setting forwarding_settings[] = {
      "Whether a W3C traceparent is continued or begun.", .initial = 1},
     {"amzn_trace_id", GW_BOOL, offsetof(struct gw_forwarding_conf, amzn_trace_id),
      "Whether X-Amzn-Trace-Id is written as an ALB does.", .initial = 1},
+    {"tls_headers", GW_BOOL, offsetof(struct gw_forwarding_conf, tls_headers),
+     "Whether X-Amzn-Tls-Version and X-Amzn-Tls-Cipher-Suite say what the client's connection uses."},
+    {"drop_invalid_headers", GW_BOOL, offsetof(struct gw_forwarding_conf, drop_invalid_headers),
+     "Whether fields are left out whose name has other characters than letters, digits and `-`, as `_`."},
     {0},
 };
 

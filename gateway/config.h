@@ -59,6 +59,7 @@ struct gw_limits_conf {
     uint64_t connections_per_ip;                 /* of one client address, 0 = unlimited */
     uint64_t accept_rate, accept_rate_per_ip;    /* new connections a second, 0 = unlimited */
     uint64_t min_body_rate, min_send_rate;       /* bytes a second, 0 = any */
+    uint64_t keepalive_time_ms;                  /* after it a connection serves one more request; 0 = unlimited */
     uint64_t keepalive_requests;                 /* per client connection, 0 = unlimited */
 };
 
@@ -114,12 +115,14 @@ enum gw_x_forwarded { GW_X_FORWARDED_APPEND, GW_X_FORWARDED_PRESERVE, GW_X_FORWA
 /* What weir adds to requests on their way to a target (spec/alb.md 5). */
 struct gw_forwarding_conf {
     const struct gw_node *at;
-    int x_forwarded;    /* enum gw_x_forwarded */
-    bool client_port;   /* X-Forwarded-For carries the client's port; default false */
-    bool via;           /* Via; default true */
-    bool request_id;    /* X-Request-Id; default true */
-    bool traceparent;   /* W3C; default true */
-    bool amzn_trace_id; /* X-Amzn-Trace-Id; default true */
+    int x_forwarded;           /* enum gw_x_forwarded */
+    bool client_port;          /* X-Forwarded-For carries the client's port; default false */
+    bool via;                  /* Via; default true */
+    bool request_id;           /* X-Request-Id; default true */
+    bool traceparent;          /* W3C; default true */
+    bool amzn_trace_id;        /* X-Amzn-Trace-Id; default true */
+    bool tls_headers;          /* X-Amzn-Tls-Version and -Cipher-Suite; default false */
+    bool drop_invalid_headers; /* names other than [-A-Za-z0-9]+ are not passed on; default false */
 };
 
 /* When the gateway refuses requests because it has too much to do itself. */

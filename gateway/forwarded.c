@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include "gateway/http/socket.h"
 #include "gateway/process.h"
 #include "gateway/span.h"
 
@@ -25,7 +26,9 @@ static const h2o_iovec_t name_via = {H2O_STRLIT("via")}, name_traceparent = {H2O
                          name_amzn_trace = {H2O_STRLIT("x-amzn-trace-id")},
                          name_xf_host = {H2O_STRLIT("x-forwarded-host")},
                          name_xf_port = {H2O_STRLIT("x-forwarded-port")},
-                         name_xf_proto = {H2O_STRLIT("x-forwarded-proto")};
+                         name_xf_proto = {H2O_STRLIT("x-forwarded-proto")},
+                         name_tls_version = {H2O_STRLIT("x-amzn-tls-version")},
+                         name_tls_cipher = {H2O_STRLIT("x-amzn-tls-cipher-suite")};
 
 #define IS(name, literal) (memcmp((name)->base, literal, sizeof(literal) - 1) == 0)
 
@@ -345,6 +348,37 @@ static void append_claim(struct gw_request *request, h2o_headers_t *out, const h
     append(out, name, said != NULL && request->client_is_trusted && said->value.len != 0 ? said->value : own);
 }
 
+/* spec/alb.md 5.5: [-A-Za-z0-9]+ */
+static bool is_plain_name(h2o_iovec_t name)
+{
+    for (size_t i = 0; i != name.len; ++i) {
+        char c = name.base[i];
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-'))
+            return false;
+    }
+    return true;
+}
+
+static bool is_tls_header(h2o_iovec_t name)
+{
+    return h2o_memis(name.base, name.len, name_tls_version.base, name_tls_version.len) ||
+           h2o_memis(name.base, name.len, name_tls_cipher.base, name_tls_cipher.len);
+}
+
+/* spec/alb.md 5.5: what the client and we have agreed on. */
+static void append_tls(struct gw_request *request, h2o_headers_t *out)
+{
+    const char *version, *cipher;
+    SSL *ssl;
+
+    if (!request->facts.is_tls || (ssl = gw_socket_ssl(request->stream->conn->sock)) == NULL)
+        return;
+    version = SSL_get_version(ssl); /* static, both */
+    cipher = SSL_get_cipher_name(ssl);
+    append(out, &name_tls_version, h2o_iovec_init(version, strlen(version)));
+    append(out, &name_tls_cipher, h2o_iovec_init(cipher, strlen(cipher)));
+}
+
 struct seen { /* the first field of each kind */
     const h2o_header_t *host, *port, *proto, *trace;
     bool via, xff;
@@ -360,6 +394,10 @@ static void copy_rest(struct gw_request *request, const struct gw_forwarding_con
         bool is_kept = true;
         switch (classify(field->name)) {
         case FIELD_OTHER:
+            if (__builtin_expect(conf->drop_invalid_headers, 0))
+                is_kept = is_plain_name(*field->name);
+            if (__builtin_expect(conf->tls_headers, 0))
+                is_kept = is_kept && !is_tls_header(*field->name);
             break;
         case FIELD_VIA:
             seen->via = true;
@@ -427,6 +465,8 @@ void gw_forwarded_fields(struct gw_request *request, struct gw_thread *thread, h
         append(out, &name_request_id, request->request_id_text);
     if (conf->traceparent)
         append(out, &name_traceparent, request->traceparent);
+    if (__builtin_expect(conf->tls_headers, 0))
+        append_tls(request, out);
     if (conf->amzn_trace_id) {
         request->amzn_trace_id = amzn_trace_value(request, thread, seen.trace);
         append(out, &name_amzn_trace, request->amzn_trace_id);

@@ -69,6 +69,7 @@ static void apply_settings(struct gw_worker *worker, const struct gw_config *con
         .body_timeout_ms = config->limits.body_timeout_ms,
         .send_timeout_ms = config->limits.send_timeout_ms,
         .max_requests = config->limits.keepalive_requests,
+        .max_age_ms = config->limits.keepalive_time_ms,
     };
 }
 

@@ -28,6 +28,7 @@ void gw_conn_init(struct gw_conn *conn, struct gw_server *server, h2o_socket_t *
     if (conn->is_tls)
         conn->server_name = SSL_get_servername(gw_socket_ssl(sock), TLSEXT_NAMETYPE_host_name);
     conn->listener = peer->listener;
+    conn->began_ms = gw_thread_now(server->thread);
     conn->local_port = peer->local_port;
     conn->peer_ip = peer->ip;
     conn->peer_port = peer->port;

@@ -37,6 +37,8 @@ static bool must_close(struct gw_http1_conn *conn)
     const struct gw_server *server = conn->super.server;
 
     return stream->close_after || !stream->head.keep_alive || conn->is_draining || server->is_draining ||
+           (server->settings.max_age_ms != 0 &&
+            gw_thread_now(server->thread) - conn->super.began_ms >= server->settings.max_age_ms) ||
            (server->settings.max_requests != 0 && conn->super.num_requests >= server->settings.max_requests) ||
            !gw_http1_may_keep_alive(conn);
 }

@@ -102,6 +102,7 @@ struct gw_conn {
     bool is_counted;             /* struct gw_peer */
     struct gw_peer_facts *facts; /* owned; NULL: neither a PROXY header nor a client certificate came */
     uint64_t num_requests;
+    uint64_t began_ms; /* loop time */
 };
 struct gw_conn_ops {
     void (*drain)(struct gw_conn *);                     /* no further requests: idle ones close after a grace period */
@@ -112,6 +113,7 @@ struct gw_http_settings {
     struct gw_head_limits limits;
     uint64_t header_timeout_ms, idle_timeout_ms, body_timeout_ms, send_timeout_ms, handshake_timeout_ms;
     uint64_t max_requests; /* per connection; 0 = unlimited */
+    uint64_t max_age_ms;   /* of a connection that takes further requests; 0 = unlimited */
 };
 
 /* Where heads are parsed before it is known what becomes of them. */
