@@ -259,7 +259,7 @@ static void put_override(struct gw_json *json, const struct routing_health *heal
     uint32_t override = routing_health_override(health);
 
     gw_json_key(json, "override");
-    if (override == 0) {
+    if ((override & (ROUTING_OVERRIDE_DRAIN | ROUTING_OVERRIDE_WEIGHT)) == 0) {
         gw_json_null(json);
         return;
     }
@@ -271,6 +271,23 @@ static void put_override(struct gw_json *json, const struct routing_health *heal
         gw_json_unsigned(json, routing_health_weight(health, 0));
     else
         gw_json_null(json);
+    gw_json_object_end(json);
+}
+
+static void put_ejection(struct gw_json *json, const struct routing_target *target)
+{
+    const struct routing_outlier *outlier = &gw_endpoint_entry_of(target)->outlier;
+    uint64_t now_ms = gw_now_ms();
+
+    gw_json_key(json, "ejection");
+    if (outlier->until_ms == 0) {
+        gw_json_null(json);
+        return;
+    }
+    gw_json_object(json);
+    gw_page_string(json, "reason", routing_outlier_name(outlier->why));
+    gw_page_number(json, "ends_in_ms", outlier->until_ms > now_ms ? outlier->until_ms - now_ms : 0);
+    gw_page_number(json, "times", outlier->times);
     gw_json_object_end(json);
 }
 
@@ -289,6 +306,7 @@ void gw_target_members(const struct gw_process *process, struct gw_json *json, c
     gw_json_key(json, "reason");
     gw_json_string(json, routing_health_reason(health));
     put_override(json, health);
+    put_ejection(json, target);
     gw_json_key(json, "last_status");
     if (health->last_status != 0)
         gw_json_number(json, health->last_status);

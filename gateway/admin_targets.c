@@ -5,6 +5,7 @@
 #include "gateway/admin_request.h"
 #include "gateway/base/log.h"
 #include "gateway/health_log.h"
+#include "gateway/outliers.h"
 
 /* ---- history ---- */
 
@@ -33,6 +34,7 @@ static void put_checks(struct gw_json *json, const struct gw_health_log *log)
 
 static void put_changes(struct gw_json *json, const struct gw_health_log *log)
 {
+    static const char *const by[] = {"check", "operator", "outlier_detection"};
     uint32_t size = log == NULL ? 0 : log->num_changes < GW_HEALTH_LOG_MAX ? log->num_changes : GW_HEALTH_LOG_MAX;
 
     gw_json_key(json, "changes_history");
@@ -43,7 +45,7 @@ static void put_changes(struct gw_json *json, const struct gw_health_log *log)
         gw_page_time_ms(json, "time", event->wall_ms);
         gw_page_string(json, "state", routing_health_name((enum routing_health_state)event->state));
         gw_page_string(json, "reason", event->reason);
-        gw_page_string(json, "by", event->cause == GW_HEALTH_BY_CHECK ? "check" : "operator");
+        gw_page_string(json, "by", by[event->cause]);
         gw_json_key(json, "weight");
         if (event->weight >= 0)
             gw_json_number(json, event->weight);
@@ -149,8 +151,9 @@ static bool read_weight(struct gw_admin_request *self, int32_t *weight)
 }
 
 /* Carries it out and says what a log line should; NULL: it has been answered. */
-static const char *act(struct gw_admin_request *self, struct routing_health *health, int32_t *weight)
+static const char *act(struct gw_admin_request *self, const struct routing_target *target, int32_t *weight)
 {
+    struct routing_health *health = target->health;
     const char *action = self->part[2].base;
 
     *weight = INT32_MIN;
@@ -160,11 +163,13 @@ static const char *act(struct gw_admin_request *self, struct routing_health *hea
     }
     if (strcmp(action, "enable") == 0) {
         routing_health_set_drain(health, false);
+        gw_outliers_pardon(self->process, target);
         return "enabled";
     }
     if (strcmp(action, "reset") == 0) {
         routing_health_set_drain(health, false);
         routing_health_set_weight(health, *weight = -1);
+        gw_outliers_pardon(self->process, target);
         return "reset to its configuration";
     }
     if (strcmp(action, "weight") == 0) {
@@ -186,7 +191,7 @@ void gw_admin_target_action(struct gw_admin_request *self)
     const char *done;
     int32_t weight;
 
-    if (target == NULL || (done = act(self, target->health, &weight)) == NULL)
+    if (target == NULL || (done = act(self, target, &weight)) == NULL)
         return;
     clock_gettime(CLOCK_REALTIME, &now);
     gw_health_log_change(gw_endpoint_entry_of(target), GW_HEALTH_BY_OPERATOR, weight,

@@ -46,6 +46,9 @@ static enum logged_kind kind_of(enum gw_reason reason)
     case GW_REASON_NONE:
     case GW_REASON_CIRCUIT_OPEN:
     case GW_REASON_CONCURRENCY_LIMIT:
+    case GW_REASON_TARGETS_BUSY:
+    case GW_REASON_TARGET_QUEUE_FULL:
+    case GW_REASON_TARGET_QUEUE_TIMEOUT:
     case GW_REASON_CONNECT_FAILED:
     case GW_REASON_CONNECT_TIMEOUT:
     case GW_REASON_UPSTREAM_TLS_TIMEOUT:

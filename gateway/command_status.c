@@ -121,6 +121,15 @@ static void print_override(const json_t *target)
                number_in(target, "configured_weight"));
 }
 
+static void print_ejection(const json_t *target)
+{
+    const json_t *ejection = json_object_get(target, "ejection");
+
+    if (json_is_object(ejection))
+        printf(", ejected (%s) for another %" PRId64 " s", text_in(ejection, "reason"),
+               number_in(ejection, "ends_in_ms") / 1000);
+}
+
 static void print_target_groups(const json_t *groups)
 {
     size_t i, j;
@@ -140,6 +149,7 @@ static void print_target_groups(const json_t *groups)
             if (json_is_string(json_object_get(target, "since")))
                 printf(" since %s", text_in(target, "since"));
             print_override(target);
+            print_ejection(target);
             if (number_in(target, "in_flight") != 0)
                 printf(", %" PRId64 " in flight", number_in(target, "in_flight"));
             printf("\n");

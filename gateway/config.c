@@ -277,6 +277,13 @@ static const struct gw_setting config_settings[] = {
      "supervisor's. It must be able to read the configuration, keys and files, and to write the access log.",
      .min = 1, .needs_restart = true},
     {"group", GW_TEXT, TOP(group), "Group that serves; without it the user's own.", .min = 1, .needs_restart = true},
+    {"zone", GW_TEXT, TOP(zone), "Where this gateway stands, for target groups that prefer their own zone.", .min = 1,
+     .max = 128},
+    {"stickiness_keys", GW_TEXTS, TOP(stickiness_keys),
+     "Secrets that seal the cookies of sticky sessions: the first one seals, all of them open. Left out, weir has one "
+     "of "
+     "its own, which lives through a restart in `state_dir`.",
+     .min = 16, .is_secret = true},
     {"shutdown_timeout", GW_DURATION, TOP(shutdown_timeout_ms),
      "How long requests may go on after SIGTERM before they are cut off.", .initial = 30000, .max = 86400000},
     {"watchdog_timeout", GW_DURATION, TOP(watchdog_timeout_ms),

@@ -141,6 +141,8 @@ struct gw_config {
     h2o_iovec_t state_dir;   /* base NULL = none */
     h2o_iovec_t user, group; /* whom the worker becomes: names or numbers; base NULL = stays who it is */
     struct gw_overload_conf overload;
+    h2o_iovec_t zone;                /* where this gateway stands; base NULL = not said */
+    struct gw_texts stickiness_keys; /* secrets that seal cookies: the first seals, all open; none = our own */
     uint64_t shutdown_timeout_ms;
     uint64_t watchdog_timeout_ms; /* 0: off */
     struct gw_upgrade_conf upgrade;

@@ -126,6 +126,67 @@ static void check_group_names(const struct gw_config *config, struct gw_errors *
     }
 }
 
+static const struct routing_target_group_conf *failover_of(const struct gw_config *config,
+                                                           const struct routing_target_group_conf *group)
+{
+    const struct gw_named *named = group->failover != NULL && group->failover->to.base != NULL
+                                       ? gw_map_find(&config->target_groups, group->failover->to)
+                                       : NULL;
+    return named != NULL ? named->conf : NULL;
+}
+
+static bool leads_back(const struct gw_config *config, const struct routing_target_group_conf *group)
+{
+    const struct routing_target_group_conf *next = failover_of(config, group);
+    for (size_t i = 0; i != config->target_groups.size && next != NULL && next != group; ++i)
+        next = failover_of(config, next);
+    return next == group;
+}
+
+static void check_groups(const struct gw_config *config, struct gw_errors *errors)
+{
+    for (size_t i = 0; i != config->target_groups.size; ++i) {
+        const struct routing_target_group_conf *group = config->target_groups.entries[i].conf;
+        if (group->zones.mode != ROUTING_ZONES_ANY && config->zone.base == NULL)
+            gw_error_at(errors, group->zones.at,
+                        "\"zones\" needs to know where this gateway stands (expected a \"zone\" at the top level)");
+        if (group->failover == NULL || group->failover->to.base == NULL)
+            continue;
+        if (gw_map_find(&config->target_groups, group->failover->to) == NULL)
+            gw_error_dangling(errors, gw_setting_at(group->failover->at, "to"), "target group", group->failover->to,
+                              &config->target_groups);
+        else if (leads_back(config, group))
+            gw_error_at(errors, gw_setting_at(group->failover->at, "to"), "failover to \"%s\" leads back to the group",
+                        group->failover->to.base);
+    }
+}
+
+static bool is_sticky(const struct gw_config *config, h2o_iovec_t name)
+{
+    const struct gw_named *named = name.base != NULL ? gw_map_find(&config->target_groups, name) : NULL;
+    return named != NULL && ((const struct routing_target_group_conf *)named->conf)->stickiness != NULL;
+}
+
+/* spec/alb.md 2.3: with a cookie for the target only, the next request may be drawn to the other group. */
+static void check_forward_stickiness(const struct gw_config *config, struct gw_errors *errors)
+{
+    for (size_t i = 0; i != config->routes.size; ++i) {
+        const struct routing_forward_conf *forward = ((struct routing_route_conf *)config->routes.entries[i])->forward;
+        if (forward == NULL || forward->groups.size < 2 || forward->stickiness_ms != 0)
+            continue;
+        for (size_t j = 0; j != forward->groups.size; ++j) {
+            const struct routing_weighted_group_conf *entry = forward->groups.entries[j];
+            if (!is_sticky(config, entry->group))
+                continue;
+            gw_warn_at(errors, forward->at,
+                       "target group \"%s\" is sticky, but clients are drawn anew between the groups (expected "
+                       "\"stickiness\" beside \"groups\")",
+                       entry->group.base);
+            break;
+        }
+    }
+}
+
 /* Between good routes the routing table finds them. */
 static void check_route_names(const struct gw_config *config, struct gw_errors *errors)
 {
@@ -164,6 +225,8 @@ void gw_config_check(struct gw_config *config, struct gw_errors *errors)
         return;
     check_certificate_names(config, errors);
     check_group_names(config, errors);
+    check_groups(config, errors);
+    check_forward_stickiness(config, errors);
     gw_l4_check(config, errors);
 }
 

@@ -143,6 +143,7 @@ static const char *class_of(enum routing_health_state state)
     case ROUTING_HEALTH_HEALTHY:
         return "good";
     case ROUTING_HEALTH_UNHEALTHY:
+    case ROUTING_HEALTH_EJECTED:
         return "bad";
     case ROUTING_HEALTH_UNCHECKED:
         return "plain";
@@ -190,6 +191,8 @@ static void put_changes(struct gw_html *html, const struct gw_health_log *log, h
             gw_html_format(html, "%s ", change->reason);
         if (change->cause == GW_HEALTH_BY_OPERATOR)
             gw_html_markup(html, "by an operator");
+        if (change->cause == GW_HEALTH_BY_OUTLIER)
+            gw_html_markup(html, "by outlier detection");
         gw_html_markup(html, "</li>");
     }
     gw_html_markup(html, "</ol></details>");

@@ -6,6 +6,7 @@
 #include "gateway/http/response.h"
 #include "gateway/process.h"
 #include "gateway/span.h"
+#include "gateway/sticky.h"
 
 /* ---- the timeline, where somebody asks for one ---- */
 
@@ -149,6 +150,8 @@ static void take_head(struct gw_exchange *exchange, const struct gw_response_hea
     h2o_vector_reserve(&req->pool, &req->res.headers, head->num_fields + 8);
     memcpy(req->res.headers.entries, head->fields, sizeof(h2o_header_t) * head->num_fields);
     req->res.headers.size = head->num_fields;
+    if (__builtin_expect(request->sticky != NULL, 0))
+        gw_sticky_answer(request, &req->res.headers);
     if (request->route->response_headers != NULL)
         routing_header_rules_apply(request->route->response_headers, &req->pool, &req->res.headers);
 }

@@ -4,8 +4,10 @@
 #include "gateway/request.h"
 
 /* Draws the group by weight and picks its first target: the decision that explain shows. False: no target may be asked
- * (request->group is set, request->target is ROUTING_NO_TARGET). */
+ * (request->group is set, request->target is ROUTING_NO_TARGET or ROUTING_BUSY_TARGETS). In gateway/choose.c. */
 bool gw_exchange_choose(struct gw_request *, uint32_t random);
+/* The same for a request that waited for a target: its group stays. */
+bool gw_exchange_choose_again(struct gw_request *);
 /* Forwards to the chosen target and answers. */
 void gw_exchange_start(struct gw_request *);
 /* Host and URL as the target got them; valid as long as the request. */

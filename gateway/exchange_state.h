@@ -16,9 +16,12 @@ struct gw_try {
     struct gw_client *client;    /* NULL: nothing is under way */
     struct gw_target_slot *slot; /* of the target */
     struct gw_attempt *noted;    /* NULL: no timeline */
-    uint32_t target;             /* index in the group */
-    bool is_started;             /* its head was sent: body may be written */
-    struct gw_timer timer;       /* retry.per_try_timeout */
+    const struct routing_target_group *group;
+    struct routing_target_load *load; /* a place at the target; NULL: the group does not count */
+    uint64_t started_us;              /* where the group asks for latencies */
+    uint32_t target;                  /* index in the group */
+    bool is_started;                  /* its head was sent: body may be written */
+    struct gw_timer timer;            /* retry.per_try_timeout */
 };
 
 struct gw_exchange {

@@ -2,10 +2,10 @@
 #include "gateway/exchange_state.h"
 #include <stdlib.h>
 #include <string.h>
+#include "gateway/choose.h"
 #include "gateway/forwarded.h"
+#include "gateway/outliers.h"
 #include "gateway/span.h"
-
-/* ---- choosing a target ---- */
 
 static uint32_t slot_index(const struct gw_request *request)
 {
@@ -13,45 +13,9 @@ static uint32_t slot_index(const struct gw_request *request)
     return worker * request->snapshot->num_groups + request->group->index;
 }
 
-static struct routing_balancer *balancer_of(const struct gw_request *request)
-{
-    return request->snapshot->balancers[slot_index(request)];
-}
-
 static struct routing_budget *budget_of(const struct gw_request *request)
 {
     return &request->snapshot->budgets[slot_index(request)];
-}
-
-static void choose_fallback(struct gw_request *request)
-{
-    const struct gw_route *route = request->route;
-
-    if (route->fallback == NULL || !routing_may_fail_over(request->facts.method) ||
-        (route->conf->forward->when.failures & ROUTING_FAILURE_CONNECT) == 0)
-        return;
-    request->group = route->fallback;
-    gw_trace(request->trace, "target group", gw_setting_at(route->conf->forward->at, "fallback"),
-             "\"%.*s\" (fallback: the primary has no target)", (int)request->group->name.len,
-             request->group->name.base);
-    request->target = routing_balancer_pick(balancer_of(request), 0, request->trace);
-}
-
-bool gw_exchange_choose(struct gw_request *request, uint32_t random)
-{
-    const struct gw_route *route = request->route;
-    uint32_t group = route->num_groups == 1 ? 0 : routing_weighted_choice(route->weights, route->num_groups, random);
-
-    request->target = ROUTING_NO_TARGET;
-    if (group >= route->num_groups) /* all weights are 0 */
-        return false;
-    request->group = route->num_groups == 1 ? route->group : route->groups[group].group;
-    gw_trace(request->trace, "target group", route->conf->forward->at, "\"%.*s\" (%u of %u by weight)",
-             (int)request->group->name.len, request->group->name.base, group + 1, route->num_groups);
-    request->target = routing_balancer_pick(balancer_of(request), 0, request->trace);
-    if (__builtin_expect(request->target == ROUTING_NO_TARGET, 0))
-        choose_fallback(request);
-    return request->target != ROUTING_NO_TARGET;
 }
 
 /* ---- the timeline, where somebody asks for one ---- */
@@ -101,6 +65,7 @@ void gw_exchange_end_try(struct gw_try *try)
     gw_client_release(try->client);
     try->client = NULL;
     gw_count(&try->slot->in_flight, (uint64_t)-1);
+    gw_choose_leave(try->exchange->request->worker, try->group, try->load);
     gw_timer_disarm(&try->timer);
 }
 
@@ -156,6 +121,10 @@ static void start(struct gw_try *try, uint32_t target_index, bool allow_reuse)
     try->slot = &gw_endpoint_entry_of(target)->slots[request->worker->thread.index];
     gw_count(&try->slot->attempts, 1);
     gw_count(&try->slot->in_flight, 1);
+    try->group = request->group;
+    try->load = gw_choose_claimed(request, target_index);
+    if (__builtin_expect(request->group->notes_latency, 0))
+        try->started_us = gw_now_us();
     try->is_started = false;
     if (target_index < 64)
         exchange->tried |= (uint64_t)1 << target_index;
@@ -280,11 +249,11 @@ static void start_again(struct gw_exchange *exchange, uint32_t target, bool allo
 static uint32_t pick_another(struct gw_exchange *exchange, bool must_differ)
 {
     struct gw_request *request = exchange->request;
-    uint32_t target = routing_balancer_pick(balancer_of(request), exchange->tried, NULL);
+    uint32_t target = gw_choose_target(request, exchange->tried, NULL);
 
     if (target == ROUTING_NO_TARGET && !must_differ)
-        target = routing_balancer_pick(balancer_of(request), 0, NULL);
-    return target;
+        target = gw_choose_target(request, 0, NULL);
+    return target < ROUTING_BUSY_TARGETS ? target : ROUTING_NO_TARGET;
 }
 
 static void on_pause_over(struct gw_timer *timer)
@@ -373,8 +342,9 @@ static bool fail_over(struct gw_try *try, uint32_t failure, int status)
     when = &route->conf->forward->when;
     if ((when->failures & failure) == 0 && !routing_when_status(when, status))
         return false;
+    gw_choose_forget(request);
     request->group = route->fallback;
-    if ((target = routing_balancer_pick(balancer_of(request), 0, NULL)) == ROUTING_NO_TARGET) {
+    if ((target = gw_choose_target(request, 0, NULL)) >= ROUTING_BUSY_TARGETS) {
         request->group = primary;
         return false;
     }
@@ -413,8 +383,11 @@ bool gw_exchange_try_failed(struct gw_try *try, enum gw_client_error error, bool
     struct gw_try *rival = rival_of(try);
     bool is_stale = error == GW_CLIENT_CLOSED_EARLY && is_safe;
 
-    if (!is_stale)
+    if (!is_stale) {
         gw_count(&try->slot->failures, 1);
+        if (__builtin_expect(try->group->notes_outcomes, 0))
+            gw_outliers_note(exchange->request, try->group, try->target, 0);
+    }
     if (rival != NULL && !exchange->head_is_ready && !exchange->request->stream->response_started) {
         leave_to_rival(try, rival);
         return true;
@@ -432,6 +405,12 @@ bool gw_exchange_try_answered(struct gw_try *try, int status)
 
     gw_timer_disarm(&try->timer);
     GW_NOTE(exchange, note_head(try, status));
+    if (__builtin_expect(try->group->notes_outcomes, 0))
+        gw_outliers_note(exchange->request, try->group, try->target, status);
+    if (__builtin_expect(try->group->notes_latency, 0))
+        routing_target_note_latency(
+            try->group->targets[try->target].load, exchange->request->upstream_first_byte_us - try->started_us,
+            gw_thread_now(&exchange->request->worker->thread), try->group->conf->algorithm.decay_ms);
     if (__builtin_expect(status < 400, 1))
         return false;
     if (rival != NULL && routing_when_status(&exchange->policy->when, status)) {

@@ -10,7 +10,7 @@ struct gw_health_check_event {
     uint16_t status; /* of HTTP; 0: none */
     uint8_t result;  /* enum routing_probe */
 };
-enum gw_health_cause { GW_HEALTH_BY_CHECK, GW_HEALTH_BY_OPERATOR };
+enum gw_health_cause { GW_HEALTH_BY_CHECK, GW_HEALTH_BY_OPERATOR, GW_HEALTH_BY_OUTLIER };
 struct gw_health_change_event {
     uint64_t wall_ms;
     uint8_t state;      /* enum routing_health_state after it */

@@ -1,3 +1,4 @@
+#include "gateway/outliers.h"
 #include "gateway/load.h"
 #include <errno.h>
 #include <malloc.h>
@@ -124,6 +125,7 @@ static void publish(struct load *load)
         gw_worker_tell(&process->workers[i], gw_worker_publish, publication);
     }
     set_prober_targets(process, load->snapshot);
+    gw_outliers_configure(process, load->snapshot);
     gw_snapshot_release(old);
 }
 

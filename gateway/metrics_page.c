@@ -284,6 +284,24 @@ static uint64_t worst_pressure(const struct gw_process *process)
     return worst;
 }
 
+static uint64_t count_queued(struct gw_process *process)
+{
+    uint64_t n = 0;
+    pthread_mutex_lock(&process->lock);
+    for (size_t i = 0; i != process->groups.size; ++i)
+        n += gw_target_queue_size(process->groups.entries[i]->queues);
+    pthread_mutex_unlock(&process->lock);
+    return n;
+}
+
+static void put_ejections(struct gw_exposition *out, const struct gw_process *process)
+{
+    gw_exposition_family(out, "weir_outlier_ejections_total", "counter", "Targets taken out by outlier detection.");
+    for (int why = 1; why != ROUTING_OUTLIER_COUNT; ++why)
+        gw_exposition_sample(out, "weir_outlier_ejections_total", (double)process->ejections[why], "reason",
+                             routing_outlier_name((enum routing_outlier_why)why), NULL);
+}
+
 static void put_connections(struct gw_exposition *out, struct gw_process *process)
 {
     put_one(out, "weir_connections", "gauge", "Client connections that are open.",
@@ -306,6 +324,9 @@ static void put_connections(struct gw_exposition *out, struct gw_process *proces
     put_one(out, "weir_overload_pressure", "gauge",
             "How near the bounds of overload the busiest thread is; from 1 on requests are refused.",
             (double)worst_pressure(process) / 1000);
+    put_one(out, "weir_target_queue_requests", "gauge", "Requests that wait because every target is full.",
+            (double)count_queued(process));
+    put_ejections(out, process);
     put_one(out, "weir_requests_in_flight", "gauge", "Requests that are being answered.",
             (double)(int64_t)SUM_OF_WORKERS(process, worker->stats.requests_in_flight));
     put_two(out, "weir_tls_handshakes_total", "TLS handshakes with clients.", "result", "ok",
@@ -402,7 +423,7 @@ static void put_targets(struct gw_exposition *out, const struct gw_snapshot *sna
 /* Complete where the family above is not: groups beyond the budget are summed. */
 static void put_group_states(struct gw_exposition *out, const struct gw_snapshot *snapshot)
 {
-    enum { NUM_STATES = ROUTING_HEALTH_DRAINING + 1 };
+    enum { NUM_STATES = ROUTING_HEALTH_COUNT };
     unsigned left = MAX_GROUP_STATE_SERIES - NUM_STATES;
     uint64_t rest[NUM_STATES] = {0};
     bool has_rest = false;

@@ -7,6 +7,7 @@
 #include "gateway/forwarded.h"
 #include "gateway/overload.h"
 #include "gateway/process.h"
+#include "gateway/target_queue.h"
 #include "routing/path.h"
 #include "routing/redirect.h"
 
@@ -252,6 +253,16 @@ static enum gw_step forward_dry(struct gw_request *request)
     return GW_ANSWERED;
 }
 
+/* Nobody may be asked, or nobody now. */
+static enum gw_step wait_for_target(struct gw_request *request)
+{
+    enum gw_reason reason = GW_REASON_NO_TARGETS;
+
+    if (request->target == ROUTING_BUSY_TARGETS)
+        reason = request->stream != NULL ? gw_target_queue_join(request) : GW_REASON_TARGETS_BUSY;
+    return reason == GW_REASON_NONE ? GW_PARKED : refuse(request, reason);
+}
+
 static enum gw_step forward(struct gw_request *request)
 {
     const struct gw_forwarding_conf *conf = &request->snapshot->config->forwarding;
@@ -262,8 +273,8 @@ static enum gw_step forward(struct gw_request *request)
     uint32_t random = request->route->num_groups == 1 ? 0
                       : request->worker != NULL       ? gw_thread_random(&request->worker->thread) >> 32
                                                       : request->dry->random;
-    if (!gw_exchange_choose(request, random))
-        return refuse(request, GW_REASON_NO_TARGETS);
+    if (__builtin_expect(!gw_exchange_choose(request, random), 0))
+        return wait_for_target(request);
     if (request->stream == NULL)
         return forward_dry(request);
     gw_exchange_start(request);

@@ -12,8 +12,10 @@
 #include "gateway/admin.h"
 #include "gateway/base/log.h"
 #include "gateway/first_load.h"
+#include "gateway/outliers.h"
 #include "gateway/privileges.h"
 #include "gateway/supervised.h"
+#include "gateway/target_queue.h"
 #include "gateway/worker.h"
 #include "tls/status.h"
 
@@ -84,25 +86,61 @@ static void *alloc_aligned(size_t bytes)
     return p;
 }
 
-static struct gw_endpoint_entry *create_endpoint(h2o_iovec_t group, const struct gw_address *address, bool is_checked,
-                                                 unsigned num_workers)
+static struct gw_endpoint_entry *create_endpoint(struct gw_group_entry *group, const struct gw_address *address,
+                                                 bool is_checked, unsigned num_workers)
 {
     struct gw_endpoint_entry *entry = h2o_mem_alloc(sizeof(*entry));
     memset(entry, 0, sizeof(*entry));
-    entry->group = h2o_strdup(NULL, group.base, group.len);
+    entry->group = group->name;
     entry->endpoint.address = *address;
     entry->endpoint.address.text = entry->endpoint.name = h2o_strdup(NULL, address->text.base, address->text.len);
     entry->endpoint.address.host = h2o_strdup(NULL, address->host.base, address->host.len);
     entry->is_checked = is_checked;
     entry->slots = alloc_aligned(sizeof(*entry->slots) * num_workers);
+    entry->load = alloc_aligned(sizeof(*entry->load));
     routing_health_init(&entry->health, is_checked);
+    entry->health.group = &group->live;
+    entry->health.skips_ramp = group->is_new;
     return entry;
 }
 
-struct gw_endpoint_entry *gw_process_endpoint(struct gw_process *process, h2o_iovec_t group,
+static uint64_t group_hash(const void *entry)
+{
+    return hash_text(14695981039346656037u, ((const struct gw_group_entry *)entry)->name);
+}
+static bool group_is(void *entry, const void *key)
+{
+    return same(((const struct gw_group_entry *)entry)->name, *(const h2o_iovec_t *)key);
+}
+
+struct gw_group_entry *gw_process_group(struct gw_process *process, h2o_iovec_t name)
+{
+    struct gw_group_entry *entry;
+
+    pthread_mutex_lock(&process->lock);
+    rehash(&process->groups.index, process->groups.size, group_hash, (void **)process->groups.entries);
+    uint32_t *slot = find_slot(&process->groups.index, hash_text(14695981039346656037u, name), group_is,
+                               (void **)process->groups.entries, &name);
+    if (*slot == 0) {
+        process->groups.entries = grow(process->groups.entries, process->groups.size, &process->groups.capacity,
+                                       sizeof(*process->groups.entries));
+        entry = alloc_aligned(sizeof(*entry));
+        entry->name = h2o_strdup(NULL, name.base, name.len);
+        entry->is_new = true;
+        entry->queues = gw_target_queues_create(process, process->num_workers);
+        process->groups.entries[process->groups.size++] = entry;
+        *slot = process->groups.size;
+    } else {
+        entry = process->groups.entries[*slot - 1];
+    }
+    pthread_mutex_unlock(&process->lock);
+    return entry;
+}
+
+struct gw_endpoint_entry *gw_process_endpoint(struct gw_process *process, struct gw_group_entry *group,
                                               const struct gw_address *address, bool is_checked)
 {
-    struct gw_endpoint_entry key = {.group = group, .endpoint = {.name = address->text}}, *entry;
+    struct gw_endpoint_entry key = {.group = group->name, .endpoint = {.name = address->text}}, *entry;
 
     pthread_mutex_lock(&process->lock);
     rehash(&process->endpoints.index, process->endpoints.size, endpoint_hash, (void **)process->endpoints.entries);
@@ -368,6 +406,7 @@ static void on_health_change(void *data, h2o_iovec_t group, const struct gw_endp
     gw_log(state == ROUTING_HEALTH_UNHEALTHY ? GW_LOG_WARNING : GW_LOG_NOTICE, "health",
            "target %.*s of %.*s is %s (%s)", (int)endpoint->name.len, endpoint->name.base, (int)group.len, group.base,
            routing_health_name(state), routing_health_reason(health));
+    gw_outliers_on_health(data, group, health);
 }
 
 /* One static host and path: libh2o sizes its per-thread state by them (libh2o.md 3.13). Filters are ours (3.14). */

@@ -10,9 +10,10 @@
 #include "gateway/snapshot.h"
 #include "gateway/supervised.h"
 #include "gateway/tracing.h"
+#include "routing/outlier.h"
 #include "tls/failure.h"
 
-enum { GW_MAX_THREADS = 256 };
+enum { GW_MAX_THREADS = 256, GW_STICKY_KEY = 32 };
 
 /* An open hash over a registry's entries: index + 1, 0 = free. */
 struct gw_registry_index {
@@ -108,6 +109,9 @@ struct gw_process {
     struct gw_admin *admin;   /* control thread */
     struct tls_tickets *tickets;
     struct gw_group_loads *group_loads;
+    uint8_t sticky_key[GW_STICKY_KEY]; /* of loads, one at a time: gateway/sticky.h */
+    bool has_sticky_key;
+    uint64_t ejections[ROUTING_OUTLIER_COUNT]; /* control thread */
 
     _Atomic int64_t num_connections; /* atomic: for limits.max_connections */
     struct gw_gate *gate;            /* for the limits per client address and of rates */
@@ -118,6 +122,11 @@ struct gw_process {
         size_t size, capacity;
         struct gw_registry_index index;
     } endpoints;
+    struct {
+        struct gw_group_entry **entries; /* one for each name of a target group */
+        size_t size, capacity;
+        struct gw_registry_index index;
+    } groups;
     struct {
         struct gw_route_stats **entries;
         size_t size, capacity, num_unused;
@@ -167,19 +176,33 @@ struct gw_target_slot {
 
 /* Endpoint and health of one target, process lifetime, found by group name + address text. */
 struct gw_health_log;
+struct gw_outliers;
+struct gw_target_queues;
+/* What lives as long as the process of a target group; found by name, never freed. */
+struct gw_group_entry {
+    h2o_iovec_t name;
+    struct routing_group_live live;
+    struct gw_target_queues *queues;
+    struct gw_outliers *outliers; /* control thread; NULL: it has no outlier detection (yet) */
+    bool is_new;                  /* under lock: no snapshot with it has been served */
+};
 struct gw_endpoint_entry {
     h2o_iovec_t group;
     struct gw_endpoint endpoint;
     struct routing_health health;
-    bool is_checked;              /* under lock */
-    struct gw_target_slot *slots; /* num_workers, each written by its thread */
-    struct gw_health_log *log;    /* control thread; NULL: nothing happened yet */
+    struct routing_target_load *load;
+    bool is_checked;                          /* under lock */
+    struct routing_outlier outlier;           /* control thread */
+    struct routing_outlier_sample sampled[2]; /* control thread: as of the last comparison, the last adjustment */
+    struct gw_target_slot *slots;             /* num_workers, each written by its thread */
+    struct gw_health_log *log;                /* control thread; NULL: nothing happened yet */
 };
 static inline struct gw_endpoint_entry *gw_endpoint_entry_of(const struct routing_target *target)
 {
     return H2O_STRUCT_FROM_MEMBER(struct gw_endpoint_entry, endpoint, (struct gw_endpoint *)target->endpoint);
 }
-struct gw_endpoint_entry *gw_process_endpoint(struct gw_process *, h2o_iovec_t group, const struct gw_address *,
+struct gw_group_entry *gw_process_group(struct gw_process *, h2o_iovec_t name);
+struct gw_endpoint_entry *gw_process_endpoint(struct gw_process *, struct gw_group_entry *, const struct gw_address *,
                                               bool is_checked);
 /* Statistics by name, made when there are none, held until released: a reload that keeps a route keeps its counters. */
 struct gw_route_stats *gw_process_route_stats(struct gw_process *, h2o_iovec_t route_name);

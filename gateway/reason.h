@@ -63,6 +63,12 @@
       "See why the group is slow; add targets.")                                                                       \
     X(OVERLOADED, 503, "The gateway itself has too much to do: overload.loop_lag or overload.memory is passed.",       \
       "See weir_overload_pressure; add cores or nodes.")                                                               \
+    X(TARGETS_BUSY, 503, "Every target of the group has as many requests as target_limits allows.",                    \
+      "Add targets, raise target_limits.requests, or give it a queue.")                                                \
+    X(TARGET_QUEUE_FULL, 503, "As many requests wait for a target of the group as target_limits.queue allows.",        \
+      "Add targets, or look into their latency.")                                                                      \
+    X(TARGET_QUEUE_TIMEOUT, 503, "No target of the group had room within target_limits.queue_timeout.",                \
+      "Add targets, or look into their latency.")                                                                      \
     X(CONNECT_FAILED, 502, "No target could be connected to: refused or unreachable.",                                 \
       "Check that the targets run and listen.")                                                                        \
     X(CONNECT_TIMEOUT, 504, "Connecting to the target took longer than timeouts.connect.",                             \

@@ -6,6 +6,8 @@
 struct gw_worker;
 struct gw_compressing;
 struct gw_exchange;
+struct gw_sticky;
+struct gw_waiter;
 struct gw_span;
 struct gw_timeline;
 
@@ -48,6 +50,10 @@ struct gw_request {
     const struct routing_target_group *group;
     uint32_t target; /* index in group, ROUTING_NO_TARGET */
     uint32_t attempts;
+    struct gw_sticky *sticky; /* NULL: neither the route nor the group is (gateway/sticky.h) */
+    struct gw_waiter *waiter; /* waits for a target (gateway/target_queue.h); NULL: it does not */
+    struct routing_target_load
+        *claim; /* a place at the target that no try has taken over yet (gateway/choose.h); NULL: none */
     uint64_t upstream_started_us, upstream_first_byte_us; /* CLOCK_MONOTONIC; 0 = did not happen */
     const char *error; /* further detail for the log: literal, e.g. the rule a bad response head broke; or NULL */
 

@@ -6,6 +6,7 @@
 #include "gateway/error_page.h"
 #include "gateway/files.h"
 #include "gateway/process.h"
+#include "gateway/sticky.h"
 
 /* What one build of a snapshot carries along. */
 struct builder {
@@ -119,6 +120,13 @@ static bool make_transport(struct builder *b, const struct routing_target_group 
     return true;
 }
 
+static bool stands_here(const struct builder *b, const struct routing_target_conf *conf)
+{
+    h2o_iovec_t zone = b->snapshot->config->zone;
+    return zone.base != NULL && conf->zone.base != NULL &&
+           h2o_memis(zone.base, zone.len, conf->zone.base, conf->zone.len);
+}
+
 static bool add_target(struct builder *b, struct routing_target_group *group, const struct routing_target_conf *conf,
                        const struct gw_address *address)
 {
@@ -131,9 +139,12 @@ static bool add_target(struct builder *b, struct routing_target_group *group, co
     target = &group->targets[group->size++];
     *target = (struct routing_target){
         .name = address->text, .address = *address, .weight = (uint32_t)conf->weight, .transport = transport};
+    target->sticky_id = routing_sticky_id(target->name);
+    target->is_local = stands_here(b, conf);
     if (b->process != NULL) {
         struct gw_endpoint_entry *entry =
-            gw_process_endpoint(b->process, group->name, address, group->conf->health_check.is_enabled);
+            gw_process_endpoint(b->process, group->entry, address, group->conf->health_check.is_enabled);
+        target->load = entry->load;
         target->health = &entry->health;
         target->endpoint = &entry->endpoint;
         target->name = entry->endpoint.name;
@@ -171,6 +182,21 @@ static bool add_named_target(struct builder *b, struct routing_target_group *gro
     return ok;
 }
 
+static void compile_group(struct builder *b, struct routing_target_group *group)
+{
+    const struct routing_target_group_conf *conf = group->conf;
+    const struct gw_map *map = &b->snapshot->config->target_groups;
+
+    group->entry = b->process != NULL ? gw_process_group(b->process, group->name) : NULL;
+    group->counts_load = routing_balance_counts(conf);
+    group->uses_key = routing_balance_uses_key(conf);
+    group->notes_outcomes = conf->outlier_detection != NULL && conf->outlier_detection->is_enabled;
+    group->notes_latency = conf->algorithm.type == ROUTING_PEAK_EWMA;
+    group->sticky_id = routing_sticky_id(group->name);
+    if (conf->failover != NULL) /* gw_config_check knows that it is there */
+        group->failover = &b->snapshot->groups[gw_map_find(map, conf->failover->to) - map->entries];
+}
+
 static bool build_groups(struct builder *b)
 {
     const struct gw_map *map = &b->snapshot->config->target_groups;
@@ -183,6 +209,7 @@ static bool build_groups(struct builder *b)
         group->name = map->entries[i].name;
         group->conf = map->entries[i].conf;
         group->index = i;
+        compile_group(b, group);
         if (b->process != NULL && routing_limit_is_on(group->conf))
             group->load = gw_group_load_hold(b->process->group_loads, group->name);
         if (!build_tls_of_group(b, group)) {
@@ -349,6 +376,7 @@ static void destroy(struct gw_snapshot *snapshot)
         routing_balancer_destroy(snapshot->balancers[i]);
     free(snapshot->balancers);
     free(snapshot->budgets);
+    routing_sticky_keys_destroy(snapshot->sticky_keys);
     for (size_t i = 0; i != snapshot->num_groups; ++i)
         destroy_group(&snapshot->groups[i]);
     free(snapshot->groups);
@@ -383,6 +411,7 @@ struct gw_snapshot *gw_snapshot_create(struct gw_process *process, struct gw_con
         return NULL;
     }
     build_balancers(&b);
+    snapshot->sticky_keys = gw_sticky_keys_create(process, config, errors);
     if (process != NULL)
         snapshot->no_route = gw_process_route_stats(process, h2o_iovec_init(H2O_STRLIT("-")));
     return snapshot;

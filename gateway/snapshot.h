@@ -10,6 +10,7 @@
 #include "routing/header_rules.h"
 #include "routing/retry.h"
 #include "routing/rewrite.h"
+#include "routing/sticky.h"
 #include "routing/table.h"
 #include "tls/context.h"
 
@@ -75,7 +76,8 @@ struct gw_snapshot {
     struct gw_process *process; /* NULL: check, explain */
     struct gw_snapshot_listener *listeners;
     size_t num_listeners;
-    struct tls_certificate **certificates; /* in order of config->certificates */
+    struct routing_sticky_keys *sticky_keys; /* NULL: nothing is sticky, or explain */
+    struct tls_certificate **certificates;   /* in order of config->certificates */
     size_t num_certificates;
     struct routing_target_group *groups;
     size_t num_groups;

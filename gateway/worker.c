@@ -4,11 +4,13 @@
 #include <string.h>
 #include "gateway/answer.h"
 #include "gateway/base/log.h"
+#include "gateway/choose.h"
 #include "gateway/exchange.h"
 #include "gateway/overload.h"
 #include "gateway/pipeline.h"
 #include "gateway/recent.h"
 #include "gateway/tail.h"
+#include "gateway/target_queue.h"
 
 static struct gw_worker *worker_of(struct gw_stream *stream)
 {
@@ -227,6 +229,10 @@ static void on_done(struct gw_stream *stream)
     gw_exchange_release(request->exchange);
     if (__builtin_expect(request->compressing != NULL, 0))
         gw_compression_release(request);
+    if (__builtin_expect(request->waiter != NULL, 0))
+        gw_target_queue_forget(request);
+    if (__builtin_expect(request->claim != NULL, 0))
+        gw_choose_forget(request);
     if (stream->end != GW_END_COMPLETE && is_end_the_reason(request)) {
         request->reason = gw_reason_of_end(stream->end);
         if (!stream->response_started)

@@ -1,90 +1,38 @@
+/* The candidates of a group, and the pick among them. */
 #include <assert.h>
-#include <string.h>
+#include <stdio.h>
 #include <h2o/string_.h>
-#include "routing/balance.h"
+#include "routing/balance_internal.h"
+#include "routing/slow_start.h"
 
-/* Earliest deadline first: each target is due again one stride (inverse of its weight) after its last turn, a heap
- * keeps the next one on top. The shares are exact for any weights and the turns of a target are spread evenly, as with
- * nginx's smooth round robin, but a pick costs O(log n) instead of O(n), so that 1,000 targets cost little more than 3.
- *
- * Health is read where it is needed: a target that comes up for its turn while unfit leaves the heap, and each pick
- * looks at the next few targets in a circle to find those that became fit again (all of them in groups up to
- * SCANNED_PER_PICK). */
-enum { SCANNED_PER_PICK = 8, MAX_EXCLUDABLE = 64 };
+/* ---- the settings that matter; a group without a configuration (tests) has the defaults ---- */
 
-/* Of a target with weight 1, in units of virtual time. Dues are at most a stride apart, so that they may wrap around.
- */
-static const uint64_t STRIDE = UINT64_C(1) << 36;
-
-struct turn {
-    uint64_t due; /* virtual time */
-    uint32_t target;
-    uint32_t rank; /* breaks ties: rotated by the seed */
-};
-struct routing_balancer {
-    const struct routing_target_group *group;
-    uint32_t seed, size;
-    uint32_t *weights; /* copies: the group we have seen may be gone when a new one is bound */
-    h2o_iovec_t *names;
-    struct turn *heap;
-    uint32_t heap_size;
-    bool *is_in_heap;
-    bool is_failing_open; /* the heap holds the unfit as well, because there are no others */
-    uint32_t scan_at;
-    uint64_t now; /* virtual time: due of the last turn */
-};
-
-/* ---- heap ---- */
-
-static bool is_before(const struct turn *a, const struct turn *b)
+static const struct routing_target_group_conf *conf_of(const struct routing_target_group *group)
 {
-    int64_t apart = (int64_t)(a->due - b->due);
-    return apart < 0 || (apart == 0 && a->rank < b->rank);
+    static const struct routing_target_group_conf defaults = {.minimum_healthy = {.targets = 1}};
+    return group->conf != NULL ? group->conf : &defaults;
 }
 
-static void sift_up(struct routing_balancer *self, uint32_t at)
+static enum routing_algorithm algorithm_of(const struct routing_target_group_conf *conf)
 {
-    struct turn turn = self->heap[at];
-    while (at != 0 && is_before(&turn, self->heap + (at - 1) / 2)) {
-        self->heap[at] = self->heap[(at - 1) / 2];
-        at = (at - 1) / 2;
-    }
-    self->heap[at] = turn;
+    if (conf->stickiness != NULL && conf->stickiness->source_ip)
+        return ROUTING_CONSISTENT_HASH;
+    return (enum routing_algorithm)conf->algorithm.type;
 }
 
-static void sift_down(struct routing_balancer *self, uint32_t at)
+bool routing_balance_counts(const struct routing_target_group_conf *conf)
 {
-    struct turn turn = self->heap[at];
-    for (;;) {
-        uint32_t child = 2 * at + 1;
-        if (child >= self->heap_size)
-            break;
-        if (child + 1 < self->heap_size && is_before(self->heap + child + 1, self->heap + child))
-            ++child;
-        if (!is_before(self->heap + child, &turn))
-            break;
-        self->heap[at] = self->heap[child];
-        at = child;
-    }
-    self->heap[at] = turn;
+    int type = conf->algorithm.type;
+    return type == ROUTING_LEAST_OUTSTANDING || type == ROUTING_RANDOM_TWO_CHOICES || type == ROUTING_PEAK_EWMA ||
+           conf->target_limits.requests != 0;
 }
 
-static void push(struct routing_balancer *self, struct turn turn)
+const char *routing_balance_name(const struct routing_target_group_conf *conf)
 {
-    assert(self->heap_size < self->size);
-    self->heap[self->heap_size++] = turn;
-    self->is_in_heap[turn.target] = true;
-    sift_up(self, self->heap_size - 1);
-}
-
-static struct turn pop(struct routing_balancer *self)
-{
-    struct turn top = self->heap[0];
-    self->heap[0] = self->heap[--self->heap_size];
-    if (self->heap_size != 0)
-        sift_down(self, 0);
-    self->is_in_heap[top.target] = false;
-    return top;
+    static const char *const names[] = {"round_robin",        "least_outstanding_requests",
+                                        "random_two_choices", "weighted_random",
+                                        "peak_ewma",          "consistent_hash"};
+    return names[algorithm_of(conf)];
 }
 
 /* ---- who takes part ---- */
@@ -94,84 +42,157 @@ static enum routing_health_state state_of(const struct routing_balancer *self, u
     return routing_health_state(self->group->targets[target].health);
 }
 
-/* Configured, or set by an operator meanwhile; it lies beside the state, which is read anyway. A turn that was planned
- * with the weight before is taken as planned, later ones follow the new weight. */
+/* Configured, or set by an operator meanwhile. */
 static uint32_t weight_of(const struct routing_balancer *self, uint32_t target)
 {
     return routing_health_weight(self->group->targets[target].health, self->weights[target]);
 }
 
-static bool is_fit(const struct routing_balancer *self, uint32_t target)
-{
-    enum routing_health_state state = state_of(self, target);
-    return weight_of(self, target) != 0 && (state == ROUTING_HEALTH_HEALTHY || state == ROUTING_HEALTH_UNCHECKED);
-}
-
-/* spec/alb.md 3.6: when nobody is fit everybody who is registered takes part, those not checked yet too. */
-static bool may_fail_open_to(const struct routing_balancer *self, uint32_t target)
+/* spec/alb.md 3.6: when too few are fit everybody who is registered takes part, those not checked yet too. */
+static bool is_registered(const struct routing_balancer *self, uint32_t target)
 {
     return weight_of(self, target) != 0 && state_of(self, target) != ROUTING_HEALTH_DRAINING;
 }
 
-static bool belongs(const struct routing_balancer *self, uint32_t target)
+static bool is_fit(const struct routing_balancer *self, uint32_t target)
 {
-    return self->is_failing_open ? may_fail_open_to(self, target) : is_fit(self, target);
+    return weight_of(self, target) != 0 && routing_health_is_fit(self->group->targets[target].health);
 }
 
-static uint64_t stride_of(const struct routing_balancer *self, uint32_t target)
+/* Of another zone, where only the own one counts. */
+static bool is_foreign(const struct routing_balancer *self, uint32_t target)
 {
-    uint32_t weight = weight_of(self, target);
-    return STRIDE / (weight != 0 ? weight : 1); /* 0: set by an operator since the target was found fit */
+    return conf_of(self->group)->zones.mode == ROUTING_ZONES_ONLY && !self->group->targets[target].is_local;
 }
 
-/* Half a stride to the first turn spreads light targets between the turns of heavy ones from the start. */
-static void enter(struct routing_balancer *self, uint32_t target)
+static uint32_t effective_weight(struct routing_balancer *self, uint32_t target, uint64_t now_ms)
 {
-    uint32_t rank = (target + self->size - self->seed % self->size) % self->size;
-    push(self, (struct turn){self->now + stride_of(self, target) / 2, target, rank});
+    const struct routing_target_group_conf *conf = conf_of(self->group);
+    const struct routing_health *health = self->group->targets[target].health;
+    uint64_t weight = (uint64_t)weight_of(self, target) * WEIGHT_UNIT;
+    uint32_t share = __atomic_load_n((const uint32_t *)&health->share, __ATOMIC_RELAXED);
+    uint32_t ramp;
+
+    if (self->algorithm == ROUTING_WEIGHTED_RANDOM && share != 0)
+        weight = weight * share / ROUTING_SHARE_ALL;
+    if (conf->slow_start_ms != 0 &&
+        (ramp = routing_slow_start_share(health, now_ms, conf->slow_start_ms)) != ROUTING_SHARE_ALL) {
+        weight = weight * ramp / ROUTING_SHARE_ALL;
+        uint64_t again_ms = now_ms + (conf->slow_start_ms / 50 < 100 ? 100 : conf->slow_start_ms / 50);
+        if (again_ms < self->look_again_ms)
+            self->look_again_ms = again_ms;
+    }
+    return weight != 0 ? (uint32_t)weight : 1;
 }
 
-static void fill(struct routing_balancer *self)
+static void count_fit(struct routing_balancer *self)
 {
-    self->heap_size = 0;
-    memset(self->is_in_heap, 0, self->size * sizeof(*self->is_in_heap));
-    for (uint32_t i = 0; i != self->size; ++i)
-        if (belongs(self, i))
-            enter(self, i);
-}
-
-static bool has_fit_target(const struct routing_balancer *self)
-{
-    for (uint32_t i = 0; i != self->size; ++i)
-        if (is_fit(self, i))
-            return true;
-    return false;
-}
-
-static void change_mode(struct routing_balancer *self, bool is_failing_open)
-{
-    self->is_failing_open = is_failing_open;
-    fill(self);
-}
-
-static void scan(struct routing_balancer *self)
-{
-    uint32_t n = self->size < SCANNED_PER_PICK ? self->size : SCANNED_PER_PICK;
-    for (uint32_t i = 0; i != n; ++i) {
-        uint32_t target = self->scan_at;
-        self->scan_at = target + 1 == self->size ? 0 : target + 1;
-        if (self->is_in_heap[target] && !self->is_failing_open)
+    self->fit = self->registered = 0;
+    for (uint32_t i = 0; i != self->size; ++i) {
+        if (is_foreign(self, i) || !is_registered(self, i))
             continue;
-        if (self->is_failing_open && is_fit(self, target)) {
-            change_mode(self, false);
-            return;
-        }
-        if (!self->is_in_heap[target] && belongs(self, target))
-            enter(self, target);
+        ++self->registered;
+        self->fit += is_fit(self, i);
     }
 }
 
+/* Which share of the requests stays in the own zone: all, as long as spill_below of its targets are fit. */
+static double local_share(const struct routing_balancer *self)
+{
+    const struct routing_zones_conf *zones = &conf_of(self->group)->zones;
+    uint32_t registered = 0, fit = 0;
+
+    if (zones->mode != ROUTING_ZONES_PREFER || self->is_failing_open)
+        return 1;
+    for (uint32_t i = 0; i != self->size; ++i)
+        if (self->group->targets[i].is_local && is_registered(self, i)) {
+            ++registered;
+            fit += is_fit(self, i);
+        }
+    if (fit == 0)
+        return 0;
+    if (fit == self->fit)
+        return 1; /* there are no others */
+    double share = (double)fit * 100 / (registered * zones->spill_below);
+    return share < 1 ? share : 1;
+}
+
+static void fill_ring(struct routing_balancer *self, struct ring *ring, bool has_local, bool has_others)
+{
+    uint32_t first = 0;
+
+    ring->size = 0;
+    ring->sum = 0;
+    ring->is_uniform = true;
+    for (uint32_t i = 0; i != self->size; ++i) {
+        bool is_local = self->group->targets[i].is_local;
+        ring->is_member[i] = self->effective[i] != 0 && (is_local ? has_local : has_others);
+        if (!ring->is_member[i])
+            continue;
+        ring->members[ring->size++] = i;
+        ring->sum += self->effective[i];
+        first = first != 0 ? first : self->effective[i];
+        ring->is_uniform = ring->is_uniform && self->effective[i] == first;
+    }
+    switch (self->algorithm) {
+    case ROUTING_ROUND_ROBIN:
+        balance_turns_update(self, ring);
+        break;
+    case ROUTING_LEAST_OUTSTANDING:
+        break;
+    case ROUTING_CONSISTENT_HASH:
+        balance_hash_update(self, ring);
+        break;
+    default:
+        balance_random_update(self, ring);
+    }
+}
+
+/* Looks at every target: after something changed, or while a slow start goes on. */
+static void look(struct routing_balancer *self, uint64_t now_ms)
+{
+    const struct routing_target_group_conf *conf = conf_of(self->group);
+
+    if (self->live != NULL) /* before the states, so that what changes from now on is seen by the next pick */
+        self->version = __atomic_load_n((uint32_t *)&self->live->version, __ATOMIC_ACQUIRE);
+    self->has_looked = true;
+    self->look_again_ms = UINT64_MAX;
+    count_fit(self);
+    self->is_failing_open = routing_is_below(&conf->minimum_healthy, self->fit, self->registered);
+    for (uint32_t i = 0; i != self->size; ++i) {
+        bool belongs = !is_foreign(self, i) && (self->is_failing_open ? is_registered(self, i) : is_fit(self, i));
+        self->effective[i] = belongs ? effective_weight(self, i, now_ms) : 0;
+    }
+    self->local_share = local_share(self);
+    bool is_split = conf->zones.mode == ROUTING_ZONES_PREFER && !self->is_failing_open;
+    fill_ring(self, &self->rings[0], true, !is_split);
+    if (self->has_zones)
+        fill_ring(self, &self->rings[1], false, is_split);
+}
+
+static inline void look_if_needed(struct routing_balancer *self, uint64_t now_ms)
+{
+    if (__builtin_expect(!self->has_looked, 0) ||
+        (self->live != NULL &&
+         __builtin_expect(__atomic_load_n((uint32_t *)&self->live->version, __ATOMIC_RELAXED) != self->version, 0)) ||
+        __builtin_expect(now_ms >= self->look_again_ms, 0))
+        look(self, now_ms);
+}
+
 /* ---- life ---- */
+
+static void dispose_ring(struct ring *ring)
+{
+    free(ring->members);
+    free(ring->is_member);
+    free(ring->heap);
+    free(ring->aside);
+    free(ring->is_in_heap);
+    free(ring->credits);
+    free(ring->alias);
+    free(ring->threshold);
+    free(ring->slots);
+}
 
 static void unbind_group(struct routing_balancer *self)
 {
@@ -179,27 +200,69 @@ static void unbind_group(struct routing_balancer *self)
         free(self->names[i].base);
     free(self->names);
     free(self->weights);
-    free(self->heap);
-    free(self->is_in_heap);
+    free(self->effective);
+    dispose_ring(&self->rings[0]);
+    dispose_ring(&self->rings[1]);
+    memset(self->rings, 0, sizeof(self->rings));
+}
+
+static void *zeroed(uint32_t n, size_t size)
+{
+    void *p = h2o_mem_alloc((n + 1) * size);
+    memset(p, 0, (n + 1) * size);
+    return p;
+}
+
+static void init_ring(const struct routing_balancer *self, struct ring *ring)
+{
+    uint32_t n = self->size;
+    *ring = (struct ring){.members = zeroed(n, sizeof(*ring->members)),
+                          .is_member = zeroed(n, sizeof(*ring->is_member)),
+                          .now = -(UINT64_C(1) << 48)}; /* wraps early, so that it is nothing special when it wraps */
+    switch (self->algorithm) {
+    case ROUTING_ROUND_ROBIN:
+        ring->heap = zeroed(n, sizeof(*ring->heap));
+        ring->aside = zeroed(n, sizeof(*ring->aside));
+        ring->is_in_heap = zeroed(n, sizeof(*ring->is_in_heap));
+        break;
+    case ROUTING_LEAST_OUTSTANDING:
+        ring->credits = zeroed(n, sizeof(*ring->credits));
+        ring->next = n != 0 ? self->seed % n : 0;
+        break;
+    case ROUTING_CONSISTENT_HASH:
+        break;
+    default:
+        ring->alias = zeroed(n, sizeof(*ring->alias));
+        ring->threshold = zeroed(n, sizeof(*ring->threshold));
+    }
+}
+
+/* What is not copied is asked of the group anew. */
+static void adopt(struct routing_balancer *self, const struct routing_target_group *group)
+{
+    self->group = group;
+    self->live = group->size != 0 ? group->targets[0].health->group : NULL;
+    self->max_requests = (uint32_t)conf_of(group)->target_limits.requests;
+    self->has_looked = false;
 }
 
 static void bind_group(struct routing_balancer *self, const struct routing_target_group *group)
 {
     uint32_t n = group->size;
-    self->group = group;
+    self->algorithm = algorithm_of(conf_of(group));
     self->size = n;
-    self->names = h2o_mem_alloc((n + 1) * sizeof(*self->names));
-    self->weights = h2o_mem_alloc((n + 1) * sizeof(*self->weights));
-    self->heap = h2o_mem_alloc((n + 1) * sizeof(*self->heap));
-    self->is_in_heap = h2o_mem_alloc((n + 1) * sizeof(*self->is_in_heap));
-    self->heap_size = 0;
-    self->scan_at = 0;
-    self->now = -(STRIDE << 4); /* wraps early, so that it is nothing special when it wraps */
+    self->names = zeroed(n, sizeof(*self->names));
+    self->weights = zeroed(n, sizeof(*self->weights));
+    self->effective = zeroed(n, sizeof(*self->effective));
     for (uint32_t i = 0; i != n; ++i) {
         self->names[i] = h2o_strdup(NULL, group->targets[i].name.base, group->targets[i].name.len);
         self->weights[i] = group->targets[i].weight;
     }
-    change_mode(self, false);
+    self->has_zones = conf_of(group)->zones.mode == ROUTING_ZONES_PREFER;
+    init_ring(self, &self->rings[0]);
+    if (self->has_zones)
+        init_ring(self, &self->rings[1]);
+    adopt(self, group);
 }
 
 struct routing_balancer *routing_balancer_create(const struct routing_target_group *group, uint32_t seed)
@@ -207,6 +270,7 @@ struct routing_balancer *routing_balancer_create(const struct routing_target_gro
     struct routing_balancer *self = h2o_mem_alloc(sizeof(*self));
     memset(self, 0, sizeof(*self));
     self->seed = seed;
+    self->rng = routing_balance_hash(group->name, seed);
     bind_group(self, group);
     return self;
 }
@@ -221,13 +285,14 @@ void routing_balancer_destroy(struct routing_balancer *self)
 
 void routing_balancer_rebind(struct routing_balancer *self, const struct routing_target_group *group)
 {
-    bool is_same = group->size == self->size;
+    bool is_same = group->size == self->size && algorithm_of(conf_of(group)) == self->algorithm &&
+                   (conf_of(group)->zones.mode == ROUTING_ZONES_PREFER) == self->has_zones;
     for (uint32_t i = 0; is_same && i != self->size; ++i)
         is_same =
             group->targets[i].weight == self->weights[i] &&
             h2o_memis(group->targets[i].name.base, group->targets[i].name.len, self->names[i].base, self->names[i].len);
     if (is_same) {
-        self->group = group;
+        adopt(self, group);
         return;
     }
     unbind_group(self);
@@ -235,38 +300,7 @@ void routing_balancer_rebind(struct routing_balancer *self, const struct routing
     bind_group(self, group);
 }
 
-/* ---- picking ---- */
-
-static bool is_excluded(uint64_t exclude, uint32_t target)
-{
-    return target < MAX_EXCLUDABLE && (exclude & UINT64_C(1) << target) != 0;
-}
-
-/* The next turn of a target that belongs and is not excluded. Excluded ones keep their turn for the next request. */
-static uint32_t take_turn(struct routing_balancer *self, uint64_t exclude)
-{
-    struct turn kept[MAX_EXCLUDABLE];
-    unsigned num_kept = 0;
-    uint32_t picked = ROUTING_NO_TARGET;
-
-    while (self->heap_size != 0 && picked == ROUTING_NO_TARGET) {
-        struct turn turn = pop(self);
-        if (!belongs(self, turn.target))
-            continue; /* scan() finds it when it is back */
-        if (is_excluded(exclude, turn.target)) {
-            kept[num_kept++] = turn;
-            continue;
-        }
-        picked = turn.target;
-        if ((int64_t)(turn.due - self->now) > 0)
-            self->now = turn.due;
-        turn.due += stride_of(self, turn.target);
-        push(self, turn);
-    }
-    while (num_kept != 0)
-        push(self, kept[--num_kept]);
-    return picked;
-}
+/* ---- explaining ---- */
 
 static const struct gw_node *node_of(const struct routing_target_group *group, uint32_t target)
 {
@@ -278,19 +312,21 @@ static const struct gw_node *node_of(const struct routing_target_group *group, u
 }
 
 /* Why a target did not take part; NULL: it did. */
-static const char *why_lost(const struct routing_balancer *self, uint64_t exclude, uint32_t target)
+static const char *why_lost(const struct routing_balancer *self, const struct routing_pick *pick, uint32_t target)
 {
     const struct routing_health *health = self->group->targets[target].health;
     uint32_t override = routing_health_override(health);
 
-    if (is_excluded(exclude, target))
+    if (balance_is_excluded(pick, target))
         return "was tried already";
     if ((override & ROUTING_OVERRIDE_DRAIN) != 0)
         return "is drained by an operator";
     if (weight_of(self, target) == 0)
         return (override & ROUTING_OVERRIDE_WEIGHT) != 0 ? "has weight 0, set by an operator" : "has weight 0";
-    if (belongs(self, target))
-        return NULL;
+    if (is_foreign(self, target))
+        return "stands in another zone";
+    if (self->effective[target] != 0)
+        return balance_is_busy(self, target) ? "has as many requests as it may" : NULL;
     switch (state_of(self, target)) {
     case ROUTING_HEALTH_INITIAL:
         return "is initial";
@@ -298,54 +334,147 @@ static const char *why_lost(const struct routing_balancer *self, uint64_t exclud
         return "is unhealthy";
     case ROUTING_HEALTH_DRAINING:
         return "is draining";
+    case ROUTING_HEALTH_EJECTED:
+        return "is ejected as an outlier";
     default:
         return "is not fit";
     }
 }
 
-static void trace_pick(const struct routing_balancer *self, uint64_t exclude, uint32_t picked, struct gw_trace *trace)
+static const char *describe(const struct routing_balancer *self, uint32_t target, char *buf, size_t len)
+{
+    const struct routing_target *t = &self->group->targets[target];
+    bool is_set = (routing_health_override(t->health) & ROUTING_OVERRIDE_WEIGHT) != 0;
+    uint32_t weight = weight_of(self, target);
+    int n = snprintf(buf, len, "weight %u%s, %s", weight, is_set ? " set by an operator" : "",
+                     routing_health_name(state_of(self, target)));
+
+    if (self->effective[target] != weight * WEIGHT_UNIT)
+        n += snprintf(buf + n, len - n, ", at %.0f%% of it",
+                      100.0 * self->effective[target] / ((double)weight * WEIGHT_UNIT));
+    if (self->algorithm == ROUTING_LEAST_OUTSTANDING || self->algorithm == ROUTING_RANDOM_TWO_CHOICES ||
+        self->algorithm == ROUTING_PEAK_EWMA || self->max_requests != 0)
+        n += snprintf(buf + n, len - n, ", %u in flight", t->load != NULL ? routing_target_in_flight(t->load) : 0);
+    return buf;
+}
+
+static void trace_target(const struct routing_balancer *self, const struct routing_pick *pick, uint32_t target,
+                         uint32_t picked, struct gw_trace *trace)
+{
+    const struct routing_target *t = &self->group->targets[target];
+    const char *why = why_lost(self, pick, target);
+    char how[128];
+
+    if (target == picked)
+        return;
+    if (why != NULL)
+        gw_trace_write(trace, "target", node_of(self->group, target), "target \"%.*s\" lost: it %s", (int)t->name.len,
+                       t->name.base, why);
+    else if (self->group->conf != NULL)
+        gw_trace_write(trace, "target", node_of(self->group, target), "target \"%.*s\" is a candidate (%s)",
+                       (int)t->name.len, t->name.base, describe(self, target, how, sizeof(how)));
+}
+
+static void trace_pick(const struct routing_balancer *self, const struct routing_pick *pick, uint32_t picked,
+                       struct gw_trace *trace)
 {
     enum { MAX_LINES = 50 };
     const struct routing_target_group *group = self->group;
-    unsigned lines = 0;
+    const struct routing_target_group_conf *conf = group->conf;
+    uint32_t candidates = self->rings[0].size + self->rings[1].size;
+    char how[128];
 
-    for (uint32_t i = 0; i != self->size && lines != MAX_LINES; ++i) {
-        const char *why = why_lost(self, exclude, i);
-        if (why == NULL)
-            continue;
-        ++lines;
-        gw_trace_write(trace, "target", node_of(group, i), "target \"%.*s\" lost: it %s",
-                       (int)group->targets[i].name.len, group->targets[i].name.base, why);
-    }
-    if (picked == ROUTING_NO_TARGET) {
-        gw_trace_write(trace, "target", group->conf != NULL ? group->conf->at : NULL,
-                       "target group \"%.*s\" has no target for the request", (int)group->name.len, group->name.base);
+    if (conf != NULL)
+        gw_trace_write(trace, "algorithm", conf->algorithm.at != NULL ? conf->algorithm.at : conf->at,
+                       "%s among %u of %u targets%s", routing_balance_name(conf), candidates, self->size,
+                       self->algorithm != ROUTING_CONSISTENT_HASH ? ""
+                       : pick->has_key                            ? ", by the request's key"
+                                                                  : ", at random: the request has no key");
+    if (self->local_share < 1)
+        gw_trace_write(trace, "algorithm", conf->zones.at, "%.0f%% of the requests stay in the zone",
+                       self->local_share * 100);
+    for (uint32_t i = 0; i != self->size && i != MAX_LINES; ++i)
+        trace_target(self, pick, i, picked, trace);
+    if (picked >= self->size) {
+        gw_trace_write(trace, "target", conf != NULL ? conf->at : NULL, "target group \"%.*s\" has no target%s",
+                       (int)group->name.len, group->name.base,
+                       picked == ROUTING_BUSY_TARGETS ? " with room for the request" : " for the request");
         return;
     }
-    const struct routing_target *target = group->targets + picked;
-    bool is_set = (routing_health_override(target->health) & ROUTING_OVERRIDE_WEIGHT) != 0;
-    gw_trace_write(trace, "target", node_of(group, picked),
-                   "target \"%.*s\" takes its turn of \"%.*s\" (weight %u%s, %s%s)", (int)target->name.len,
-                   target->name.base, (int)group->name.len, group->name.base, weight_of(self, picked),
-                   is_set ? " set by an operator" : "", routing_health_name(state_of(self, picked)),
-                   self->is_failing_open ? "; no target is healthy, so all take part" : "");
+    gw_trace_write(trace, "target", node_of(group, picked), "target \"%.*s\" %s \"%.*s\" (%s%s)",
+                   (int)group->targets[picked].name.len, group->targets[picked].name.base,
+                   self->algorithm == ROUTING_ROUND_ROBIN ? "takes its turn of" : "is chosen from",
+                   (int)group->name.len, group->name.base, describe(self, picked, how, sizeof(how)),
+                   !self->is_failing_open ? ""
+                   : self->fit == 0       ? "; no target is healthy, so all take part"
+                                          : "; too few targets are healthy, so all take part");
 }
 
-uint32_t routing_balancer_pick(struct routing_balancer *self, uint64_t exclude, struct gw_trace *trace)
-{
-    uint32_t picked = ROUTING_NO_TARGET;
+/* ---- picking ---- */
 
-    if (self->size != 0) {
-        scan(self);
-        picked = take_turn(self, exclude);
-        if (self->heap_size == 0) { /* nobody we knew is fit any more, which needs a look at all */
-            change_mode(self, !has_fit_target(self));
-            picked = take_turn(self, exclude);
-        }
+static inline uint32_t pick_from(struct routing_balancer *self, struct ring *ring, const struct routing_pick *pick)
+{
+    switch (self->algorithm) {
+    case ROUTING_ROUND_ROBIN:
+        return balance_turns_pick(self, ring, pick);
+    case ROUTING_LEAST_OUTSTANDING:
+        return balance_least_pick(self, ring, pick);
+    case ROUTING_WEIGHTED_RANDOM:
+        return balance_random_pick(self, ring, pick);
+    case ROUTING_RANDOM_TWO_CHOICES:
+    case ROUTING_PEAK_EWMA:
+        return balance_two_choices_pick(self, ring, pick);
+    case ROUTING_CONSISTENT_HASH:
+        return balance_hash_pick(self, ring, pick);
     }
+    return ROUTING_NO_TARGET;
+}
+
+static bool is_anybody_busy(const struct routing_balancer *self, const struct routing_pick *pick)
+{
+    for (uint32_t i = 0; i != self->size; ++i)
+        if (self->effective[i] != 0 && !balance_is_excluded(pick, i))
+            return true;
+    return false;
+}
+
+/* With zones: the own one or the others, and then whoever is left. */
+static uint32_t pick_by_zone(struct routing_balancer *self, const struct routing_pick *pick)
+{
+    bool spills = self->local_share < 1 && (double)(balance_random(self) >> 11) * 0x1p-53 >= self->local_share;
+    uint32_t picked = pick_from(self, &self->rings[spills], pick);
+    return picked != ROUTING_NO_TARGET ? picked : pick_from(self, &self->rings[!spills], pick);
+}
+
+uint32_t routing_balancer_pick(struct routing_balancer *self, const struct routing_pick *pick, struct gw_trace *trace)
+{
+    uint32_t picked;
+
     if (__builtin_expect(trace != NULL, 0))
-        trace_pick(self, exclude, picked, trace);
+        self->has_looked = false;
+    look_if_needed(self, pick->now_ms);
+    if (__builtin_expect(self->rings[1].size == 0, 1))
+        picked = pick_from(self, &self->rings[0], pick);
+    else
+        picked = pick_by_zone(self, pick);
+    if (__builtin_expect(picked == ROUTING_NO_TARGET, 0) && self->max_requests != 0 && is_anybody_busy(self, pick))
+        picked = ROUTING_BUSY_TARGETS;
+    if (__builtin_expect(trace != NULL, 0))
+        trace_pick(self, pick, picked, trace);
     return picked;
+}
+
+bool routing_balancer_may_take(struct routing_balancer *self, uint32_t target, uint64_t now_ms)
+{
+    look_if_needed(self, now_ms);
+    return target < self->size && self->effective[target] != 0;
+}
+
+void routing_balancer_count(struct routing_balancer *self, uint64_t now_ms, uint32_t *fit, uint32_t *registered)
+{
+    look_if_needed(self, now_ms);
+    *fit = self->fit;
+    *registered = self->registered;
 }
 
 uint32_t routing_weighted_choice(const uint32_t *weights, size_t n, uint32_t random)

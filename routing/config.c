@@ -376,6 +376,9 @@ static const struct gw_setting forward_settings[] = {
      "`connect_failure` (503 says it too), `timeout` (504 says it too), `reset`, `bad_response`; default 500, 502, 503 "
      "and 504.",
      .valid = routing_when_is_word},
+    {"stickiness", GW_DURATION, AT(stickiness_ms),
+     "How long a client without requests stays with the group drawn for it, by a cookie AWSALBTG; 0 draws anew.",
+     .max = 604800000},
     {0},
 };
 #undef AT

@@ -77,6 +77,7 @@ struct routing_forward_conf {
     h2o_iovec_t fallback;     /* asked when the primary fails as `on` says (spec/cloudfront.md 1.5); base NULL = none */
     struct gw_texts on;       /* default 500, 502, 503, 504 */
     struct routing_when when; /* of it; 503 stands for connect_failure too, 504 for timeout */
+    uint64_t stickiness_ms;   /* how long a client stays with the group drawn for it; 0: it does not */
 };
 struct routing_redirect_conf {
     const struct gw_node *at;
@@ -234,13 +235,83 @@ struct routing_adaptive_conf {
     const struct gw_node *at;
     uint64_t min, max; /* 4, 1000 */
 };
+enum routing_algorithm {
+    ROUTING_ROUND_ROBIN,
+    ROUTING_LEAST_OUTSTANDING,
+    ROUTING_RANDOM_TWO_CHOICES,
+    ROUTING_WEIGHTED_RANDOM,
+    ROUTING_PEAK_EWMA,
+    ROUTING_CONSISTENT_HASH,
+};
+enum routing_hash_by { ROUTING_BY_CLIENT_IP, ROUTING_BY_HEADER, ROUTING_BY_COOKIE, ROUTING_BY_PATH };
+struct routing_algorithm_conf {
+    const struct gw_node *at;
+    int type;                 /* enum routing_algorithm */
+    int by;                   /* enum routing_hash_by, of consistent_hash */
+    h2o_iovec_t name;         /* of the header or cookie */
+    uint64_t decay_ms;        /* of peak_ewma */
+    bool anomaly_mitigation;  /* of weighted_random */
+    double anomaly_threshold; /* percent of requests */
+};
+/* How many targets must be fit; fewer by either measure is too few. */
+struct routing_minimum_conf {
+    const struct gw_node *at;
+    uint64_t targets;
+    double percent; /* of those registered; 0: does not matter */
+};
+struct routing_failover_conf {
+    const struct gw_node *at;
+    h2o_iovec_t to; /* name of a target group */
+    struct routing_minimum_conf minimum_healthy;
+};
+enum routing_zones_mode { ROUTING_ZONES_ANY, ROUTING_ZONES_PREFER, ROUTING_ZONES_ONLY };
+struct routing_zones_conf {
+    const struct gw_node *at;
+    int mode;           /* enum routing_zones_mode */
+    double spill_below; /* percent of the zone's targets that must be fit to take all requests */
+};
+struct routing_app_cookie_conf {
+    const struct gw_node *at;
+    h2o_iovec_t name;
+    uint64_t duration_ms;
+};
+struct routing_stickiness_conf {
+    const struct gw_node *at;
+    uint64_t lb_cookie_ms; /* 0: none. Exactly one of these three */
+    struct routing_app_cookie_conf *app_cookie;
+    bool source_ip;
+};
+/* Of each target, all threads together. */
+struct routing_target_limits_conf {
+    const struct gw_node *at;
+    uint64_t requests;         /* under way; 0 = unlimited */
+    uint64_t queue;            /* requests of the group that may wait for a target; 0 = none */
+    uint64_t queue_timeout_ms; /* how long */
+};
+struct routing_outlier_conf {
+    const struct gw_node *at;
+    bool is_enabled;
+    uint64_t consecutive_5xx, consecutive_gateway_errors;         /* 0 = off */
+    double success_rate_deviation;                                /* percentage points; 0 = off */
+    uint64_t latency_factor;                                      /* 0 = off */
+    uint64_t minimum_requests, minimum_targets;                   /* for the last two */
+    uint64_t interval_ms, ejection_time_ms, max_ejection_time_ms; /* 10 s, 30 s, 5 min */
+    double max_ejected;                                           /* percent */
+};
 struct routing_target_group_conf {
     const struct gw_node *at;
     int protocol;            /* enum routing_protocol */
     int send_proxy_protocol; /* enum routing_proxy_protocol */
     struct routing_tls_conf tls;
     struct gw_list targets; /* of routing_target_conf; a scalar is its address */
-    int algorithm;          /* 0 round_robin */
+    struct routing_algorithm_conf algorithm;
+    uint64_t slow_start_ms; /* 0 = off */
+    struct routing_zones_conf zones;
+    struct routing_minimum_conf minimum_healthy; /* below: all targets take part */
+    struct routing_failover_conf *failover;      /* NULL: none */
+    struct routing_stickiness_conf *stickiness;  /* NULL: none */
+    struct routing_target_limits_conf target_limits;
+    struct routing_outlier_conf *outlier_detection; /* NULL: none */
     struct routing_health_check_conf health_check;
     struct routing_timeouts_conf timeouts;
     struct routing_retry_conf *retry; /* NULL: a target that cannot be reached is passed over, nothing else */
@@ -272,6 +343,11 @@ bool routing_check_host_glob(struct gw_loader *, const struct gw_node *at, h2o_i
 extern const struct gw_section routing_compression_section, routing_compression_default_section;
 /* What a route does not say is as the top-level section says (NULL: there is none). */
 void routing_compression_inherit(struct routing_compression_conf *, const struct routing_compression_conf *from);
+/* balance_config.c */
+extern const struct gw_section routing_algorithm_section, routing_zones_section, routing_minimum_section,
+    routing_failover_section, routing_stickiness_section, routing_target_limits_section, routing_outlier_section;
+/* Rules that join these settings of a target group. */
+bool routing_balance_check(struct gw_loader *, struct routing_target_group_conf *);
 
 extern const struct gw_section routing_route_section;        /* struct routing_route_conf */
 extern const struct gw_section routing_target_group_section; /* struct routing_target_group_conf */

@@ -13,6 +13,8 @@ void routing_health_restart(struct routing_health *health, bool is_checked)
     /* field by field: workers read the override meanwhile */
     __atomic_store_n((int *)&health->state, is_checked ? ROUTING_HEALTH_INITIAL : ROUTING_HEALTH_UNCHECKED,
                      __ATOMIC_RELAXED);
+    __atomic_store_n((uint64_t *)&health->ramp_from_ms, 0, __ATOMIC_RELAXED);
+    routing_health_touch(health);
     health->passes = health->failures = 0;
     health->last = ROUTING_PROBE_PASS;
     health->last_status = 0;
@@ -22,6 +24,7 @@ void routing_health_restart(struct routing_health *health, bool is_checked)
 static void store_override(struct routing_health *health, uint32_t override)
 {
     __atomic_store_n((uint32_t *)&health->override, override, __ATOMIC_RELAXED);
+    routing_health_touch(health);
 }
 
 void routing_health_set_drain(struct routing_health *health, bool is_draining)
@@ -32,9 +35,21 @@ void routing_health_set_drain(struct routing_health *health, bool is_draining)
 
 void routing_health_set_weight(struct routing_health *health, int32_t weight)
 {
-    uint32_t rest = routing_health_override(health) & ROUTING_OVERRIDE_DRAIN;
+    uint32_t rest = routing_health_override(health) & (ROUTING_OVERRIDE_DRAIN | ROUTING_OVERRIDE_EJECTED);
     assert(weight >= -1 && weight <= ROUTING_OVERRIDE_WEIGHT_MASK);
     store_override(health, weight >= 0 ? rest | ROUTING_OVERRIDE_WEIGHT | (uint32_t)weight : rest);
+}
+
+void routing_health_set_ejected(struct routing_health *health, bool is_ejected)
+{
+    uint32_t rest = routing_health_override(health) & ~(uint32_t)ROUTING_OVERRIDE_EJECTED;
+    store_override(health, is_ejected ? rest | ROUTING_OVERRIDE_EJECTED : rest);
+}
+
+void routing_health_set_share(struct routing_health *health, uint32_t share)
+{
+    __atomic_store_n((uint32_t *)&health->share, share, __ATOMIC_RELAXED);
+    routing_health_touch(health);
 }
 
 static bool move_to(struct routing_health *health, enum routing_health_state state, uint64_t wall_ms)
@@ -43,6 +58,9 @@ static bool move_to(struct routing_health *health, enum routing_health_state sta
         return false;
     health->changed_at_ms = wall_ms;
     __atomic_store_n((int *)&health->state, (int)state, __ATOMIC_RELAXED);
+    if (state != ROUTING_HEALTH_HEALTHY) /* spec/alb.md 3.3: turning unhealthy ends a slow start */
+        __atomic_store_n((uint64_t *)&health->ramp_from_ms, 0, __ATOMIC_RELAXED);
+    routing_health_touch(health);
     return true;
 }
 
@@ -86,6 +104,10 @@ const char *routing_health_name(enum routing_health_state state)
         return "unchecked";
     case ROUTING_HEALTH_DRAINING:
         return "draining";
+    case ROUTING_HEALTH_EJECTED:
+        return "ejected";
+    case ROUTING_HEALTH_COUNT:
+        break;
     }
     return "?";
 }
@@ -116,7 +138,10 @@ const char *routing_health_reason(const struct routing_health *health)
         return "Target.HealthCheckDisabled";
     case ROUTING_HEALTH_DRAINING:
         return "Target.DeregistrationInProgress";
+    case ROUTING_HEALTH_EJECTED:
+        return "Target.OutlierEjected";
     case ROUTING_HEALTH_HEALTHY:
+    case ROUTING_HEALTH_COUNT:
         break;
     }
     return "-";

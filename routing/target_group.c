@@ -91,7 +91,7 @@ static const struct gw_setting target_settings[] = {
      .is_required = true, .min = 1},
     {"weight", GW_NUMBER, AT(weight), "Share of the requests, relative to the other targets; 0 takes none.",
      .initial = 1, .max = 999},
-    {"zone", GW_TEXT, AT(zone), "Where the target stands; shown in logs."},
+    {"zone", GW_TEXT, AT(zone), "Where the target stands; compared with the gateway's own `zone`."},
     {0},
 };
 #undef AT
@@ -254,6 +254,7 @@ static bool check_target_group(struct gw_loader *load, void *conf)
     struct routing_target_group_conf *group = conf;
     bool is_ok = routing_protocol_is_l4(group->protocol) ? check_l4_group(load, group) : true;
     is_ok &= check_protocols(load, group);
+    is_ok &= routing_balance_check(load, group);
 
     if (group->targets.size == 0)
         gw_warn_at(load->errors, gw_setting_at(group->at, "targets"),
@@ -273,7 +274,6 @@ static bool check_target_group(struct gw_loader *load, void *conf)
 
 static const char *const proxy_versions[] = {
     [ROUTING_PROXY_OFF] = "off", [ROUTING_PROXY_V1] = "v1", [ROUTING_PROXY_V2] = "v2", NULL};
-static const char *const algorithms[] = {"round_robin", NULL};
 #define AT(field) offsetof(struct routing_target_group_conf, field)
 static const struct gw_setting target_group_settings[] = {
     {"protocol", GW_CHOICE, AT(protocol), "What the targets speak.", .choices = protocols},
@@ -283,7 +283,23 @@ static const struct gw_setting target_group_settings[] = {
     {"tls", GW_SECTION, AT(tls), "TLS towards the targets; for protocols with TLS.", .section = &routing_tls_section},
     {"targets", GW_LIST, AT(targets), "The servers; an address alone is a target of weight 1.",
      .section = &target_section, .is_required = true},
-    {"algorithm", GW_CHOICE, AT(algorithm), "How the target of a request is chosen.", .choices = algorithms},
+    {"algorithm", GW_SECTION, AT(algorithm), "How the target of a request is chosen.",
+     .section = &routing_algorithm_section},
+    {"slow_start", GW_DURATION, AT(slow_start_ms),
+     "Over which time the share of a target that became healthy grows to its own; 0 is at once.", .max = 900000},
+    {"zones", GW_SECTION, AT(zones), "Whether targets in the gateway's own zone come first.",
+     .section = &routing_zones_section},
+    {"minimum_healthy", GW_SECTION, AT(minimum_healthy),
+     "Fewer healthy targets than this, and all take part, healthy or not.", .section = &routing_minimum_section},
+    {"failover", GW_OPTION, AT(failover), "Another target group for when too few targets are healthy.",
+     .section = &routing_failover_section},
+    {"stickiness", GW_OPTION, AT(stickiness), "Keeps a client with the target it had first.",
+     .section = &routing_stickiness_section},
+    {"target_limits", GW_SECTION, AT(target_limits), "How much one target is given at a time.",
+     .section = &routing_target_limits_section},
+    {"outlier_detection", GW_OPTION, AT(outlier_detection),
+     "Takes targets out for a while whose answers are failures, whatever their checks say.",
+     .section = &routing_outlier_section},
     {"health_check", GW_SECTION, AT(health_check), "How targets are checked.", .section = &health_check_section},
     {"timeouts", GW_SECTION, AT(timeouts), "How long weir waits for a target.", .section = &timeouts_section},
     {"retry", GW_OPTION, AT(retry),

@@ -8,9 +8,12 @@ struct routing_target {
     h2o_iovec_t name;          /* "10.0.0.1:9001" as shown in logs */
     struct gw_address address; /* resolved */
     uint32_t weight;
-    struct routing_health *health; /* borrowed from the process's registry; never NULL */
-    void *endpoint;                /* the gateway's: key of the upstream pool, process lifetime */
-    const void *transport;         /* the gateway's: how it is spoken to; NULL: plain HTTP/1.1 */
+    bool is_local;                    /* stands in the zone of this gateway */
+    struct routing_health *health;    /* borrowed from the process's registry; never NULL */
+    struct routing_target_load *load; /* the same; NULL only where no request is ever sent (check, explain) */
+    uint64_t sticky_id;               /* routing/sticky.h */
+    void *endpoint;                   /* the gateway's: key of the upstream pool, process lifetime */
+    const void *transport;            /* the gateway's: how it is spoken to; NULL: plain HTTP/1.1 */
 };
 struct routing_target_group {
     h2o_iovec_t name;
@@ -20,4 +23,9 @@ struct routing_target_group {
     struct routing_load *load; /* routing/limit.h; NULL: the group has no limits. Borrowed from the process */
     uint32_t index;            /* in the snapshot */
     void *tls;                 /* the gateway's: struct tls_origin of the group; NULL: plain */
+    /* what its settings come to, so that requests without these policies see one flag each */
+    bool counts_load, uses_key, notes_outcomes, notes_latency;
+    uint64_t sticky_id;
+    struct routing_target_group *failover; /* NULL: none */
+    void *entry; /* the gateway's: what lives as long as the process; NULL in check, explain */
 };

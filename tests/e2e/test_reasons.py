@@ -39,6 +39,11 @@ target_groups:
   empty: {targets: []}
   circuit: {targets: ["127.0.0.1:@origin@"], health_check: {enabled: false}, circuit_breaker: 1}
   adaptive: {targets: ["127.0.0.1:@origin@"], health_check: {enabled: false}, adaptive_concurrency: {min: 1, max: 1}}
+  limited: {targets: ["127.0.0.1:@origin@"], health_check: {enabled: false}, target_limits: 1}
+  queued:
+    targets: ["127.0.0.1:@origin@"]
+    health_check: {enabled: false}
+    target_limits: {requests: 1, queue: 1, queue_timeout: 500ms}
 shutdown_timeout: 200ms
 routes:
   - {name: fixed, match: {path: /fixed}, respond: {status: 200, body: fixed}}
@@ -54,6 +59,8 @@ routes:
   - {name: full, match: {path: /full}, forward: full}
   - {name: circuit, match: {path: /circuit}, forward: circuit}
   - {name: adaptive, match: {path: /adaptive}, forward: adaptive}
+  - {name: limited, match: {path: "/limited*"}, forward: limited}
+  - {name: queued, match: {path: "/queued*"}, forward: queued}
   - {name: hurried, match: {path: /hurried}, forward: patient, timeouts: {total: 300ms}}
   - {name: patient, match: {path: "/patient/*"}, forward: patient}
   - {name: forward, match: {path: "/o/*"}, forward: origin}
@@ -154,6 +161,49 @@ def connect_that_hangs(case):
         case.ask("/full")
         for filler in fillers:
             filler.close()
+
+
+class Occupied:
+    """A request that holds the only place at the target until the block is left."""
+
+    def __init__(self, case, path):
+        self.case, self.path, self.let_go = case, path, threading.Event()
+
+    def __enter__(self):
+        def answer(exchange):
+            self.let_go.wait(20)
+            exchange.send(OK)
+        self.case.origin.on(self.path, answer)
+        self.client = Client(self.case.gateway.port("http"))
+        self.client.request("GET", self.path)
+        wait_for(lambda: any(request.target == self.path for request in self.case.origin.requests), "the request at the origin")
+        return self
+
+    def __exit__(self, *_):
+        self.let_go.set()
+        assert self.client.response().status == 200
+        self.client.close()
+
+
+def full_targets(case):
+    with Occupied(case, "/limited/busy"):
+        return case.ask("/limited")
+
+
+def full_queue(case):
+    with Occupied(case, "/queued/busy"):
+        waiting = Client(case.gateway.port("http"))
+        waiting.request("GET", "/queued/waits")
+        wait_for(lambda: case.gateway.metric("weir_target_queue_requests") == 1, "the request in the queue")
+        response = case.ask("/queued")
+    assert waiting.response().status == 200
+    waiting.close()
+    return response
+
+
+def long_queue(case):
+    with Occupied(case, "/queued/slow"):
+        return case.ask("/queued")
 
 
 def client_leaves(case):
@@ -261,6 +311,9 @@ TRIGGERS = {
     "TOO_MANY_FORWARDED": lambda case: case.ask("/o/x", headers=[("X-Forwarded-For", ", ".join(["192.0.2.1"] * 31))]),
     "REWRITE_FAILED": lambda case: case.ask("/rewrite/zz"),
     "NO_TARGETS": lambda case: case.ask("/empty"),
+    "TARGETS_BUSY": full_targets,
+    "TARGET_QUEUE_FULL": full_queue,
+    "TARGET_QUEUE_TIMEOUT": long_queue,
     "CONNECT_FAILED": lambda case: case.ask("/nobody"),
     "CONNECT_TIMEOUT": connect_that_hangs,
     "UPSTREAM_TLS_TIMEOUT": lambda case: case.ask("/mute"),

@@ -8,25 +8,41 @@ struct group {
     struct routing_target_group group;
     struct routing_target targets[MAX_TARGETS];
     struct routing_health health[MAX_TARGETS];
+    struct routing_target_load load[MAX_TARGETS];
+    struct routing_group_live live;
     char names[MAX_TARGETS][16];
 };
 
 static struct group *group_of(const unsigned *weights, uint32_t n)
 {
-    struct group *self = h2o_mem_alloc(sizeof(*self));
+    struct group *self = aligned_alloc(64, (sizeof(*self) + 63) & ~(size_t)63);
     memset(self, 0, sizeof(*self));
     self->group = (struct routing_target_group){.name = text_of("g"), .targets = self->targets, .size = n};
     for (uint32_t i = 0; i != n; ++i) {
         sprintf(self->names[i], "t%u", i);
         routing_health_init(self->health + i, true);
         self->health[i].state = ROUTING_HEALTH_HEALTHY;
-        self->targets[i] = (struct routing_target){
-            .name = text_of(self->names[i]), .weight = weights != NULL ? weights[i] : 1, .health = self->health + i};
+        self->health[i].group = &self->live;
+        self->targets[i] = (struct routing_target){.name = text_of(self->names[i]),
+                                                   .weight = weights != NULL ? weights[i] : 1,
+                                                   .health = self->health + i,
+                                                   .load = self->load + i};
     }
     return self;
 }
 
-static uint32_t pick(struct routing_balancer *balancer) { return routing_balancer_pick(balancer, 0, NULL); }
+static void set_state(struct group *group, uint32_t target, enum routing_health_state state)
+{
+    group->health[target].state = state;
+    routing_health_touch(&group->health[target]);
+}
+
+static uint32_t pick_but(struct routing_balancer *balancer, uint64_t exclude, struct gw_trace *trace)
+{
+    return routing_balancer_pick(balancer, &(struct routing_pick){.exclude = exclude}, trace);
+}
+
+static uint32_t pick(struct routing_balancer *balancer) { return pick_but(balancer, 0, NULL); }
 
 static void count_picks(struct routing_balancer *balancer, unsigned times, unsigned *counts)
 {
@@ -116,12 +132,12 @@ static void unhealthy_target_gets_nothing_and_the_others_keep_their_shares(void 
     struct group *group = group_of(weights, 3);
     struct routing_balancer *balancer = routing_balancer_create(&group->group, 0);
     count_picks(balancer, 6, counts);
-    group->health[2].state = ROUTING_HEALTH_UNHEALTHY;
+    set_state(group, 2, ROUTING_HEALTH_UNHEALTHY);
     count_picks(balancer, 300, counts);
     assert_int_equal(counts[2], 0);
     assert_in_range(counts[0], 99, 101);
     assert_in_range(counts[1], 199, 201);
-    group->health[2].state = ROUTING_HEALTH_HEALTHY;
+    set_state(group, 2, ROUTING_HEALTH_HEALTHY);
     count_picks(balancer, 600, counts);
     assert_in_range(counts[0], 98, 102);
     assert_in_range(counts[1], 198, 202);
@@ -134,10 +150,10 @@ static void recovered_target_is_not_flooded(void **state)
 {
     struct group *group = group_of(NULL, 3);
     struct routing_balancer *balancer = routing_balancer_create(&group->group, 0);
-    group->health[1].state = ROUTING_HEALTH_UNHEALTHY;
+    set_state(group, 1, ROUTING_HEALTH_UNHEALTHY);
     unsigned counts[MAX_TARGETS];
     count_picks(balancer, 1000, counts);
-    group->health[1].state = ROUTING_HEALTH_HEALTHY;
+    set_state(group, 1, ROUTING_HEALTH_HEALTHY);
     count_picks(balancer, 9, counts);
     assert_in_range(counts[1], 2, 4);
     routing_balancer_destroy(balancer);
@@ -149,8 +165,8 @@ static void unchecked_targets_take_traffic_and_initial_ones_wait(void **state)
     struct group *group = group_of(NULL, 3);
     struct routing_balancer *balancer = routing_balancer_create(&group->group, 0);
     unsigned counts[MAX_TARGETS];
-    group->health[0].state = ROUTING_HEALTH_UNCHECKED;
-    group->health[1].state = ROUTING_HEALTH_INITIAL;
+    set_state(group, 0, ROUTING_HEALTH_UNCHECKED);
+    set_state(group, 1, ROUTING_HEALTH_INITIAL);
     count_picks(balancer, 100, counts);
     assert_int_equal(counts[0], 50);
     assert_int_equal(counts[1], 0);
@@ -165,10 +181,10 @@ static void all_take_traffic_when_none_is_healthy(void **state)
     static const unsigned weights[] = {1, 2, 1, 5, 0};
     struct group *group = group_of(weights, 5);
     unsigned counts[MAX_TARGETS];
-    group->health[0].state = ROUTING_HEALTH_UNHEALTHY;
-    group->health[1].state = ROUTING_HEALTH_UNHEALTHY;
-    group->health[2].state = ROUTING_HEALTH_INITIAL;
-    group->health[3].state = ROUTING_HEALTH_DRAINING;
+    set_state(group, 0, ROUTING_HEALTH_UNHEALTHY);
+    set_state(group, 1, ROUTING_HEALTH_UNHEALTHY);
+    set_state(group, 2, ROUTING_HEALTH_INITIAL);
+    set_state(group, 3, ROUTING_HEALTH_DRAINING);
     struct routing_balancer *balancer = routing_balancer_create(&group->group, 0);
     count_picks(balancer, 400, counts);
     assert_in_range(counts[0], 99, 101);
@@ -177,10 +193,10 @@ static void all_take_traffic_when_none_is_healthy(void **state)
     assert_int_equal(counts[3], 0); /* deregistered: not even then */
     assert_int_equal(counts[4], 0);
     /* the first that is healthy again gets everything, at once */
-    group->health[2].state = ROUTING_HEALTH_HEALTHY;
+    set_state(group, 2, ROUTING_HEALTH_HEALTHY);
     count_picks(balancer, 50, counts);
     assert_int_equal(counts[2], 50);
-    group->health[2].state = ROUTING_HEALTH_UNHEALTHY;
+    set_state(group, 2, ROUTING_HEALTH_UNHEALTHY);
     count_picks(balancer, 400, counts);
     assert_in_range(counts[1], 199, 201);
     routing_balancer_destroy(balancer);
@@ -206,10 +222,10 @@ static void excluded_targets_are_passed_over_and_keep_their_turn(void **state)
 {
     struct group *group = group_of(NULL, 3);
     struct routing_balancer *balancer = routing_balancer_create(&group->group, 0);
-    assert_int_equal(routing_balancer_pick(balancer, 1, NULL), 1);
-    assert_int_equal(routing_balancer_pick(balancer, 3, NULL), 2);
+    assert_int_equal(pick_but(balancer, 1, NULL), 1);
+    assert_int_equal(pick_but(balancer, 3, NULL), 2);
     assert_int_equal(pick(balancer), 0);
-    assert_int_equal(routing_balancer_pick(balancer, 7, NULL), ROUTING_NO_TARGET);
+    assert_int_equal(pick_but(balancer, 7, NULL), ROUTING_NO_TARGET);
     unsigned counts[MAX_TARGETS];
     count_picks(balancer, 3, counts);
     assert_int_equal(counts[0], 1);
@@ -222,10 +238,10 @@ static void excluded_targets_are_passed_over_and_keep_their_turn(void **state)
 static void exclusion_of_every_healthy_target_does_not_open_to_the_unhealthy(void **state)
 {
     struct group *group = group_of(NULL, 3);
-    group->health[2].state = ROUTING_HEALTH_UNHEALTHY;
+    set_state(group, 2, ROUTING_HEALTH_UNHEALTHY);
     struct routing_balancer *balancer = routing_balancer_create(&group->group, 0);
-    assert_int_equal(routing_balancer_pick(balancer, 3, NULL), ROUTING_NO_TARGET);
-    assert_int_equal(routing_balancer_pick(balancer, 2, NULL), 0);
+    assert_int_equal(pick_but(balancer, 3, NULL), ROUTING_NO_TARGET);
+    assert_int_equal(pick_but(balancer, 2, NULL), 0);
     routing_balancer_destroy(balancer);
     free(group);
 }
@@ -235,7 +251,7 @@ static void targets_beyond_64_cannot_be_excluded(void **state)
     struct group *group = group_of(NULL, 70);
     struct routing_balancer *balancer = routing_balancer_create(&group->group, 0);
     for (unsigned i = 0; i != 12; ++i)
-        assert_in_range(routing_balancer_pick(balancer, UINT64_MAX, NULL), 64, 69);
+        assert_in_range(pick_but(balancer, UINT64_MAX, NULL), 64, 69);
     routing_balancer_destroy(balancer);
     free(group);
 }
@@ -249,12 +265,12 @@ static void thousand_targets_share_exactly_while_some_come_and_go(void **state)
     for (unsigned i = 0; i != 1000; ++i)
         assert_int_equal(counts[i], 10);
     for (unsigned i = 0; i != 1000; i += 2)
-        group->health[i].state = ROUTING_HEALTH_UNHEALTHY;
+        set_state(group, i, ROUTING_HEALTH_UNHEALTHY);
     count_picks(balancer, 5000, counts);
     for (unsigned i = 0; i != 1000; ++i)
         assert_in_range(counts[i], i % 2 == 0 ? 0 : 9, i % 2 == 0 ? 0 : 11);
     for (unsigned i = 0; i != 1000; i += 2)
-        group->health[i].state = ROUTING_HEALTH_HEALTHY;
+        set_state(group, i, ROUTING_HEALTH_HEALTHY);
     count_picks(balancer, 1000 / 8 + 1, counts); /* a full circle of looks */
     count_picks(balancer, 10000, counts);
     for (unsigned i = 0; i != 1000; ++i)
@@ -267,11 +283,11 @@ static void last_target_of_a_large_group_is_found_at_once_when_the_others_fail(v
 {
     struct group *group = group_of(NULL, 1000);
     for (unsigned i = 1; i != 1000; ++i)
-        group->health[i].state = ROUTING_HEALTH_UNHEALTHY;
+        set_state(group, i, ROUTING_HEALTH_UNHEALTHY);
     struct routing_balancer *balancer = routing_balancer_create(&group->group, 0);
     assert_int_equal(pick(balancer), 0);
-    group->health[0].state = ROUTING_HEALTH_UNHEALTHY;
-    group->health[777].state = ROUTING_HEALTH_HEALTHY;
+    set_state(group, 0, ROUTING_HEALTH_UNHEALTHY);
+    set_state(group, 777, ROUTING_HEALTH_HEALTHY);
     assert_int_equal(pick(balancer), 777);
     routing_balancer_destroy(balancer);
     free(group);
@@ -328,11 +344,11 @@ static void trace_says_who_lost_and_who_won(void **state)
 {
     static const unsigned weights[] = {1, 0, 1, 1};
     struct group *group = group_of(weights, 4);
-    group->health[0].state = ROUTING_HEALTH_UNHEALTHY;
+    set_state(group, 0, ROUTING_HEALTH_UNHEALTHY);
     struct routing_balancer *balancer = routing_balancer_create(&group->group, 0);
     struct gw_trace trace;
     gw_trace_init(&trace);
-    assert_int_equal(routing_balancer_pick(balancer, 4, &trace), 3);
+    assert_int_equal(pick_but(balancer, 4, &trace), 3);
     assert_int_equal(trace.size, 4);
     assert_string_equal(trace.entries[0].text, "target \"t0\" lost: it is unhealthy");
     assert_string_equal(trace.entries[1].text, "target \"t1\" lost: it has weight 0");
@@ -341,9 +357,9 @@ static void trace_says_who_lost_and_who_won(void **state)
     gw_trace_dispose(&trace);
 
     for (unsigned i = 0; i != 4; ++i)
-        group->health[i].state = ROUTING_HEALTH_UNHEALTHY;
+        set_state(group, i, ROUTING_HEALTH_UNHEALTHY);
     gw_trace_init(&trace);
-    uint32_t picked = routing_balancer_pick(balancer, 0, &trace);
+    uint32_t picked = pick_but(balancer, 0, &trace);
     char expected[128];
     sprintf(expected,
             "target \"t%u\" takes its turn of \"g\" (weight 1, unhealthy; no target is healthy, so all take part)",
@@ -425,7 +441,7 @@ static void drained_targets_take_no_part_in_failing_open(void **state)
     struct group *group = group_of(NULL, 2);
     struct routing_balancer *balancer = routing_balancer_create(&group->group, 0);
     routing_health_set_drain(&group->health[0], true);
-    group->health[1].state = ROUTING_HEALTH_UNHEALTHY;
+    set_state(group, 1, ROUTING_HEALTH_UNHEALTHY);
     for (unsigned i = 0; i != 10; ++i)
         assert_int_equal(pick(balancer), 1);
     routing_health_set_drain(&group->health[1], true);
@@ -501,7 +517,7 @@ static void trace_names_the_operator_s_word(void **state)
     routing_health_set_drain(&group->health[0], true);
     routing_health_set_weight(&group->health[1], 0);
     routing_health_set_weight(&group->health[2], 7);
-    assert_int_equal(routing_balancer_pick(balancer, 0, &trace), 2);
+    assert_int_equal(pick_but(balancer, 0, &trace), 2);
     assert_int_equal(trace.size, 3);
     assert_non_null(strstr(trace.entries[0].text, "drained by an operator"));
     assert_non_null(strstr(trace.entries[1].text, "weight 0, set by an operator"));

@@ -385,8 +385,11 @@ static void bad_target_groups_are_refused(void **state)
     refuse_group("{targets: [{weight: 2}]}", "17: address is missing (a target needs it)");
     refuse_group("{targets: [{address: \"10.0.0.1:1\", weight: 1000}]}",
                  "49: weight is out of bounds: \"1000\" (expected a number up to 999)");
-    refuse_group("{targets: \"a:1\", protocol: ftp}", "33: protocol is \"ftp\" (expected http, tcp, tls, udp or https)");
-    refuse_group("{targets: \"a:1\", algorithm: random}", "34: algorithm is \"random\" (expected round_robin)");
+    refuse_group("{targets: \"a:1\", protocol: ftp}",
+                 "33: protocol is \"ftp\" (expected http, tcp, tls, udp or https)");
+    refuse_group("{targets: \"a:1\", algorithm: random}",
+                 "34: type is \"random\" (expected round_robin, least_outstanding_requests, random_two_choices, "
+                 "weighted_random, peak_ewma or consistent_hash)");
     refuse_group("{targets: \"a:1\", health_check: {matcher: \"2xx\"}}",
                  "47: \"2xx\" is not a list of status codes (expected 200 to 599, like \"200-299,301\")");
     refuse_group("{targets: \"a:1\", health_check: {path: healthz}}",
