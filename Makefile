@@ -13,7 +13,7 @@ PYTEST ?= /usr/bin/python3 -m pytest -p no:cacheprovider
 # Tests that put load on the gateway share one process (xdist_group), the others fill the second core.
 E2E := $(PYTEST) -q -n 2 --dist loadgroup tests/e2e
 
-.PHONY: help deps build demo browser check check-fmt check-unit check-e2e check-san bench fuzz fmt clean
+.PHONY: help deps build demo browser check check-fmt check-unit check-e2e check-san bench bench-long fuzz fmt clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -80,6 +80,12 @@ bench: ## weir beside nginx and HAProxy: CPU microseconds per request (tests/ben
 	@[ -f build-bench/build.ninja ] || meson setup build-bench --buildtype=release -Db_ndebug=false -Dtests=true
 	@ninja -C build-bench weir tests/bench/origin
 	@tests/bench/run --weir build-bench/weir --origin build-bench/tests/bench/origin
+
+bench-long: ## reloads, upgrades and crashes under load, with full numbers
+	@conf/deps run build test
+	@[ -f build-bench/build.ninja ] || meson setup build-bench --buildtype=release -Db_ndebug=false -Dtests=true
+	@ninja -C build-bench weir tests/bench/origin tests/bench/load
+	@tests/bench/long --weir build-bench/weir
 
 fuzz: ## every fuzz target for FUZZ_SECONDS (60) each
 	@conf/deps run build test fuzz

@@ -35,7 +35,7 @@ static struct gw_config *load_kept(struct gw_first_load *self, const char *path,
 
     if (kept == NULL)
         return NULL;
-    gw_errors_print(&self->errors, stderr);
+    gw_errors_log(&self->errors);
     gw_log(GW_LOG_ERROR, "process",
            "the configuration cannot be loaded any more; the one that served before is used until a reload succeeds");
     gw_kept_files_destroy(self->kept);
@@ -53,7 +53,7 @@ static struct gw_config *load_kept(struct gw_first_load *self, const char *path,
 
 static void end(struct gw_first_load *self)
 {
-    gw_errors_print(&self->errors, stderr);
+    gw_errors_log(&self->errors);
     gw_errors_dispose(&self->errors);
     gw_errors_dispose(&self->disk_errors);
     gw_kept_files_destroy(self->kept);

@@ -4,6 +4,8 @@
 #include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 #include "gateway/admin.h"
@@ -14,6 +16,8 @@
 #include "gateway/reloads.h"
 #include "gateway/supervised.h"
 #include "gateway/worker.h"
+
+enum { LOADER_NICE = 5 }; /* where there are fewer cores than threads, requests come first */
 
 /* One load on its way: made by the loader thread, finished by the control thread. */
 struct load {
@@ -241,7 +245,7 @@ static void on_loaded(struct gw_message *message)
 
     if (ok && !configure_services(process, load->snapshot->config, &load->errors))
         ok = false;
-    gw_errors_print(&load->errors, stderr);
+    gw_errors_log(&load->errors);
     note_result(process, load, ok);
     gw_snapshot_release(load->before);
     if (ok) {
@@ -268,6 +272,7 @@ static void on_loaded(struct gw_message *message)
 static void *load_in_background(void *data)
 {
     struct load *load = data;
+    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), LOADER_NICE); /* of this thread alone */
     struct gw_config *config = gw_load_config(load->process->config_path, &load->errors);
 
     if (config != NULL) {

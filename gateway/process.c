@@ -356,6 +356,7 @@ static void block_signals(sigset_t *set)
     sigaddset(set, SIGUSR2); /* the supervisor's: no reason to die */
     pthread_sigmask(SIG_BLOCK, set, NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a log that has reached a limit of file sizes is an error of write() */
 }
 
 static void watch_signals(struct gw_process *process, const sigset_t *set)

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <stdint.h>
 #include <h2o.h>
+#include "gateway/base/log.h"
 #include "gateway/base/names.h"
 #include "gateway/base/yaml.h"
 
@@ -218,6 +219,20 @@ void gw_errors_print(struct gw_errors *errors, FILE *out)
     }
     if (errors->num_dropped != 0)
         fprintf(out, "and %zu more\n", errors->num_dropped);
+}
+
+void gw_errors_log(struct gw_errors *errors)
+{
+    char *text = NULL;
+    size_t len;
+    FILE *out = open_memstream(&text, &len);
+
+    if (out == NULL)
+        return;
+    gw_errors_print(errors, out);
+    fclose(out);
+    gw_log_text(text, len);
+    free(text);
 }
 
 static unsigned char fold(char c) { return c == '-' ? '_' : (unsigned char)tolower((unsigned char)c); }

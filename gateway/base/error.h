@@ -60,6 +60,8 @@ void gw_errors_add_secret(struct gw_errors *, const char *text, size_t len);
 /* Sorts by file (in order of first inclusion: the file given on the command line first), line, column; drops exact
  * repeats; one line each. */
 void gw_errors_print(struct gw_errors *, FILE *);
+/* The same as lines of the error log, for processes that serve: gw_log_text(). */
+void gw_errors_log(struct gw_errors *);
 
 /* The entry of names closest to name by edit distance (at most a third of its length, at least 1), else NULL. Case and
  * the difference between '-' and '_' count for nothing; a swap of neighbours counts as one edit. */

@@ -1,5 +1,6 @@
 /* The error log: one line per event on stderr, `2026-01-02T03:04:05.678Z level module: text`, safe from any thread.
- * Repeats of one call site are limited to 10 a second; the number left out is said with the next line. */
+ * Repeats of one call site are limited to 10 a second; the number left out is said with the next line. A pipe that
+ * nobody reads stops no thread: lines are lost, and their number is said when it is read again. */
 #pragma once
 #include <stdarg.h>
 #include <stdbool.h>
@@ -19,6 +20,10 @@ void gw_log_write(struct gw_log_site *, enum gw_log_level, const char *module, c
         static struct gw_log_site site_;                                                                               \
         gw_log_write(&site_, level, module, __VA_ARGS__);                                                              \
     } while (0)
+
+/* Lines as they are, such as findings about a configuration. Where nobody reads standard error, it gives up after a
+ * second in all. */
+void gw_log_text(const char *text, size_t len);
 
 /* The parts of gw_log_write, with the time passed in. Whether a line of this site may be written in second now_s; if
  * so, how many were left out in the site's last second. */

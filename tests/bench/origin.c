@@ -7,6 +7,7 @@
  *     /size/N      a body of N bytes            /chunked/N  the same, chunked
  *     /delay/MS    waits before it answers      /close      says Connection: close and closes
  *     /status/N    answers with status N        /reset      resets the connection instead of answering
+ *     /trickle/MS  a body without end, a byte every MS milliseconds
  * A request with a body is answered with `x-body-bytes: N` and `x-body-sum: S` (FNV-1a of the body, 16 hex digits). */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -43,7 +44,8 @@ struct connection {
     uint64_t out_left;
     size_t out_at;
     bool is_chunked, is_sending, wants_write;
-    uint64_t due_ms; /* 0: not waiting */
+    uint64_t due_ms;     /* 0: not waiting */
+    uint64_t trickle_ms; /* 0: no body without end */
     struct connection *next_waiting;
 };
 
@@ -143,6 +145,8 @@ static bool answer(struct connection *c)
         destroy(c);
         return false;
     }
+    if (c->trickle_ms != 0)
+        size = UINT64_MAX / 4;
     char *p = c->head;
     p += sprintf(p, "HTTP/1.1 %u OK\r\nServer: origin\r\nContent-Type: text/plain\r\n", status);
     if (c->has_body)
@@ -163,7 +167,7 @@ static bool answer(struct connection *c)
     c->head_len = (size_t)(p - c->head);
     c->head_sent = 0;
     c->out_at = 0;
-    c->out_left = size;
+    c->out_left = c->trickle_ms != 0 ? 0 : size;
     if (!c->is_chunked && size > 0 && c->head_len + size <= sizeof(c->head)) { /* small answers leave in one send */
         memcpy(p, pattern, size);
         c->head_len += size;
@@ -173,15 +177,31 @@ static bool answer(struct connection *c)
     return send_more(c);
 }
 
+static bool wait_ms(struct connection *c, uint64_t ms)
+{
+    c->due_ms = now_ms() + ms;
+    c->next_waiting = waiting;
+    waiting = c;
+    return true;
+}
+
+/* The next byte; what does not fit has been waited for. */
+static void trickle(struct connection *c)
+{
+    if (send(c->fd, pattern, 1, MSG_NOSIGNAL) == -1 && errno != EAGAIN)
+        destroy(c);
+    else
+        wait_ms(c, c->trickle_ms);
+}
+
 /* The request is complete: answers now or puts it off. */
 static bool complete(struct connection *c)
 {
     if (strncmp(c->path, "/delay/", 7) == 0) {
-        c->due_ms = now_ms() + strtoull(c->path + 7, NULL, 10);
-        c->next_waiting = waiting;
-        waiting = c;
-        return true;
+        return wait_ms(c, strtoull(c->path + 7, NULL, 10));
     }
+    if (strncmp(c->path, "/trickle/", 9) == 0 && (c->trickle_ms = strtoull(c->path + 9, NULL, 10)) != 0)
+        return answer(c) && wait_ms(c, c->trickle_ms);
     return answer(c);
 }
 
@@ -342,7 +362,9 @@ static int run_waiting(void)
         struct connection *c = due;
         due = c->next_waiting;
         c->due_ms = 0;
-        if (answer(c) && !c->is_sending)
+        if (c->trickle_ms != 0)
+            trickle(c);
+        else if (answer(c) && !c->is_sending)
             serve(c, false);
     }
     return next == UINT64_MAX ? (waiting == NULL ? -1 : 0) : (int)(next - now);

@@ -116,6 +116,17 @@ def test_a_full_disk_costs_lines_not_requests(weir, tmp_path):
     assert "No space left" in gateway.stderr()
 
 
+def test_a_limit_of_file_sizes_costs_lines_not_the_gateway(weir, log):
+    gateway = weir(TEXT, log=str(log), start=False)
+    gateway.prefix = ["prlimit", "--fsize=2000"]
+    gateway.start()
+    for i in range(40):
+        assert fetch(gateway.port("http"), f"/{i}").status == 200
+    wait_for(lambda: gateway.metric("weir_access_log_dropped_total") > 0, "lines counted as dropped")
+    assert fetch(gateway.port("http"), "/last").status == 200
+    assert "File too large" in gateway.stderr()
+
+
 class Pipe:
     """The gateway's standard output as a pipe that the test reads when it likes."""
 

@@ -528,6 +528,58 @@ def test_an_admin_path_that_is_taken_fails_the_reload_and_nothing_else(weir):
     assert taken.read_text() == "mine"
 
 
+@needs_root
+def test_a_state_dir_on_a_disk_that_may_only_be_read_is_said_and_traffic_goes_on(weir):
+    gateway = weir(config(more='state_dir: "@tmp@/state"'), start=False)
+    state = gateway.folder / "state"
+    state.mkdir()
+    gateway.prefix = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs -o ro none {state} && exec "$@"', "sh"]
+    gateway.start()
+    assert re.search(r"weir\.yaml:\d+:\d+: warning: state_dir .*/state cannot be written to: Read-only file system", gateway.stderr())
+    assert fetch(gateway.port("http")).text == "hello"
+
+
+def test_an_admin_path_that_is_taken_stops_the_start_and_says_where(weir):
+    with socket.socket(socket.AF_UNIX) as other:
+        gateway = weir(config(), start=False)
+        other.bind(gateway.admin_socket)
+        other.listen(1)
+        done = gateway.run("run", "-c", str(gateway.config_path))
+        assert done.returncode == 1
+        assert re.search(r"weir\.yaml:\d+:\d+: .*admin\.sock.*: another process listens on it", done.stderr), done.stderr
+        assert os.path.exists(gateway.admin_socket), "it is the other's"
+
+
+def test_an_error_log_that_nobody_reads_stops_nothing(weir):
+    gateway = weir(config(), start=False)
+    gateway.may_die = True
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    try:
+        while os.write(write_end, b"x" * 4096):
+            pass
+    except BlockingIOError:
+        pass
+    os.set_blocking(write_end, True)
+    gateway.process = subprocess.Popen([gateway.binary, "run", "-c", gateway.config_path], env=gateway.env,
+                                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=write_end)
+    os.close(write_end)
+    wait_for(gateway.is_ready, "ready")
+    gateway.config_path.write_text("routes: [" + "nonsense: 1, " * 50)
+    assert gateway.admin("/reload", "POST")[0] == 422
+    gateway.configure(config("again"))
+    gateway.reload()
+    pid, _ = kill_worker(gateway)
+    wait_new_worker(gateway, pid)
+    assert fetch(gateway.port("http")).text == "again"
+    gateway.configure(config("and again"))
+    os.read(read_end, 1 << 20)
+    gateway.reload()
+    assert b"lines are missing here: nobody read standard error\n" in os.read(read_end, 1 << 20)
+    os.close(read_end)
+    assert gateway.terminate() == 0
+
+
 @pytest.mark.parametrize("path", ["/proc/weir", "@tmp@/weir.yaml"])
 def test_a_state_dir_that_cannot_be_written_is_said_and_traffic_goes_on(weir, path):
     gateway = weir(config(more=f'state_dir: "{path}"'))

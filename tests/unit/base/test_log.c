@@ -142,6 +142,37 @@ static void lines_go_to_stderr_unless_below_the_level(void **state)
     assert_null(strstr(got, "too detailed"));
 }
 
+static void a_pipe_that_nobody_reads_stops_nobody_and_the_gap_is_told(void **state)
+{
+    static char got[1 << 17];
+    char filler[4096];
+    int fds[2], saved = dup(STDERR_FILENO);
+    ssize_t len;
+
+    assert_int_equal(pipe(fds), 0);
+    assert_int_equal(fcntl(fds[1], F_SETFL, O_NONBLOCK), 0);
+    memset(filler, 'x', sizeof(filler));
+    while (write(fds[1], filler, sizeof(filler)) > 0)
+        ;
+    assert_int_equal(fcntl(fds[1], F_SETFL, 0), 0); /* now a write would wait for ever */
+    dup2(fds[1], STDERR_FILENO);
+    gw_log(GW_LOG_ERROR, "test", "lost");
+    gw_log_text("lost, too\nand this\n", 19);
+    while (read(fds[0], got, sizeof(got)) == (ssize_t)sizeof(got))
+        ;
+    gw_log(GW_LOG_ERROR, "test", "back");
+    dup2(saved, STDERR_FILENO);
+    close(saved);
+    close(fds[1]);
+    len = read(fds[0], got, sizeof(got) - 1);
+    close(fds[0]);
+    assert_true(len > 0);
+    got[len] = '\0';
+    assert_non_null(strstr(got, "3 lines are missing here"));
+    assert_non_null(strstr(got, " error test: back\n"));
+    assert_null(strstr(got, "lost"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -153,6 +184,7 @@ int main(void)
         cmocka_unit_test(text_of_a_peer_cannot_forge_a_line),
         cmocka_unit_test(long_text_is_cut_and_the_line_still_ends),
         cmocka_unit_test(lines_go_to_stderr_unless_below_the_level),
+        cmocka_unit_test(a_pipe_that_nobody_reads_stops_nobody_and_the_gap_is_told),
     };
     return cmocka_run_group_tests_name("base/log", tests, NULL, NULL);
 }

@@ -1,0 +1,191 @@
+"""What is done to a gateway for years, in minutes: reloads, upgrades and crashes under steady traffic. test_long.py runs it with
+small numbers, tests/bench/long with those that count. Each run returns what it saw as a dictionary; the tests judge."""
+import json
+import os
+import resource
+import select
+import signal
+import statistics
+import subprocess
+import time
+from pathlib import Path
+
+from origin import FastOrigin
+from weir import BINARY, Weir, wait_for
+
+CONFIG = """
+worker_threads: 2
+listeners: {{http: {{address: "127.0.0.1:@http@"}}}}
+limits: {{idle_timeout: 1h}}
+target_groups: {{origin: {{targets: "127.0.0.1:@origin@", health_check: {{path: /health, interval: 1s}}}}}}
+upgrade: {{drain_timeout: 1h}}
+shutdown_timeout: 1s
+routes:
+  - {{name: version, match: {{path: /version}}, respond: {{status: 200, body: "{version}"}}}}
+  {more}
+  - {{name: all, forward: origin}}
+"""
+
+
+def config(version=0, routes=0):
+    """Every version has routes of other names, so that nothing of the one before can be reused by chance."""
+    more = "".join(f'\n  - {{name: r{version}_{i}, match: {{host: h{i % 10}.example.com, path: "/r{version}/{i}/*"}}, forward: origin}}'
+                   for i in range(routes))
+    return CONFIG.format(version=version, more=more.lstrip("\n "))
+
+
+class SteadyLoad:
+    """tests/bench/load.c. .report() is what happened since the last one."""
+
+    def __init__(self, port, rate=0, connections=32, new=0, idle=0, streams=0, stream_ms=500):
+        command = [BINARY.parent / "tests" / "bench" / "load", "-p", port, "-r", rate, "-c", connections, "-n", new, "-i", idle,
+                   "-s", streams, "-m", stream_ms]
+        self.idle, self.streams = idle, streams
+        self.process = subprocess.Popen([str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def report(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        assert select.select([self.process.stdout], [], [], 30)[0], "the load maker does not answer"
+        return json.loads(self.process.stdout.readline())
+
+    def settle(self, timeout=60):
+        """Until everything that shall be there is there; what happened up to then does not count."""
+        def is_there():
+            seen = self.report()
+            assert seen["failed"] + seen["closed_idle"] + seen["closed_streams"] == 0, seen
+            return seen["idle"] == self.idle and seen["streams"] == self.streams
+        wait_for(is_there, "the load", timeout)
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        self.process.wait(10)
+        self.process.stdout.close()
+
+
+def add_up(reports):
+    """The sum of several reports, latencies left out."""
+    total = {}
+    for report in reports:
+        for name, value in report.items():
+            if isinstance(value, int) and name not in ("idle", "streams", "backlog"):
+                total[name] = total.get(name, 0) + value
+        if report["problem"] and not total.get("problem"):
+            total["problem"] = report["problem"]
+    return total
+
+
+def lost(total):
+    """Everything that must not happen, in one number."""
+    return sum(total[name] for name in ("failed", "refused", "cut", "closed", "closed_idle", "closed_streams"))
+
+
+def cpu_s(pid):
+    """Of the whole process, threads that have ended included."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def run_reloads(reloads=300, idle=2000, streams=500, rate=2000, routes=50, pause=0.1):
+    with FastOrigin() as origin, Weir(config(0, routes), origin=origin.port) as gateway, \
+            SteadyLoad(gateway.port("http"), rate, 64, idle=idle, streams=streams) as load:
+        load.settle()
+        for i in range(20):  # pools and arenas have their size then
+            gateway.configure(config(i + 1, routes))
+            gateway.reload()
+        load.settle()
+        before, reports, began = gateway.rss(), [], time.monotonic()
+        for i in range(reloads):
+            gateway.configure(config(i + 21, routes))
+            gateway.reload()
+            wait_for(lambda: time.monotonic() - began >= i * pause, "its turn")
+            if i % 50 == 49:
+                reports.append(load.report())
+        seconds = time.monotonic() - began
+        # a stream says something every half a second: all that are there have said something by then
+        wait_for(lambda: reports.append(load.report()) or sum(report["stream_bytes"] for report in reports[-4:]) >= streams,
+                 "the streams", 20)
+        last = reports[-1]
+        after = gateway.rss()
+        status = json.loads(gateway.admin("/status")[1])
+        return {"reloads": reloads, "seconds": seconds, "total": add_up(reports), "idle": last["idle"], "streams": last["streams"],
+                "rss_before": before, "rss_after": after, "generation": status["generation"],
+                "open": status["connections"]["open"],
+                "p99_ms": max(report["steady"].get("p99_us", 0) for report in reports) / 1000}
+
+
+def run_upgrades(upgrades=20, rate=2000, new=100, streams=50):
+    with FastOrigin() as origin, Weir(config(), origin=origin.port) as gateway, \
+            SteadyLoad(gateway.port("http"), rate, 64, new=new, streams=streams) as load:
+        load.settle()
+        reports, pids = [], set()
+        for i in range(upgrades):
+            gateway.configure(config(i + 1))
+            done = gateway.run("upgrade", "-c", gateway.config_path)
+            assert done.returncode == 0, done.stderr
+            pids.add(gateway.worker())
+            reports.append(load.report())
+        wait_for(lambda: reports.append(load.report()) or sum(report["stream_bytes"] for report in reports[-4:]) >= streams,
+                 "the streams", 20)
+        return {"upgrades": upgrades, "workers": len(pids), "total": add_up(reports), "streams": reports[-1]["streams"],
+                "max_ms": max(report[kind].get("max_us", 0) for report in reports for kind in ("steady", "new")) / 1000}
+
+
+def run_crashes(crashes=20, rate=1000, new=200):
+    with FastOrigin() as origin, Weir(config(), origin=origin.port) as gateway, \
+            SteadyLoad(gateway.port("http"), rate, 32, new=new) as load:
+        gateway.may_die = True
+        load.settle()
+        reports, back_ms = [], []
+        for _ in range(crashes):
+            pid, began = gateway.worker(), time.monotonic()
+            load.report()
+            os.kill(pid, signal.SIGKILL)
+            # every connection that is opened from now on waits for the next worker, and its latency says how long
+            wait_for(lambda: time.monotonic() - began > 1.1, "a second: a worker that lives so long is no crash loop")
+            report = load.report()
+            reports.append(report)
+            back_ms.append(report["new"]["max_us"] / 1000)
+        return {"crashes": crashes, "total": add_up(reports), "back_ms": sorted(back_ms),
+                "restarts": gateway.metric("weir_worker_restarts_total")}
+
+
+def run_large(routes=10000, windows=6, seconds=4, rate=1000):
+    """CPU of a reload and of a check, and latencies of windows with a reload beside windows without."""
+    with FastOrigin() as origin, Weir(config(0, routes), origin=origin.port) as gateway:
+        gateway.configure(config(1, routes))
+        gateway.reload()
+        pid, cpu = gateway.worker(), []
+        for i in range(5):
+            gateway.configure(config(i + 2, routes))
+            before = cpu_s(pid)
+            gateway.reload(60)
+            wait_for(lambda: gateway.metric("weir_config_routes") == routes + 2, "the routes")
+            cpu.append(cpu_s(pid) - before)
+        check, check_cpu = [], []
+        for _ in range(7):
+            began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+            assert gateway.run("check", gateway.config_path).returncode == 0
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            check.append(time.monotonic() - began)
+            check_cpu.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        p99 = {"quiet": [], "reloading": []}
+        with SteadyLoad(gateway.port("http"), rate, 32) as load:
+            load.settle()
+            for i in range(windows * 2):
+                kind = ("quiet", "reloading")[i % 2]
+                load.report()
+                end = time.monotonic() + seconds
+                if kind == "reloading":
+                    gateway.configure(config(i + 10, routes))
+                    gateway.reload(60)
+                wait_for(lambda: time.monotonic() > end, "the end of the window", seconds + 30)
+                report = load.report()
+                assert lost(report) == 0, report
+                p99[kind].append(report["steady"]["p99_us"] / 1000)
+        return {"routes": routes, "reload_cpu_ms": statistics.median(cpu) * 1000, "check_ms": statistics.median(check) * 1000,
+                "check_cpu_ms": statistics.median(check_cpu) * 1000, "p99_quiet_ms": sorted(p99["quiet"]), "p99_reloading_ms": sorted(p99["reloading"])}
