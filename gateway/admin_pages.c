@@ -103,6 +103,8 @@ int gw_reason_class(enum gw_reason reason, const struct gw_route *route)
         status = 302;
     else if (reason == GW_REASON_FILE_SERVED)
         status = 200;
+    else if (reason == GW_REASON_TUNNEL_CLOSED || reason == GW_REASON_TUNNEL_IDLE_TIMEOUT)
+        status = 101;
     else if (reason == GW_REASON_FIXED_RESPONSE && route != NULL && route->conf->respond != NULL)
         status = (int)route->conf->respond->status;
     else if (reason == GW_REASON_FIXED_RESPONSE)

@@ -29,6 +29,8 @@ static const char *public_message(int status)
         return "None of the ranges asked for lies within the resource.";
     case 417:
         return "The expectation of the request cannot be met.";
+    case 426:
+        return "The request needs another protocol or version.";
     case 431:
         return "The request header is too large.";
     case 463:

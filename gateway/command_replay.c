@@ -62,6 +62,9 @@ static enum logged_kind kind_of(enum gw_reason reason)
     case GW_REASON_UPSTREAM_BAD_CHUNK:
     case GW_REASON_UPSTREAM_IDLE_TIMEOUT:
     case GW_REASON_UPSTREAM_RESET:
+    case GW_REASON_UPSTREAM_BAD_UPGRADE:
+    case GW_REASON_TUNNEL_CLOSED:
+    case GW_REASON_TUNNEL_IDLE_TIMEOUT:
     case GW_REASON_TOTAL_TIMEOUT:
         return LOGGED_FORWARDED;
     case GW_REASON_FILE_SERVED:

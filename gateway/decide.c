@@ -143,6 +143,8 @@ static bool parse_head(struct gw_decision *decision, const struct gw_question *q
     request->facts.authority = head.authority;
     request->facts.headers = head.fields;
     request->facts.num_headers = head.num_fields;
+    request->upgrade = head.upgrade;
+    request->has_body = head.is_chunked || (head.content_length != 0 && head.content_length != UINT64_MAX);
     request->facts.raw_path = head.path;
     if (head.query_at != SIZE_MAX) {
         request->facts.raw_path.len = head.query_at;

@@ -7,6 +7,7 @@
 #include "gateway/process.h"
 #include "gateway/span.h"
 #include "gateway/sticky.h"
+#include "gateway/upgrade.h"
 
 /* ---- the timeline, where somebody asks for one ---- */
 
@@ -38,7 +39,8 @@ void gw_exchange_fail(struct gw_exchange *exchange, enum gw_reason reason, const
     }
     stream->req.res.headers.size = 0; /* a head may have been taken over already */
     stream->req.res.content_length = SIZE_MAX;
-    if (!stream->body_complete)
+    /* nobody tells bytes that were sent ahead, for a tunnel, from a request */
+    if (!stream->body_complete || exchange->out.upgrade.base != NULL)
         stream->close_after = true;
     gw_answer_error(request, reason, gw_reason_info(reason)->status != 0 ? 0 : 502);
 }
@@ -75,7 +77,10 @@ static void on_request_body(void *data, h2o_iovec_t bytes, bool is_last)
         gw_answer_error(request, GW_REASON_BODY_TOO_LARGE, 0);
         return;
     }
-    gw_exchange_keep(exchange, bytes);
+    if (exchange->tunnel != NULL)
+        gw_tunnel_moved(exchange->tunnel, bytes.len, true, is_last);
+    else
+        gw_exchange_keep(exchange, bytes);
     if (exchange->now->client != NULL && exchange->now->is_started) /* else on_started of a further attempt writes it */
         write_piece(exchange);
 }
@@ -101,7 +106,7 @@ static void on_drained(void *data)
     struct gw_exchange *exchange = ((struct gw_try *)data)->exchange;
 
     exchange->is_writing = false;
-    if (exchange->piece_is_last)
+    if (exchange->piece_is_last && exchange->tunnel == NULL)
         return; /* kept until the end, in case it must be sent again */
     if (exchange->kept == NULL)
         exchange->body_is_lost = true;
@@ -129,6 +134,10 @@ static void send_pending(struct gw_exchange *exchange)
         exchange->in_flight += exchange->pending.entries[i].len;
     exchange->pending.size = 0;
     h2o_send(req, exchange->pending.entries, n, exchange->is_last ? H2O_SEND_STATE_FINAL : H2O_SEND_STATE_IN_PROGRESS);
+    if (__builtin_expect(exchange->tunnel != NULL, 0) && !exchange->body_began) {
+        exchange->body_began = true;
+        gw_stream_start_body(request->stream, on_request_body, exchange);
+    }
 }
 
 static void on_flush(struct gw_deferred *deferred)
@@ -166,6 +175,45 @@ static void count_response(struct gw_try *try, int status)
     gw_count(&try->slot->seconds_sum_us, elapsed_us);
 }
 
+/* What is kept as long as a tunnel must not lie in the client's buffer. */
+static void copy_head(struct gw_exchange *exchange, const struct gw_response_head *head)
+{
+    h2o_mem_pool_t *pool = exchange->request->pool;
+
+    for (size_t i = 0; i != head->num_fields; ++i) {
+        h2o_header_t *field = &head->fields[i];
+        if (!h2o_iovec_is_token(field->name)) {
+            h2o_iovec_t *name = h2o_mem_alloc_pool(pool, sizeof(*name));
+            *name = h2o_strdup(pool, field->name->base, field->name->len);
+            field->name = name;
+        }
+        field->value = h2o_strdup(pool, field->value.base, field->value.len);
+    }
+}
+
+/* The target has switched protocols (and the client checked that it was asked to). */
+static void begin_tunnel(struct gw_exchange *exchange, const struct gw_response_head *head)
+{
+    struct gw_request *request = exchange->request;
+    const struct routing_route_timeouts_conf *timeouts = request->route->conf->timeouts;
+    uint64_t idle_ms = request->group->conf->timeouts.tunnel_idle_ms;
+    const char *fault = gw_upgrade_fault(request, head);
+
+    if (fault != NULL) {
+        gw_exchange_fail(exchange, GW_REASON_UPSTREAM_BAD_UPGRADE, fault);
+        return;
+    }
+    if (timeouts != NULL && timeouts->tunnel_idle_ms != 0)
+        idle_ms = timeouts->tunnel_idle_ms;
+    gw_timer_disarm(&exchange->total); /* of the handshake, which is over */
+    copy_head(exchange, head);
+    take_head(exchange, head);
+    gw_upgrade_complete_response(request);
+    exchange->tunnel = gw_tunnel_begin(request, idle_ms);
+    exchange->head_is_ready = true;
+    gw_thread_defer(&request->worker->thread, &exchange->flush);
+}
+
 static void on_head(void *data, const struct gw_response_head *head, bool body_follows)
 {
     struct gw_try *try = data;
@@ -178,6 +226,16 @@ static void on_head(void *data, const struct gw_response_head *head, bool body_f
     gw_exchange_win(try);
     if (!body_follows)
         GW_NOTE(exchange, gw_exchange_note_end(try, GW_CLIENT_OK));
+    if (__builtin_expect(exchange->out.upgrade.base != NULL, 0)) {
+        if (head->status == 101) {
+            begin_tunnel(exchange, head);
+            return;
+        }
+        if (!gw_upgrade_was_refused(exchange->request, head->status)) {
+            gw_exchange_fail(exchange, GW_REASON_UPSTREAM_BAD_UPGRADE, "the target answers 2xx without switching");
+            return;
+        }
+    }
     take_head(exchange, head);
     exchange->head_is_ready = true;
     exchange->is_last = !body_follows;
@@ -197,6 +255,8 @@ static void on_body(void *data, h2o_iovec_t bytes, bool is_last)
         exchange->pending.entries[exchange->pending.size++] = bytes;
     }
     exchange->is_last |= is_last;
+    if (__builtin_expect(exchange->tunnel != NULL, 0))
+        gw_tunnel_moved(exchange->tunnel, bytes.len, false, is_last);
     if (is_last)
         GW_NOTE(exchange, gw_exchange_note_end(try, GW_CLIENT_OK));
     if (!exchange->is_sending) {
@@ -265,6 +325,14 @@ void gw_exchange_start(struct gw_request *request)
     exchange->out.content_length = stream->head.content_length;
     exchange->out.has_body = stream->has_body;
     exchange->out.expects_head_only = stream->is_head_request;
+    if (__builtin_expect(request->upgrade.base != NULL, 0)) {
+        gw_upgrade_complete_fields(request, &fields);
+        exchange->out.fields = fields.entries;
+        exchange->out.num_fields = fields.size;
+        exchange->out.content_length = UINT64_MAX;
+        exchange->out.has_body = false;
+        exchange->out.upgrade = request->upgrade;
+    }
     request->upstream_started_us = stream->started_us;
     begin_timeline(request);
     enum gw_reason reason;
@@ -288,6 +356,8 @@ void gw_exchange_release(struct gw_exchange *exchange)
     gw_thread_undefer(&exchange->flush);
     gw_exchange_end_tries(exchange);
     gw_exchange_leave(exchange);
+    gw_tunnel_end(exchange->tunnel);
+    exchange->tunnel = NULL;
     free(exchange->kept);
     exchange->kept = NULL;
 }

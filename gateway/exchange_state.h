@@ -4,6 +4,7 @@
 #include "gateway/exchange.h"
 #include "gateway/process.h"
 #include "gateway/timeline.h"
+#include "gateway/tunnel.h"
 
 enum {
     GW_EXCHANGE_TRIES = 2, /* at a time: the second one is a hedge */
@@ -54,6 +55,7 @@ struct gw_exchange {
     struct gw_timer pause;                         /* before the next try */
     struct gw_timer hedge;                         /* hedge.after */
     struct gw_timer total;                         /* timeouts.total */
+    struct gw_tunnel *tunnel;                      /* after a 101; NULL: none */
 };
 
 #define GW_NOTE(exchange, call)                                                                                        \

@@ -463,7 +463,8 @@ static void begin_policies(struct gw_exchange *exchange)
 
     if (exchange->policy->at != NULL)
         routing_budget_pay(budget_of(request), exchange->policy->budget);
-    if (hedge == NULL || exchange->out.has_body || !routing_is_idempotent(request->facts.method))
+    if (hedge == NULL || exchange->out.has_body || exchange->out.upgrade.base != NULL ||
+        !routing_is_idempotent(request->facts.method))
         return;
     if (exchange->policy->at == NULL)
         routing_budget_pay(budget_of(request), 20);

@@ -338,6 +338,18 @@ static void put_connections(struct gw_exposition *out, struct gw_process *proces
             SUM_OF_WORKERS(process, worker->server.stats.bytes_out));
 }
 
+static void put_tunnels(struct gw_exposition *out, struct gw_process *process)
+{
+    put_one(out, "weir_tunnels", "gauge", "Tunnels (WebSocket and other upgrades) that are open.",
+            (double)(int64_t)SUM_OF_WORKERS(process, worker->tunnels.open));
+    put_two(out, "weir_tunnels_total", "Tunnels that were opened.", "protocol", "websocket",
+            SUM_OF_WORKERS(process, worker->tunnels.websockets), "other",
+            SUM_OF_WORKERS(process, worker->tunnels.others));
+    put_two(out, "weir_tunnel_bytes_total", "Bytes from and to clients within tunnels.", "direction", "in",
+            SUM_OF_WORKERS(process, worker->tunnels.bytes_in), "out",
+            SUM_OF_WORKERS(process, worker->tunnels.bytes_out));
+}
+
 static void put_upstream(struct gw_exposition *out, struct gw_process *process)
 {
     put_one(out, "weir_upstream_connects_total", "counter", "New connections to targets.",
@@ -573,6 +585,7 @@ void gw_metrics_page(struct gw_process *process, struct gw_exposition *out)
         put_config(out, process);
     }
     put_connections(out, process);
+    put_tunnels(out, process);
     put_upstream(out, process);
     put_upstream_tls(out, process);
     put_compression(out, process);

@@ -8,6 +8,7 @@
 #include "gateway/overload.h"
 #include "gateway/process.h"
 #include "gateway/target_queue.h"
+#include "gateway/upgrade.h"
 #include "routing/path.h"
 #include "routing/redirect.h"
 
@@ -157,6 +158,13 @@ static enum gw_step check_body_size(struct gw_request *request)
     return GW_NEXT;
 }
 
+static enum gw_step check_upgrade(struct gw_request *request)
+{
+    if (__builtin_expect(request->upgrade.base == NULL, 1))
+        return GW_NEXT;
+    return gw_upgrade_decide(request);
+}
+
 /* ---- actions ---- */
 
 static void add_response_headers(struct gw_request *request)
@@ -300,7 +308,7 @@ static enum gw_step act(struct gw_request *request)
 
 /* The way of a request, top to bottom. */
 static enum gw_step (*const stages[])(struct gw_request *) = {
-    compute_facts, check_method, find_route, shed, check_body_size, act,
+    compute_facts, check_method, find_route, shed, check_body_size, check_upgrade, act,
 };
 
 void gw_pipeline_run(struct gw_request *request)

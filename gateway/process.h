@@ -87,6 +87,10 @@ struct gw_worker {
         gw_counter handshake_failures_by[TLS_FAILURE_COUNT];
     } stats;
     struct gw_worker_totals totals;
+    struct {
+        gw_counter open; /* gauge */
+        gw_counter websockets, others, bytes_in, bytes_out;
+    } tunnels;
     struct gw_recent_batch *errors;  /* loop: on their way to gateway/recent.h; NULL: none */
     struct gw_tail_source *tails;    /* loop: who watches this thread's requests (gateway/tail.h); NULL: nobody */
     struct gw_lag_window lag_window; /* loop */

@@ -133,6 +133,8 @@ enum gw_reason gw_reason_of_end(enum gw_stream_end end)
         return GW_REASON_SEND_TIMEOUT;
     case GW_END_DRAIN:
         return GW_REASON_SHUTTING_DOWN;
+    case GW_END_TUNNEL_IDLE:
+        return GW_REASON_TUNNEL_IDLE_TIMEOUT;
     case GW_END_ABORTED: /* whoever broke it off has set a better one */
         return GW_REASON_INTERNAL_ERROR;
     }

@@ -40,6 +40,9 @@
     X(BAD_CHUNK, 400, "The chunked framing of the request body is broken.", "Fix the client's encoder.")               \
     X(BODY_TOO_LARGE, 413, "The request body is above max_body of the route or of limits.",                            \
       "Send less, or raise max_body.")                                                                                 \
+    X(BAD_WEBSOCKET, 400, "A WebSocket handshake breaks RFC 6455; `error` in the access log names the rule.",          \
+      "Fix the client: GET without body, one Sec-WebSocket-Key of 16 bytes in base64.")                                \
+    X(UPGRADE_VERSION, 426, "Sec-WebSocket-Version is not 13.", "Use version 13.")                                     \
     X(NO_ROUTE, 404, "No route takes this request.", "`weir explain URL` shows why each one lost.")                    \
     X(FIXED_RESPONSE, 0, "The route answers with a fixed response.", "Nothing is wrong.")                              \
     X(REDIRECT, 0, "The route redirects.", "Nothing is wrong.")                                                        \
@@ -93,6 +96,11 @@
     X(TOTAL_TIMEOUT, 504, "The whole request, with every try, took longer than timeouts.total.",                       \
       "See what the targets are doing, or raise the timeout.")                                                         \
     X(UPSTREAM_RESET, 0, "The target reset the connection within its response.", "Look into the target's log.")        \
+    X(UPSTREAM_BAD_UPGRADE, 502, "The target's answer to an upgrade breaks the handshake.",                            \
+      "`error` in the access log names the rule.")                                                                     \
+    X(TUNNEL_CLOSED, 0, "A tunnel (WebSocket) is over: both sides ended it in order.", "Nothing is wrong.")            \
+    X(TUNNEL_IDLE_TIMEOUT, 0, "No byte moved in a tunnel for timeouts.tunnel_idle.",                                   \
+      "Let one side send pings more often, or raise the limit.")                                                       \
     X(CLIENT_CLOSED, 460, "The client closed the connection before the response was complete.",                        \
       "Nothing to do here; look at latency.")                                                                          \
     X(SEND_TIMEOUT, 0, "The client stopped reading for limits.send_timeout.", "Check the client's network.")           \

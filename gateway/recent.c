@@ -17,6 +17,7 @@ bool gw_recent_is_error(enum gw_reason reason)
     case GW_REASON_REDIRECT:
     case GW_REASON_FILE_SERVED:
     case GW_REASON_ECHO:
+    case GW_REASON_TUNNEL_CLOSED:
         return false;
     default:
         return true;

@@ -46,6 +46,12 @@ struct gw_request {
     struct gw_timeline *timeline; /* NULL: nobody asks */
     struct gw_span *span;         /* NULL: not traced */
 
+    /* What the client offers to switch to (the value of Upgrade); from the stage about it on, what the target is asked
+     * for. base NULL: nothing. */
+    h2o_iovec_t upgrade;
+    h2o_iovec_t websocket_key; /* that the target's answer must fit; base NULL: none */
+    bool has_body;             /* bytes follow the head */
+
     /* forward */
     const struct routing_target_group *group;
     uint32_t target; /* index in group, ROUTING_NO_TARGET */

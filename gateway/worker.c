@@ -120,6 +120,8 @@ static struct gw_request *create_request(struct gw_stream *stream)
         .peer_ip = stream->conn->peer_ip,
         .client_ip = stream->conn->peer_ip,
     };
+    request->upgrade = stream->upgrade;
+    request->has_body = stream->has_body;
     if (accept->listener != UINT32_MAX)
         request->listener = &request->snapshot->listeners[accept->listener];
     stream->user = request;
@@ -143,6 +145,9 @@ static void on_request(struct gw_stream *stream)
 {
     struct gw_request *request = create_request(stream);
     split_target(request);
+    /* an extended CONNECT (RFC 8441) is, to routes and targets, the GET that it would be in HTTP/1.1 */
+    if (__builtin_expect(request->upgrade.base != NULL && stream->req.version >= 0x200, 0))
+        request->facts.method = h2o_iovec_init(H2O_STRLIT("GET"));
     gw_pipeline_run(request);
 }
 
@@ -182,7 +187,9 @@ static void count_request(struct gw_worker *worker, struct gw_request *request)
         gw_count(&slot->by_class[request->status >= 100 && request->status < 600 ? request->status / 100 : 0], 1);
     else
         gw_count(&slot->by_reason[request->reason], 1);
-    uint64_t elapsed_us = request->finished_us - request->stream->started_us;
+    /* how long a tunnel was open says nothing about how fast anybody is */
+    uint64_t ended_us = request->stream->is_tunnel ? request->upstream_first_byte_us : request->finished_us;
+    uint64_t elapsed_us = ended_us - request->stream->started_us;
     unsigned bucket = gw_histogram_bucket(elapsed_us);
     gw_count(&slot->buckets[bucket].seconds, 1);
     gw_count(&slot->seconds_sum_us, elapsed_us);

@@ -6,6 +6,7 @@
 #include "routing/path.h"
 #include "routing/redirect.h"
 #include "routing/rewrite.h"
+#include "routing/upgrade.h"
 
 /* ---- conditions ---- */
 
@@ -616,6 +617,7 @@ static bool check_route(struct gw_loader *load, void *conf)
         else
             first = actions[i].name;
     }
+    is_ok = routing_upgrade_check(load, &route->upgrade) && is_ok;
     if (first == NULL)
         return gw_error_at(load->errors, route->at,
                            "the route has no action (expected one of forward, redirect, respond, files, echo)");
@@ -631,6 +633,8 @@ static const struct gw_setting route_timeouts_settings[] = {
     {"idle", GW_DURATION, AT(idle_ms), "Longest pause between two bytes to or from a target.", .max = 86400000},
     {"total", GW_DURATION, AT(total_ms),
      "From the request's head to the end of the response, with every try and pause.", .max = 86400000},
+    {"tunnel_idle", GW_DURATION, AT(tunnel_idle_ms),
+     "Longest time without a byte in either direction of a tunnel (WebSocket).", .max = 604800000},
     {0},
 };
 #undef AT
@@ -659,6 +663,10 @@ static const struct gw_setting route_settings[] = {
      "Who goes first when the gateway is overloaded (`overload`): sheddable requests, then a share of the normal ones; "
      "critical ones stay.",
      .choices = criticalities},
+    {"upgrade", GW_TEXTS, AT(upgrade),
+     "Protocols that clients may switch to by Upgrade; `off` or an empty list: none, and requests go on without the "
+     "field.",
+     .initial_text = "websocket", .valid = routing_upgrade_check_entry},
     {"retry", GW_OPTION, AT(retry), "When a request is sent again; left out, as the target group says.",
      .section = &routing_retry_section},
     {"hedge", GW_OPTION, AT(hedge), "Asks a second target when the first one is slow to answer.",

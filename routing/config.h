@@ -135,7 +135,7 @@ struct routing_access_log_conf {
 /* Times of one route that stand above those of its target groups. */
 struct routing_route_timeouts_conf {
     const struct gw_node *at;
-    uint64_t connect_ms, first_byte_ms, idle_ms, total_ms; /* 0 = the target group's */
+    uint64_t connect_ms, first_byte_ms, idle_ms, total_ms, tunnel_idle_ms; /* 0 = the target group's */
 };
 struct routing_route_conf {
     const struct gw_node *at;
@@ -145,6 +145,7 @@ struct routing_route_conf {
     struct routing_header_rules_conf request_headers, response_headers;
     struct routing_rewrite_conf *rewrite;         /* NULL = none */
     uint64_t max_body;                            /* bytes; 0 = unlimited */
+    struct gw_texts upgrade;                      /* protocols; see routing/upgrade.h */
     struct routing_compression_conf *compression; /* NULL: as the top-level setting says */
     struct routing_access_log_conf *access_log;   /* NULL: as the top-level setting says */
     struct gw_map error_pages;        /* "404" or "5xx" -> routing_error_page_conf; gateway's come after these */
@@ -201,7 +202,8 @@ struct routing_target_conf {
 struct routing_timeouts_conf {
     const struct gw_node *at;
     uint64_t connect_ms, first_byte_ms, idle_ms; /* 1 s, 30 s, 60 s (between bytes) */
-    uint64_t total_ms; /* from the request's head to the end of the response, all tries; 0 = no limit */
+    uint64_t total_ms;       /* from the request's head to the end of the response, all tries; 0 = no limit */
+    uint64_t tunnel_idle_ms; /* 60 s; between bytes of a tunnel, either direction */
 };
 struct routing_pool_conf { /* keep-alive connections per thread */
     const struct gw_node *at;

@@ -113,6 +113,9 @@ static const struct gw_setting timeouts_settings[] = {
      .min = 1, .max = 86400000},
     {"total", GW_DURATION, AT(total_ms),
      "From the request's head to the end of the response, with every try and pause; 0 is unlimited.", .max = 86400000},
+    {"tunnel_idle", GW_DURATION, AT(tunnel_idle_ms),
+     "Longest time without a byte in either direction of a tunnel (WebSocket); pings of its ends count as bytes.",
+     .initial = 60000, .min = 1, .max = 604800000},
     {0},
 };
 #undef AT

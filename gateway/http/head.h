@@ -38,6 +38,7 @@ int gw_head_status(enum gw_head_result);
 const char *gw_head_problem(enum gw_head_result);
 
 enum { GW_HEAD_MAX_FIELDS = 100 }; /* libh2o's own limit, compiled in */
+enum { GW_HEAD_MAX_UPGRADE = 64 }; /* longest name of a protocol that is switched to */
 struct gw_head_limits {
     size_t max_bytes;  /* head block, default 32 KiB */
     size_t max_target; /* default 8 KiB */

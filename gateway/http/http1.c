@@ -173,6 +173,9 @@ void gw_http1_close(struct gw_http1_conn *conn, enum gw_stream_end end)
     if (conn->in_request) {
         if (conn->stream.end == GW_END_COMPLETE)
             conn->stream.end = end;
+        /* a tunnel that was idle for too long loses nothing; one whose other side was reset may have */
+        if (conn->stream.is_tunnel)
+            is_cut_off = conn->stream.end == GW_END_ABORTED;
         dispose_request(conn);
     }
     gw_timer_disarm(&conn->timer);
@@ -261,10 +264,13 @@ static char *take_head(struct gw_http1_conn *conn, size_t head_len)
     h2o_socket_t *sock = conn->super.sock;
     size_t rest = sock->input->size - head_len;
 
-    if (rest > 2048 && rest > head_len) {
+    /* a tunnel may last for days and be idle most of the time: no buffer for its head */
+    if ((rest > 2048 && rest > head_len) || conn->stream.head.wants_upgrade) {
         char *copy = h2o_mem_alloc_pool(&conn->stream.req.pool, head_len);
         memcpy(copy, sock->input->bytes, head_len);
         h2o_buffer_consume(&sock->input, head_len);
+        if (rest == 0)
+            gw_buffer_free(gw_socket_detach_input(sock));
         return copy;
     }
     conn->head = gw_socket_detach_input(sock);
@@ -437,8 +443,21 @@ static void stop_read(struct gw_http1_conn *conn)
     }
 }
 
+/* The client's half of a tunnel has ended. Without close_notify it may have been cut, which is not for us to judge: the
+ * protocol inside has its own end. */
+static void on_tunnel_eof(struct gw_http1_conn *conn)
+{
+    conn->peer_eof = true;
+    stop_read(conn);
+    gw_http1_on_body_input(conn);
+}
+
 static void on_read_error(struct gw_http1_conn *conn, const char *err)
 {
+    if (err == h2o_socket_error_closed && conn->in_request && conn->stream.is_tunnel) {
+        on_tunnel_eof(conn);
+        return;
+    }
     if (err != h2o_socket_error_closed || !conn->in_request || !conn->stream.body_complete ||
         conn->super.sock->ssl != NULL) {
         gw_http1_close(conn, GW_END_CLIENT_GONE);
@@ -477,6 +496,10 @@ void gw_http1_on_read(h2o_socket_t *sock, const char *err)
     if (!conn->in_request && !conn->is_discarding) {
         if (sock->input->size != 0)
             read_head(conn);
+        return;
+    }
+    if (conn->stream.is_tunnel && gw_socket_has_ended(sock)) {
+        on_tunnel_eof(conn);
         return;
     }
     if (sock->input->size >= read_ahead(conn))

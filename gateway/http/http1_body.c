@@ -27,6 +27,15 @@ void gw_http1_begin_body(struct gw_http1_conn *conn)
     conn->body.wants_continue = head->expects_continue && conn->stream.has_body && head->minor_version >= 1;
 }
 
+/* The head of the 101 goes out: what lies in the input or is still to come belongs to the tunnel. */
+void gw_http1_begin_tunnel(struct gw_http1_conn *conn)
+{
+    memset(&conn->body, 0, sizeof(conn->body));
+    conn->stream.has_body = true;
+    conn->stream.body_complete = conn->stream.body_started = false;
+    conn->peer_eof = conn->peer_eof || gw_socket_has_ended(conn->super.sock);
+}
+
 void gw_http1_release_body(struct gw_http1_conn *conn)
 {
     if (conn->body.held != NULL)
@@ -51,7 +60,21 @@ static void turn_later(struct gw_http1_conn *conn) { gw_thread_defer(conn->super
 static void await_more(struct gw_http1_conn *conn)
 {
     gw_http1_resume_read(conn);
-    gw_http1_expect(conn, GW_WAIT_BODY, conn->super.server->settings.body_timeout_ms);
+    if (!conn->stream.is_tunnel) /* how long one may be idle is the pipeline's business */
+        gw_http1_expect(conn, GW_WAIT_BODY, conn->super.server->settings.body_timeout_ms);
+}
+
+/* Both have said their last, and ours has left: nothing will happen any more. */
+static bool is_tunnel_over(const struct gw_http1_conn *conn)
+{
+    return conn->stream.is_tunnel && conn->out.is_ended && !conn->out.is_writing && conn->body.is_last_delivered &&
+           conn->body.unconsumed == 0;
+}
+
+void gw_http1_check_tunnel(struct gw_http1_conn *conn)
+{
+    if (is_tunnel_over(conn))
+        turn_later(conn);
 }
 
 /* Takes what belongs to the body out of the socket's input into `held`. Returns false when the framing is broken. */
@@ -61,7 +84,9 @@ static bool take_piece(struct gw_http1_conn *conn, size_t *len)
     size_t used = sock->input->size;
 
     *len = used;
-    if (conn->stream.head.is_chunked) {
+    if (conn->stream.is_tunnel) {
+        conn->stream.body_complete = conn->peer_eof;
+    } else if (conn->stream.head.is_chunked) {
         enum gw_chunked_result result = gw_chunked_decode(&conn->body.chunked, sock->input->bytes, len, &used);
         if (result == GW_CHUNKED_BAD)
             return false;
@@ -94,7 +119,7 @@ static void deliver(struct gw_http1_conn *conn)
     if (conn->body.held != NULL || conn->body.is_last_delivered)
         return;
     if (!stream->body_complete) {
-        if (conn->super.sock->input->size == 0) {
+        if (conn->super.sock->input->size == 0 && !(stream->is_tunnel && conn->peer_eof)) {
             await_more(conn);
             return;
         }
@@ -112,13 +137,14 @@ static void deliver(struct gw_http1_conn *conn)
         conn->body.is_last_delivered = true;
         if (conn->wait == GW_WAIT_BODY)
             gw_http1_expect(conn, GW_WAIT_NOTHING, 0);
-    } else {
+    } else if (!stream->is_tunnel) {
         /* the clock stands still while we are the ones who hold things up */
         gw_http1_expect(conn, GW_WAIT_NOTHING, 0);
     }
     conn->body.unconsumed = len;
     stream->on_body(stream->on_body_data, h2o_iovec_init(len != 0 ? conn->body.held->bytes : NULL, len),
                     stream->body_complete);
+    gw_http1_check_tunnel(conn);
 }
 
 static void discard(struct gw_http1_conn *conn)
@@ -153,6 +179,8 @@ static void on_body_turn(struct gw_deferred *deferred)
     struct gw_http1_conn *conn = H2O_STRUCT_FROM_MEMBER(struct gw_http1_conn, body_turn, deferred);
     if (conn->is_discarding)
         discard(conn);
+    else if (conn->in_request && is_tunnel_over(conn))
+        gw_http1_end_request(conn);
     else if (conn->in_request && conn->stream.body_started)
         deliver(conn);
 }
@@ -212,6 +240,8 @@ static void consumed(struct gw_stream *stream, size_t bytes)
     conn->body.held = NULL;
     if (!conn->body.is_last_delivered)
         turn_later(conn);
+    else
+        gw_http1_check_tunnel(conn);
 }
 
 static void abort_stream(struct gw_stream *stream)

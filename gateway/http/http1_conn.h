@@ -37,6 +37,7 @@ struct gw_http1_out {
     bool is_writing;          /* a write waits for its callback */
     bool is_continue_writing; /* ... which is that of 100 Continue */
     bool is_stashed;          /* do_send came meanwhile: stash holds its buffers */
+    bool is_ended;            /* of a tunnel: we have told the client that nothing more comes */
     h2o_iovec_t *stash;
     size_t stash_size;
     char chunk_size[20];
@@ -75,6 +76,8 @@ void gw_http1_on_body_input(struct gw_http1_conn *);
 void gw_http1_discard_body(struct gw_http1_conn *);
 void gw_http1_break_body(struct gw_http1_conn *, enum gw_stream_end);
 void gw_http1_release_body(struct gw_http1_conn *);
+void gw_http1_begin_tunnel(struct gw_http1_conn *);
+void gw_http1_check_tunnel(struct gw_http1_conn *);         /* ends it, at the end of the turn, when both sides have */
 bool gw_http1_may_keep_alive(const struct gw_http1_conn *); /* as far as the request body is concerned */
 
 /* http1_out.c */

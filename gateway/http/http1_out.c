@@ -20,7 +20,8 @@ static void write_out(struct gw_http1_conn *conn, h2o_iovec_t *bufs, size_t num_
         gw_thread_defer(conn->super.server->thread, &conn->after_write);
     } else {
         conn->out.is_writing = true;
-        gw_http1_expect_sent(conn);
+        if (!conn->stream.is_tunnel) /* how long one may be stuck is the pipeline's business */
+            gw_http1_expect_sent(conn);
     }
 }
 
@@ -41,6 +42,17 @@ static bool must_close(struct gw_http1_conn *conn)
             gw_thread_now(server->thread) - conn->super.began_ms >= server->settings.max_age_ms) ||
            (server->settings.max_requests != 0 && conn->super.num_requests >= server->settings.max_requests) ||
            !gw_http1_may_keep_alive(conn);
+}
+
+/* RFC 9110 15.2.2: from the empty line on the bytes are another protocol's, until the connection ends. */
+static struct gw_response_framing begin_tunnel(struct gw_http1_conn *conn)
+{
+    conn->out.must_close = true;
+    gw_http1_begin_tunnel(conn);
+    return (struct gw_response_framing){.minor_version = 1,
+                                        .content_length = UINT64_MAX,
+                                        .upgrade = conn->stream.upgrade,
+                                        .date = gw_server_date(conn->super.server)};
 }
 
 static struct gw_response_framing choose_framing(struct gw_http1_conn *conn, size_t body_len, bool is_final)
@@ -113,7 +125,8 @@ static size_t start_response(struct gw_http1_conn *conn, h2o_iovec_t *dst, const
                              size_t len, bool is_final)
 {
     h2o_req_t *req = &conn->stream.req;
-    struct gw_response_framing framing = choose_framing(conn, len, is_final);
+    struct gw_response_framing framing =
+        conn->stream.is_tunnel ? begin_tunnel(conn) : choose_framing(conn, len, is_final);
     size_t room = gw_response_head_bound(&req->res), n;
     bool is_inline = len <= INLINE_BODY_MAX;
     char *base = h2o_mem_alloc_pool(&req->pool, room + (is_inline ? len + sizeof(conn->out.chunk_size) + 8 : 0));
@@ -161,6 +174,16 @@ static void do_send(h2o_ostream_t *self, h2o_req_t *req, h2o_iovec_t *bufs, size
 
 /* ---- after a write ---- */
 
+/* Our half of the tunnel is over: say so, and wait for the client's. */
+static void end_tunnel(struct gw_http1_conn *conn)
+{
+    if (!conn->out.is_ended) {
+        conn->out.is_ended = true;
+        conn->out.is_writing = !gw_socket_end(conn->super.sock, on_written);
+    }
+    gw_http1_check_tunnel(conn);
+}
+
 static void follow_up(struct gw_http1_conn *conn)
 {
     struct gw_http1_out *out = &conn->out;
@@ -175,7 +198,10 @@ static void follow_up(struct gw_http1_conn *conn)
             write_out(conn, out->stash, out->stash_size);
         }
     } else if (out->state == H2O_SEND_STATE_FINAL) {
-        gw_http1_end_request(conn);
+        if (conn->stream.is_tunnel)
+            end_tunnel(conn);
+        else
+            gw_http1_end_request(conn);
     } else {
         h2o_proceed_response(&conn->stream.req);
     }

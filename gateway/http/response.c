@@ -73,7 +73,7 @@ const char *gw_reason_phrase(int status)
 }
 
 /* status line, framing fields, date and the final CRLF */
-enum { FIXED_BYTES = 256 };
+enum { FIXED_BYTES = 256 + GW_HEAD_MAX_UPGRADE };
 
 size_t gw_response_head_bound(const h2o_res_t *res)
 {
@@ -137,6 +137,11 @@ size_t gw_response_head_write(char *base, const h2o_res_t *res, const struct gw_
         dst = PUT(dst, "\r\n");
     } else if (framing->is_chunked) {
         dst = PUT(dst, "transfer-encoding: chunked\r\n");
+    }
+    if (framing->upgrade.base != NULL) {
+        dst = PUT(dst, "connection: upgrade\r\nupgrade: ");
+        dst = put(dst, framing->upgrade.base, framing->upgrade.len);
+        dst = PUT(dst, "\r\n");
     }
     if (framing->must_close)
         dst = PUT(dst, "connection: close\r\n");

@@ -13,6 +13,7 @@ struct gw_response_framing {
     bool is_chunked;
     bool must_close;     /* writes connection: close */
     bool say_keep_alive; /* HTTP/1.0 client that asked for it */
+    h2o_iovec_t upgrade; /* of a 101: the protocol, at most GW_HEAD_MAX_UPGRADE bytes; base NULL = none */
     const char *date;    /* 29 bytes; written when the headers have no date; NULL = never */
 };
 /* An upper bound of the head's size, then the writing of it; returns the size. */

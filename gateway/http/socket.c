@@ -2,6 +2,8 @@
 #include <errno.h>
 #include <limits.h>
 #include <openssl/err.h>
+#include <string.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 
 /* h2o_iovec_t is given to the kernel as it is */
@@ -44,6 +46,10 @@ struct st_h2o_socket_ssl_t {
     struct {
         h2o_buffer_t *encrypted;
     } input;
+    struct {
+        H2O_VECTOR(h2o_iovec_t) bufs;
+        h2o_mem_pool_t pool; /* cleared after each write */
+    } output;
 };
 
 /* Decrypts all that is staged; a record of which a part is missing stays. */
@@ -211,6 +217,59 @@ bool gw_socket_write(h2o_socket_t *sock, h2o_iovec_t *bufs, size_t num_bufs, h2o
     }
     write_rest(sock, bufs, num_bufs, (size_t)sent, on_written);
     return false;
+}
+
+/* The alert is made into a BIO of its own: that of libh2o would keep it until the next write, which never comes. */
+static size_t make_close_notify(SSL *ssl, char *dst, size_t size)
+{
+    BIO *own = SSL_get_wbio(ssl), *alert = BIO_new(BIO_s_mem());
+    int len;
+
+    if (alert == NULL)
+        h2o_fatal("no memory");
+    BIO_up_ref(own);
+    SSL_set0_wbio(ssl, alert);
+    ERR_clear_error();
+    SSL_shutdown(ssl);
+    len = BIO_read(alert, dst, (int)size);
+    SSL_set0_wbio(ssl, own);
+    return len > 0 ? (size_t)len : 0;
+}
+
+bool gw_socket_end(h2o_socket_t *sock, h2o_socket_cb on_written)
+{
+    struct st_h2o_socket_ssl_t *ssl = sock->ssl;
+    char alert[256];
+    size_t len;
+    ssize_t sent;
+
+    assert(!h2o_socket_is_writing(sock));
+    if (ssl == NULL) {
+        shutdown(h2o_socket_get_fd(sock), SHUT_WR);
+        return true;
+    }
+    if ((len = make_close_notify(ssl->ossl, alert, sizeof(alert))) == 0)
+        return true;
+    do
+        sent = send(h2o_socket_get_fd(sock), alert, len, MSG_NOSIGNAL);
+    while (sent == -1 && errno == EINTR);
+    if (sent < 0)
+        sent = 0;
+    if ((size_t)sent == len)
+        return true;
+    /* it is encrypted already: libh2o gets it as if the socket were plain, in memory that lives as long as its TLS
+     * state */
+    h2o_iovec_t rest = h2o_iovec_init(h2o_mem_alloc_pool(&ssl->output.pool, len - (size_t)sent), len - (size_t)sent);
+    memcpy(rest.base, alert + sent, rest.len);
+    sock->ssl = NULL;
+    h2o_socket_write(sock, &rest, 1, on_written);
+    sock->ssl = ssl;
+    return false;
+}
+
+bool gw_socket_has_ended(h2o_socket_t *sock)
+{
+    return sock->ssl != NULL && (SSL_get_shutdown(sock->ssl->ossl) & SSL_RECEIVED_SHUTDOWN) != 0;
 }
 
 SSL *gw_socket_ssl(h2o_socket_t *sock) { return sock->ssl != NULL ? sock->ssl->ossl : NULL; }

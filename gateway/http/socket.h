@@ -18,6 +18,12 @@ const char *gw_socket_read(h2o_socket_t *, const char *err, size_t max_bytes);
  * it); the array itself is copied. Errors are reported through on_written, from the loop and never from inside this
  * call. Never call while an earlier write waits (h2o_socket_is_writing). */
 bool gw_socket_write(h2o_socket_t *, h2o_iovec_t *bufs, size_t num_bufs, h2o_socket_cb on_written);
+/* Says that we send no more, while reading goes on: close_notify on TLS, else a FIN. Like gw_socket_write: true when it
+ * left at once, otherwise on_written reports it. Nothing may be written afterwards. */
+bool gw_socket_end(h2o_socket_t *, h2o_socket_cb on_written);
+/* The peer has said close_notify: no byte follows those that were read, though the connection may stay open, and no
+ * further read event may come. Always false on plain sockets. */
+bool gw_socket_has_ended(h2o_socket_t *);
 /* The TLS state of a socket, NULL if it is plain. Borrowed. */
 SSL *gw_socket_ssl(h2o_socket_t *);
 /* Takes the input buffer away, leaving an empty one: slices into it stay valid until gw_buffer_free. On the thread of

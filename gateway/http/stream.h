@@ -23,6 +23,7 @@ enum gw_stream_end {
     GW_END_BODY_BAD,     /* chunked framing broken */
     GW_END_SEND_TIMEOUT, /* the client stopped reading */
     GW_END_DRAIN,        /* shutdown_timeout passed */
+    GW_END_TUNNEL_IDLE,  /* nothing moved in a tunnel for too long; set by whoever aborts it for that */
     GW_END_ABORTED,      /* our side broke the response off (truncated upstream) */
 };
 

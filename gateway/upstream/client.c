@@ -17,6 +17,8 @@ void gw_client_set_deadline(struct gw_client *client)
         due_ms = after(client, client->timeouts.connect_ms);
     else if (client->state == GW_CLIENT_HANDSHAKING)
         due_ms = after(client, client->conn->transport->handshake_ms);
+    else if (client->is_tunnel)
+        due_ms = GW_NO_DEADLINE;
     else if (client->is_writing)
         due_ms = after(client, client->timeouts.idle_ms);
     else if (client->state == GW_CLIENT_WAITING && client->write_failed)
@@ -54,7 +56,9 @@ static void close_connection(struct gw_client *client)
 void gw_client_end(struct gw_client *client, bool connection_is_clean)
 {
     struct gw_upstream_connection *conn = client->conn;
-    if (!connection_is_clean || !client->request_is_sent || client->is_writing || client->write_failed) {
+    /* one that was asked to switch may not agree with us about where the answer ends */
+    if (!connection_is_clean || !client->request_is_sent || client->is_writing || client->write_failed ||
+        client->upgrade_len != 0) {
         close_connection(client);
         return;
     }
@@ -164,7 +168,23 @@ static void on_due(struct gw_timer *timer)
 static void on_write_failed(struct gw_client *client)
 {
     client->write_failed = true;
+    if (client->origin_ended) { /* of a tunnel: there is nothing left to read that would tell */
+        gw_client_fail(client, GW_CLIENT_RESET);
+        return;
+    }
     gw_client_set_deadline(client);
+}
+
+static void on_written(h2o_socket_t *sock, const char *err);
+
+/* Our half of a tunnel is over when its last bytes have left. True when that takes another write. */
+static bool end_tunnel(struct gw_client *client)
+{
+    if (!client->is_tunnel || !client->request_is_sent || client->has_ended_sending)
+        return false;
+    client->has_ended_sending = true;
+    client->is_writing = !gw_socket_end(client->conn->sock, on_written);
+    return client->is_writing;
 }
 
 static void on_written(h2o_socket_t *sock, const char *err)
@@ -176,6 +196,8 @@ static void on_written(h2o_socket_t *sock, const char *err)
         on_write_failed(client);
         return;
     }
+    if (end_tunnel(client))
+        return;
     gw_client_set_deadline(client);
     if (!client->is_started)
         (void)gw_client_report_started(client);
@@ -262,6 +284,11 @@ static struct gw_client *create(struct gw_pool *pool, const struct gw_client_req
     client->head.names = client->names;
     client->body_is_chunked = gw_client_body_is_chunked(req);
     client->request_is_sent = !req->has_body || req->body_is_whole;
+    if (req->upgrade.base != NULL) {
+        assert(!req->has_body && req->upgrade.len != 0 && req->upgrade.len <= sizeof(client->upgrade));
+        client->upgrade_len = (uint8_t)req->upgrade.len;
+        memcpy(client->upgrade, req->upgrade.base, req->upgrade.len);
+    }
     if (req->has_body) {
         client->failure.body_bytes_sent = req->body.len;
         if (!client->body_is_chunked && !req->body_is_whole) {
@@ -337,7 +364,7 @@ void gw_client_write(struct gw_client *client, h2o_iovec_t bytes, bool is_last)
     if (client->state == GW_CLIENT_ENDED || client->write_failed)
         return;
     assert(client->is_started && !client->is_writing && !client->request_is_sent);
-    if (!client->body_is_chunked) {
+    if (!client->body_is_chunked && !client->is_tunnel) {
         /* Another length than the head promised would desynchronise the connection. */
         assert(bytes.len <= client->request_left);
         client->request_left -= bytes.len;
@@ -347,10 +374,9 @@ void gw_client_write(struct gw_client *client, h2o_iovec_t bytes, bool is_last)
     size_t num_bufs = frame(client, bytes, is_last, bufs);
     client->failure.body_bytes_sent += bytes.len;
     client->request_is_sent = is_last;
-    if (num_bufs == 0 || gw_socket_write(client->conn->sock, bufs, num_bufs, on_written))
+    client->is_writing = num_bufs != 0 && !gw_socket_write(client->conn->sock, bufs, num_bufs, on_written);
+    if (!client->is_writing && !end_tunnel(client))
         defer(client, GW_DEFER_DRAINED);
-    else
-        client->is_writing = true;
     gw_client_set_deadline(client);
 }
 

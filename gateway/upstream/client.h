@@ -40,9 +40,12 @@ struct gw_client_request {
     h2o_iovec_t body;        /* bytes of the body at hand: sent with the head in one write */
     bool body_is_whole;      /* body is all of it: its length is sent as content-length */
     bool expects_head_only;  /* HEAD */
-    /* Ask to switch to this protocol (stream.h): Connection: Upgrade and Upgrade towards HTTP/1.1. base NULL: no. After
-     * a 101 (on_head with body_follows) the body is the tunnel's bytes: gw_client_write's is_last shuts down our
-     * sending side, on_body's is_last is the origin's half-close, after which more may be written until the release. */
+    /* Ask to switch to this protocol (stream.h): Connection: Upgrade and Upgrade towards HTTP/1.1. base NULL: no; at
+     * most GW_HEAD_MAX_UPGRADE bytes; without a body. A 101 counts only when it names the same protocol. After it
+     * (on_head with body_follows, whose slices are valid within the call only) the body is the tunnel's bytes:
+     * gw_client_write's is_last shuts down our sending side, on_body's is_last is the origin's half-close, after which
+     * more may be written until the release. No timeout runs in a tunnel, and whatever the answer is, the connection
+     * serves no second request. */
     h2o_iovec_t upgrade;
     const struct gw_transport *transport; /* NULL: plain HTTP/1.1. Held as long as it is needed */
 };

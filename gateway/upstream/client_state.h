@@ -41,6 +41,11 @@ struct gw_client {
     bool request_is_sent; /* the whole request was given to the socket */
     bool body_is_chunked; /* the request's */
     bool expects_head_only;
+    bool is_tunnel;         /* the origin has switched protocols */
+    bool origin_ended;      /* of a tunnel: it sends no more */
+    bool has_ended_sending; /* of a tunnel: it was told that we send no more */
+    uint8_t upgrade_len;
+    char upgrade[GW_HEAD_MAX_UPGRADE]; /* the protocol asked for; upgrade_len 0: none */
     struct gw_pool *pool;
     struct gw_upstream_connection *conn; /* NULL once ended */
     const struct gw_client_callbacks *callbacks;

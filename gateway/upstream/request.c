@@ -5,6 +5,7 @@ static const char version_and_host[] = " HTTP/1.1\r\nhost: ";
 static const char connection_close[] = "connection: close\r\n";
 static const char chunked_coding[] = "transfer-encoding: chunked\r\n";
 static const char content_length[] = "content-length: ";
+static const char connection_upgrade[] = "connection: upgrade\r\nupgrade: ";
 
 bool gw_client_body_is_chunked(const struct gw_client_request *req)
 {
@@ -14,7 +15,8 @@ bool gw_client_body_is_chunked(const struct gw_client_request *req)
 size_t gw_client_head_bound(const struct gw_client_request *req)
 {
     size_t n = req->method.len + 1 + req->target.len + sizeof(version_and_host) + req->host.len + 2 +
-               sizeof(connection_close) + sizeof(chunked_coding) + sizeof(content_length) + 22 + 2;
+               sizeof(connection_close) + sizeof(chunked_coding) + sizeof(content_length) + 22 + 2 +
+               sizeof(connection_upgrade) + req->upgrade.len + 2;
     for (size_t i = 0; i != req->num_fields; ++i)
         n += req->fields[i].name->len + req->fields[i].value.len + 4;
     return n + (req->has_body ? req->body.len + 20 : 0); /* 16 digits and two line ends frame a chunk */
@@ -90,7 +92,11 @@ size_t gw_client_write_head(char *dst, const struct gw_client_request *req, bool
         *p++ = '\n';
     }
     p = put_body_framing(p, req);
-    if (close)
+    if (req->upgrade.base != NULL) { /* that the connection serves no other request goes without saying */
+        p = put(p, H2O_STRLIT(connection_upgrade));
+        p = put_slice(p, req->upgrade);
+        p = put(p, "\r\n", 2);
+    } else if (close)
         p = put(p, H2O_STRLIT(connection_close));
     p = put(p, "\r\n", 2);
     return (size_t)(put_body(p, req) - dst);

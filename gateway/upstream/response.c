@@ -1,4 +1,5 @@
 #include <assert.h>
+#include <strings.h>
 #include "gateway/upstream/client_state.h"
 #include "gateway/http/socket.h"
 
@@ -20,6 +21,14 @@ void gw_client_drop_buffers(struct gw_client *client)
         h2o_buffer_dispose(&client->head_buffer);
 }
 
+/* A tunnel may last for days: its head need not. */
+static void drop_head_buffer(struct gw_client *client)
+{
+    if (client->head_buffer != NULL)
+        h2o_buffer_dispose(&client->head_buffer);
+    client->head_buffer = NULL;
+}
+
 void gw_client_consumed(struct gw_client *client, size_t bytes)
 {
     assert(bytes <= client->outstanding);
@@ -38,7 +47,9 @@ void gw_client_consumed(struct gw_client *client, size_t bytes)
         client->first_buffer = (client->first_buffer + 1) % GW_CLIENT_MAX_BUFFERS;
         --client->num_buffers;
     }
-    if (client->state == GW_CLIENT_RECEIVING && !h2o_socket_is_reading(client->conn->sock) &&
+    if (client->is_tunnel && client->head_outstanding == 0)
+        drop_head_buffer(client);
+    if (client->state == GW_CLIENT_RECEIVING && !h2o_socket_is_reading(client->conn->sock) && !client->origin_ended &&
         !has_too_much_outstanding(client)) {
         h2o_socket_read_start(client->conn->sock, gw_client_on_readable);
         gw_client_set_deadline(client);
@@ -145,6 +156,44 @@ static bool take_final_head(struct gw_client *client, size_t head_size)
     return true;
 }
 
+/* The 101 is head_size bytes long; what follows is the tunnel's. */
+static bool take_tunnel_head(struct gw_client *client, size_t head_size)
+{
+    client->head_buffer = gw_socket_detach_input(client->conn->sock);
+    char *rest = client->head_buffer->bytes + head_size;
+    size_t rest_len = client->head_buffer->size - head_size;
+
+    if (!gw_client_report_started(client))
+        return false;
+    client->is_tunnel = true;
+    client->framing = GW_FRAMED_BY_CLOSE;
+    client->state = GW_CLIENT_RECEIVING;
+    client->request_is_sent = false;
+    gw_client_set_deadline(client);
+    if (!GW_CLIENT_CALL(client, on_head, &client->head, true))
+        return false;
+    if (rest_len != 0)
+        return take_body(client, rest, rest_len, true);
+    drop_head_buffer(client);
+    return true;
+}
+
+/* RFC 9110 15.2.2, 8.6; RFC 9112 6.1. NULL: it does what was asked for. */
+static const char *find_fault_with_switch(const struct gw_client *client)
+{
+    const struct gw_response_head *head = &client->head;
+    if (client->upgrade_len == 0)
+        return "101 without an upgrade asked for";
+    if (head->minor_version == 0)
+        return "101 in HTTP/1.0";
+    if (head->upgrade.len != client->upgrade_len ||
+        strncasecmp(head->upgrade.base, client->upgrade, client->upgrade_len) != 0)
+        return "101 to another protocol than was asked for";
+    if (head->is_chunked || head->content_length != UINT64_MAX)
+        return "101 with a length";
+    return NULL;
+}
+
 static bool fail_head(struct gw_client *client, enum gw_client_error error, enum gw_head_result rule,
                       const char *detail)
 {
@@ -171,8 +220,11 @@ static bool take_head(struct gw_client *client)
             return fail_head(client, GW_CLIENT_BAD_HEAD, result, gw_head_problem(result));
         if (client->head.status >= 200)
             return take_final_head(client, used);
-        if (client->head.status == 101)
-            return fail_head(client, GW_CLIENT_BAD_HEAD, GW_HEAD_OK, "101 without an upgrade asked for");
+        if (client->head.status == 101) {
+            const char *fault = find_fault_with_switch(client);
+            return fault == NULL ? take_tunnel_head(client, used)
+                                 : fail_head(client, GW_CLIENT_BAD_HEAD, GW_HEAD_OK, fault);
+        }
         if (++client->num_interim > GW_CLIENT_MAX_INTERIM)
             return fail_head(client, GW_CLIENT_BAD_HEAD, GW_HEAD_OK, "too many interim responses");
         client->parsed_len = 0;
@@ -185,6 +237,12 @@ static bool take_head(struct gw_client *client)
 static void on_closed(struct gw_client *client, const char *err)
 {
     bool is_eof = err == h2o_socket_error_closed;
+    if (is_eof && client->is_tunnel && !client->write_failed) {
+        client->origin_ended = true;
+        h2o_socket_read_stop(client->conn->sock);
+        (void)GW_CLIENT_CALL(client, on_body, h2o_iovec_init(NULL, 0), true);
+        return;
+    }
     if (client->state == GW_CLIENT_RECEIVING) {
         /* A send() that met a reset takes the error away and leaves a plain end to the reader: not a body to trust. */
         if (is_eof && client->framing == GW_FRAMED_BY_CLOSE && !client->is_writing && !client->write_failed &&
@@ -193,7 +251,7 @@ static void on_closed(struct gw_client *client, const char *err)
             (void)GW_CLIENT_CALL(client, on_body, h2o_iovec_init(NULL, 0), true);
             return;
         }
-        gw_client_fail(client, is_eof ? GW_CLIENT_TRUNCATED : GW_CLIENT_RESET);
+        gw_client_fail(client, is_eof && !client->is_tunnel ? GW_CLIENT_TRUNCATED : GW_CLIENT_RESET);
     } else if (client->conn->sock->input->size != 0) {
         fail_head(client, GW_CLIENT_BAD_HEAD, GW_HEAD_INCOMPLETE, "closed within the response head");
     } else {
@@ -223,6 +281,8 @@ void gw_client_on_readable(h2o_socket_t *sock, const char *err)
             return;
         }
     }
+    if (err == NULL && client->is_tunnel && gw_socket_has_ended(sock))
+        err = h2o_socket_error_closed;
     if (err != NULL)
         on_closed(client, err);
 }

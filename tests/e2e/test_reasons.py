@@ -32,7 +32,7 @@ target_groups:
   origin:
     targets: ["127.0.0.1:@origin@"]
     health_check: {enabled: false}
-    timeouts: {connect: 300ms, first_byte: 300ms, idle: 300ms}
+    timeouts: {connect: 300ms, first_byte: 300ms, idle: 300ms, tunnel_idle: 300ms}
   patient: {targets: ["127.0.0.1:@origin@"], health_check: {enabled: false}}
   full: {targets: ["127.0.0.1:@full@"], health_check: {enabled: false}, timeouts: {connect: 300ms}}
   nobody: {targets: ["127.0.0.1:@nobody@"], health_check: {enabled: false}}
@@ -276,6 +276,25 @@ def shutdown(case):
     assert case.gateway.terminate() == 0
 
 
+UPGRADE = ["Connection: upgrade", "Upgrade: websocket"]
+HANDSHAKE = [*UPGRADE, "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="]
+SWITCH = (b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+          b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n")
+
+
+def tunnel(path, *steps):
+    """A WebSocket handshake with an origin that says SWITCH and does the steps; reads until the end."""
+    def trigger(case):
+        case.origin_says(path, SWITCH, *steps)
+        client = case.connect()
+        client.send("".join(f"{line}\r\n" for line in (f"GET {path} HTTP/1.1", "Host: a", *HANDSHAKE, "")).encode())
+        assert client.response().status == 101
+        if not steps:
+            client.half_close()
+        assert client.is_closed()
+    return trigger
+
+
 TRIGGERS = {
     "BAD_SYNTAX": raw(b"GET /fixed\r\nHost: a\r\n\r\n"),
     "BAD_METHOD": raw(b"G@T / HTTP/1.1\r\nHost: a\r\n\r\n"),
@@ -298,6 +317,8 @@ TRIGGERS = {
     "BODY_TIMEOUT": with_fields("Content-Length: 10", line="POST /patient/body HTTP/1.1"),
     "BAD_CHUNK": raw(b"POST /patient/chunk HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nfive\r\n"),
     "BODY_TOO_LARGE": with_fields("Content-Length: 1000001", line="POST /patient/large HTTP/1.1"),
+    "BAD_WEBSOCKET": with_fields(*UPGRADE, "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: short", line="GET /o/ws HTTP/1.1"),
+    "UPGRADE_VERSION": with_fields(*UPGRADE, "Sec-WebSocket-Version: 8", line="GET /o/ws HTTP/1.1"),
     "NO_ROUTE": lambda case: case.ask("/nowhere"),
     "FIXED_RESPONSE": lambda case: case.ask("/fixed"),
     "REDIRECT": lambda case: case.ask("/redirect"),
@@ -332,6 +353,10 @@ TRIGGERS = {
                                             lambda exchange: time.sleep(0.05), b"junk\r\n", hold),
     "UPSTREAM_IDLE_TIMEOUT": idle_target,
     "UPSTREAM_RESET": cut_off_by_origin("/o/reset", HEAD, lambda exchange: time.sleep(0.05), lambda exchange: exchange.reset()),
+    "UPSTREAM_BAD_UPGRADE": lambda case: (case.origin_says("/o/other", SWITCH.replace(b"s3pPL", b"wrong"), hold),
+                                          with_fields(*HANDSHAKE, line="GET /o/other HTTP/1.1")(case))[1],
+    "TUNNEL_CLOSED": tunnel("/o/tunnel"),
+    "TUNNEL_IDLE_TIMEOUT": tunnel("/o/still", hold),
     "CLIENT_CLOSED": client_leaves,
     "SEND_TIMEOUT": client_does_not_read,
     "INTERNAL_ERROR": no_descriptors,
