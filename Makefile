@@ -8,7 +8,8 @@ BUILD ?= build
 SAN ?= build-san
 WERROR ?= false
 FUZZ_SECONDS ?= 60
-PLAYWRIGHT ?= 1.65.1
+# npm packages of the end-to-end tests, in build/node: what drives Debian's chromium, and a WebSocket peer.
+NODE_PACKAGES ?= playwright-core@1.65.1 ws@8.23.0
 PYTEST ?= /usr/bin/python3 -m pytest -p no:cacheprovider
 # Tests that put load on the gateway share one process (xdist_group), the others fill the second core.
 E2E := $(PYTEST) -q -n 2 --dist loadgroup tests/e2e
@@ -56,12 +57,12 @@ $(BUILD)-strict:
 check-unit: $(BUILD)-strict ## unit tests
 	@tests/unit/run $(BUILD)
 
-# What drives Debian's chromium for the tests of the dashboard. Outside git; asks the registry only when it is missing.
-browser: $(BUILD)/node/node_modules/playwright-core ## what the tests of the dashboard need beside chromium
-$(BUILD)/node/node_modules/playwright-core:
+# Outside git; asks the registry only when the list has changed or something is missing.
+browser: $(BUILD)/node/.installed ## npm packages that end-to-end tests need
+$(BUILD)/node/.installed: Makefile
 	@mkdir -p $(BUILD)/node
-	@cd $(BUILD)/node && timeout 300 npm install --no-save --no-audit --no-fund --no-package-lock playwright-core@$(PLAYWRIGHT)
-	@test -d $@ && touch $@
+	@[ "$$(cat $@ 2>/dev/null)" = "$(NODE_PACKAGES)" ] || (cd $(BUILD)/node && timeout 300 npm install --no-save --no-audit --no-fund --no-package-lock $(NODE_PACKAGES))
+	@echo "$(NODE_PACKAGES)" >$@
 
 check-e2e: $(BUILD)-strict browser ## end-to-end tests with build/weir
 	@WEIR_BIN=$(BUILD)/weir $(E2E)

@@ -1,5 +1,6 @@
 #include "gateway/admin.h"
 #include "gateway/admin_pages.h"
+#include "gateway/target_queue.h"
 #include <dirent.h>
 #include <openssl/crypto.h>
 #include <stdio.h>
