@@ -151,6 +151,7 @@ static bool add_target(struct builder *b, struct routing_target_group *group, co
     } else {
         target->health = h2o_mem_alloc_pool(b->snapshot->config->pool, sizeof(*target->health));
         routing_health_init(target->health, false);
+        target->load = b->snapshot->idle;
     }
     return true;
 }
@@ -376,6 +377,7 @@ static void destroy(struct gw_snapshot *snapshot)
         routing_balancer_destroy(snapshot->balancers[i]);
     free(snapshot->balancers);
     free(snapshot->budgets);
+    free(snapshot->idle);
     routing_sticky_keys_destroy(snapshot->sticky_keys);
     for (size_t i = 0; i != snapshot->num_groups; ++i)
         destroy_group(&snapshot->groups[i]);
@@ -399,6 +401,8 @@ struct gw_snapshot *gw_snapshot_create(struct gw_process *process, struct gw_con
     snapshot->config = config;
     snapshot->process = process;
     snapshot->refs = 1;
+    snapshot->idle = aligned_alloc(64, sizeof(*snapshot->idle));
+    memset(snapshot->idle, 0, sizeof(*snapshot->idle));
     snapshot->loaded_at_ms = (uint64_t)time(NULL) * 1000;
     ok &= load_certificates(&b);
     ok = ok && build_listeners(&b);

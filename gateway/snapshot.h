@@ -76,6 +76,7 @@ struct gw_snapshot {
     struct gw_process *process; /* NULL: check, explain */
     struct gw_snapshot_listener *listeners;
     size_t num_listeners;
+    struct routing_target_load *idle;        /* of every target, where no request is ever sent (check, explain) */
     struct routing_sticky_keys *sticky_keys; /* NULL: nothing is sticky, or explain */
     struct tls_certificate **certificates;   /* in order of config->certificates */
     size_t num_certificates;

@@ -354,7 +354,7 @@ static const char *describe(const struct routing_balancer *self, uint32_t target
                       100.0 * self->effective[target] / ((double)weight * WEIGHT_UNIT));
     if (self->algorithm == ROUTING_LEAST_OUTSTANDING || self->algorithm == ROUTING_RANDOM_TWO_CHOICES ||
         self->algorithm == ROUTING_PEAK_EWMA || self->max_requests != 0)
-        n += snprintf(buf + n, len - n, ", %u in flight", t->load != NULL ? routing_target_in_flight(t->load) : 0);
+        n += snprintf(buf + n, len - n, ", %u in flight", routing_target_in_flight(t->load));
     return buf;
 }
 

@@ -10,7 +10,7 @@ struct routing_target {
     uint32_t weight;
     bool is_local;                    /* stands in the zone of this gateway */
     struct routing_health *health;    /* borrowed from the process's registry; never NULL */
-    struct routing_target_load *load; /* the same; NULL only where no request is ever sent (check, explain) */
+    struct routing_target_load *load; /* the same; never NULL either */
     uint64_t sticky_id;               /* routing/sticky.h */
     void *endpoint;                   /* the gateway's: key of the upstream pool, process lifetime */
     const void *transport;            /* the gateway's: how it is spoken to; NULL: plain HTTP/1.1 */
