@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 #include "gateway/access_details.h"
+#include "gateway/l4.h"
 #include "gateway/log_writer.h"
 #include "gateway/syslog.h"
 
@@ -245,6 +246,60 @@ void gw_access_log_write(struct gw_access_log_buffer *buffer, struct gw_request 
         buffer->chunk->size += gw_access_line_write(dst, &line, &buffer->clock);
     } else {
         write_other(buffer, request, &now);
+    }
+    ++buffer->chunk->num_lines;
+    schedule_flush(buffer);
+}
+
+/* ---- connections ---- */
+
+static void fill_record(struct gw_access_line *line, const struct gw_l4_record *record, const struct timespec *now)
+{
+    *line = (struct gw_access_line){
+        .wall_ms = (uint64_t)now->tv_sec * 1000 + now->tv_nsec / 1000000,
+        .client = h2o_iovec_init(record->peer_text, record->peer_text_len),
+        .peer = h2o_iovec_init(record->peer_text, record->peer_text_len),
+        .client_port = record->peer_port,
+        .listener = record->stats->listener,
+        .protocol = text_of(record->protocol),
+        .tls_version = text_of(record->tls_version),
+        .tls_cipher = text_of(record->tls_cipher),
+        .server_name = text_of(record->server_name),
+        .reason = text_of(gw_reason_info(record->reason)->code),
+        .error = text_of(record->error),
+        .target = record->target,
+        .attempts = record->attempts,
+        .bytes_in = record->bytes_in,
+        .bytes_out = record->bytes_out,
+        .duration_us = gw_now_us() - record->started_us,
+        .upstream_us = record->connected_us != 0 ? record->connected_us - record->started_us : UINT64_MAX,
+        .config_generation = record->worker->held->snapshot->generation,
+    };
+    if (record->stats != record->stats->whole)
+        line->target_group = record->stats->group;
+}
+
+void gw_access_log_write_connection(struct gw_access_log_buffer *buffer, const struct gw_l4_record *record)
+{
+    const struct gw_access_log_conf *conf = &record->worker->held->snapshot->config->access_log;
+    struct gw_access_full full;
+    struct timespec now;
+    char *dst;
+
+    if (conf->format == GW_ACCESS_ALB || conf->format == GW_ACCESS_COMBINED)
+        return; /* their lines are requests */
+    clock_gettime(CLOCK_REALTIME, &now);
+    memset(&full, 0, sizeof(full));
+    fill_record(&full.line, record, &now);
+    if (conf->format == GW_ACCESS_JSON) {
+        dst = make_room(buffer, gw_access_line_bound(&full.line));
+        buffer->chunk->size += gw_access_line_write(dst, &full.line, &buffer->clock);
+    } else {
+        full.wall_us = (uint64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+        full.to_target_us = full.in_target_us = full.to_client_us = UINT64_MAX;
+        full.priority = GW_ACCESS_NEVER_PRIORITY;
+        dst = make_room(buffer, gw_access_format_bound(conf->format, &full, &conf->compiled, conf->load_balancer));
+        buffer->chunk->size += gw_access_template_write(dst, &full, &conf->compiled, &buffer->clock);
     }
     ++buffer->chunk->num_lines;
     schedule_flush(buffer);

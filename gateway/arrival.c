@@ -6,6 +6,7 @@
 #include <openssl/err.h>
 #include "gateway/base/log.h"
 #include "gateway/http/socket.h"
+#include "gateway/l4.h"
 #include "gateway/worker.h"
 
 /* A connection that has to say more before it can be served. */
@@ -19,9 +20,14 @@ struct arrival {
     h2o_linklist_t link; /* in worker->handshakes */
 };
 
-static void serve(struct gw_acceptor *accept, h2o_socket_t *sock, const struct gw_peer *peer)
+/* listener: of the configuration that is held, which it was accepted under. */
+static void serve(struct gw_acceptor *accept, h2o_socket_t *sock, const struct gw_peer *peer,
+                  struct gw_held_snapshot *held, const struct gw_snapshot_listener *listener)
 {
-    gw_http1_serve(&accept->worker->server, sock, peer);
+    if (listener->l4 != NULL)
+        gw_l4_serve(accept->worker, sock, peer, held, listener);
+    else
+        gw_http1_serve(&accept->worker->server, sock, peer);
 }
 
 /* ---- the end of connections ---- */
@@ -123,15 +129,19 @@ static void on_handshake(h2o_socket_t *sock, const char *err)
     struct arrival *arrival = sock->data;
     struct gw_acceptor *accept = arrival->accept;
     struct gw_worker *worker = accept->worker;
-    struct gw_peer peer = end(arrival);
+    const struct gw_snapshot_listener *listener = arrival->listener;
+    struct gw_held_snapshot *held = arrival->held;
 
+    ++held->uses; /* the listener is needed a moment longer than the arrival */
+    struct gw_peer peer = end(arrival);
     if (err != NULL) {
         count_failure(worker, failure_of(err));
         drop(worker, sock, &peer);
-        return;
+    } else {
+        gw_count(&worker->stats.handshakes, 1);
+        serve(accept, sock, &peer, held, listener);
     }
-    gw_count(&worker->stats.handshakes, 1);
-    serve(accept, sock, &peer);
+    gw_held_snapshot_release(worker, held);
 }
 
 static void on_handshake_timeout(struct gw_timer *timer)
@@ -155,7 +165,7 @@ static void start_handshake(struct gw_acceptor *accept, h2o_socket_t *sock, cons
 
 /* ---- caps per client, once it is known who that is ---- */
 
-static void admit(struct gw_acceptor *accept, h2o_socket_t *sock, struct gw_peer *peer,
+static void admit(struct gw_acceptor *accept, h2o_socket_t *sock, struct gw_peer *peer, struct gw_held_snapshot *held,
                   const struct gw_snapshot_listener *listener)
 {
     struct gw_worker *worker = accept->worker;
@@ -175,7 +185,7 @@ static void admit(struct gw_acceptor *accept, h2o_socket_t *sock, struct gw_peer
     if (listener->tls != NULL)
         start_handshake(accept, sock, peer, listener);
     else
-        serve(accept, sock, peer);
+        serve(accept, sock, peer, held, listener);
 }
 
 /* ---- PROXY headers ---- */
@@ -205,7 +215,7 @@ static void admit_arrival(struct arrival *arrival)
     struct gw_peer peer = end(arrival);
     h2o_socket_read_stop(sock);
     h2o_socket_dont_read(sock, 0);
-    admit(accept, sock, &peer, listener);
+    admit(accept, sock, &peer, held, listener);
     gw_held_snapshot_release(accept->worker, held);
 }
 
@@ -251,7 +261,7 @@ static void meet(struct gw_acceptor *accept, h2o_socket_t *sock, struct gw_peer 
     const struct gw_proxy_conf *proxy = listener->conf->proxy_protocol;
 
     if (__builtin_expect(proxy == NULL, 1)) {
-        admit(accept, sock, peer, listener);
+        admit(accept, sock, peer, accept->worker->held, listener);
     } else if (peer->has_ip && gw_cidrs_contain(&proxy->from, &peer->ip)) {
         create(accept, sock, peer, on_proxy_timeout, proxy->timeout_ms);
         gw_socket_setup(sock);
@@ -259,7 +269,7 @@ static void meet(struct gw_acceptor *accept, h2o_socket_t *sock, struct gw_peer 
     } else if (proxy->others == GW_PROXY_OTHERS_REFUSE) {
         refuse(accept->worker, sock, peer, GW_REASON_PROXY_NOT_LISTED, NULL);
     } else {
-        admit(accept, sock, peer, listener);
+        admit(accept, sock, peer, accept->worker->held, listener);
     }
 }
 

@@ -89,7 +89,10 @@ static void print_listeners(const json_t *listeners)
         printf("  %-20s", text_in(listener, "name"));
         json_array_foreach(json_object_get(listener, "addresses"), j, address)
             printf(" %s", json_string_value(address));
-        printf("%s\n", json_is_true(json_object_get(listener, "tls")) ? " (TLS)" : "");
+        if (json_is_integer(json_object_get(listener, "connections")))
+            printf(" (%s, %" PRId64 " open)\n", text_in(listener, "protocol"), number_in(listener, "connections"));
+        else
+            printf("%s\n", json_is_true(json_object_get(listener, "tls")) ? " (TLS)" : "");
     }
 }
 

@@ -51,6 +51,8 @@ const struct gw_snapshot_listener *gw_decide_listener(const struct gw_snapshot *
 
     for (size_t i = 0; i != snapshot->num_listeners; ++i) {
         const struct gw_snapshot_listener *listener = &snapshot->listeners[i];
+        if (listener->l4 != NULL) /* has no requests */
+            continue;
         if (name.base != NULL) {
             *why = "by name";
             if (h2o_memis(listener->name.base, listener->name.len, name.base, name.len))

@@ -5,9 +5,10 @@
 #include "gateway/base/json.h"
 #include "gateway/base/trace.h"
 #include "gateway/decide.h"
+#include "gateway/l4_explain.h"
 
 struct options {
-    const char *url, *method, *config, *ip, *listener;
+    const char *url, *method, *config, *ip, *listener, *sni;
     h2o_iovec_t lines[GW_HEAD_MAX_FIELDS];
     size_t num_lines;
     bool as_json;
@@ -18,7 +19,9 @@ struct options {
 static int usage(void)
 {
     fputs(
-        "usage: weir explain URL -c FILE [-X METHOD] [-H 'Name: value']... [--ip ADDRESS] [--listener NAME] [--json]\n",
+        "usage: weir explain URL -c FILE [-X METHOD] [-H 'Name: value']... [--ip ADDRESS] [--listener NAME] [--json]\n"
+        "       weir explain tcp://HOST:PORT|tls://HOST:PORT|udp://HOST:PORT -c FILE [--sni NAME] [--json]\n"
+        "       weir explain --listener NAME -c FILE [--sni NAME] [--json]\n",
         stderr);
     return 2;
 }
@@ -26,13 +29,10 @@ static int usage(void)
 static bool parse_options(int argc, char **argv, struct options *o)
 {
     static const struct option options[] = {
-        {"config", required_argument, NULL, 'c'},
-        {"request", required_argument, NULL, 'X'},
-        {"header", required_argument, NULL, 'H'},
-        {"ip", required_argument, NULL, 'i'},
-        {"listener", required_argument, NULL, 'l'},
-        {"json", no_argument, NULL, 'j'},
-        {NULL, 0, NULL, 0},
+        {"config", required_argument, NULL, 'c'},   {"request", required_argument, NULL, 'X'},
+        {"header", required_argument, NULL, 'H'},   {"ip", required_argument, NULL, 'i'},
+        {"listener", required_argument, NULL, 'l'}, {"sni", required_argument, NULL, 's'},
+        {"json", no_argument, NULL, 'j'},           {NULL, 0, NULL, 0},
     };
     int c;
 
@@ -57,6 +57,9 @@ static bool parse_options(int argc, char **argv, struct options *o)
         case 'l':
             o->listener = optarg;
             break;
+        case 's':
+            o->sni = optarg;
+            break;
         case 'j':
             o->as_json = true;
             break;
@@ -66,12 +69,12 @@ static bool parse_options(int argc, char **argv, struct options *o)
     }
     if (optind < argc)
         o->url = argv[optind++];
-    return o->url != NULL && o->config != NULL && optind == argc;
+    return (o->url != NULL || o->listener != NULL) && o->config != NULL && optind == argc;
 }
 
 /* ---- output ---- */
 
-static void print_text(const struct gw_trace *trace)
+void gw_explain_print(const struct gw_trace *trace)
 {
     for (size_t i = 0; i != trace->size; ++i) {
         const struct gw_trace_entry *entry = &trace->entries[i];
@@ -112,7 +115,7 @@ static void json_decision(struct gw_json *json, const struct gw_decision *d)
     gw_json_string(json, gw_reason_info(r->reason)->code);
 }
 
-static void json_steps(struct gw_json *json, const struct gw_trace *trace)
+void gw_explain_steps(struct gw_json *json, const struct gw_trace *trace)
 {
     gw_json_key(json, "steps");
     gw_json_array(json);
@@ -141,7 +144,7 @@ void gw_explain_json(struct gw_json *json, const struct gw_decision *d, const st
     gw_ip_format(&d->request.facts.client_ip, ip);
     gw_json_key(json, "client_ip");
     gw_json_string(json, ip);
-    json_steps(json, trace);
+    gw_explain_steps(json, trace);
     gw_json_object_end(json);
 }
 
@@ -192,7 +195,7 @@ static int explain(const struct options *o, struct gw_question *q, struct gw_sna
     if (o->as_json)
         print_json(&decision, &trace);
     else
-        print_text(&trace);
+        gw_explain_print(&trace);
     gw_trace_dispose(&trace);
     h2o_mem_clear_pool(&pool);
     return 0;
@@ -206,6 +209,10 @@ int gw_command_explain(int argc, char **argv)
 
     if (!parse_options(argc, argv, &o))
         return usage();
+    if (o.url == NULL || gw_l4_is_question(o.url)) {
+        struct gw_l4_question l4 = {.url = o.url, .listener = o.listener, .sni = o.sni, .as_json = o.as_json};
+        return gw_l4_explain(&l4, o.config);
+    }
     if (!gw_question_set_url(&q, o.url)) {
         fprintf(stderr, "weir explain: \"%s\" is no http or https URL\n", o.url);
         return 2;

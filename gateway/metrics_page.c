@@ -7,12 +7,13 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
+#include "gateway/l4.h"
 #include "tls/status.h"
 
 /* Series each family may have. The sum, with some fifty that do not grow, stays below 2,000. What does not fit is
  * summed up under "_other", so that totals over a family stay true. */
 enum {
-    MAX_ROUTE_SERIES = 1375,     /* weir_requests_total and the histograms of routes */
+    MAX_ROUTE_SERIES = 1275,     /* weir_requests_total and the histograms of routes */
     OTHER_REQUEST_SERIES = 60,   /* of these, kept for route="_other" */
     MAX_ROUTES_COUNTED = 500,    /* routes with counters of their own */
     MAX_ROUTES_TIMED = 50,       /* with a histogram of their own */
@@ -587,6 +588,7 @@ void gw_metrics_page(struct gw_process *process, struct gw_exposition *out)
     }
     put_connections(out, process);
     put_tunnels(out, process);
+    gw_l4_metrics(process, out);
     put_upstream(out, process);
     put_upstream_tls(out, process);
     put_compression(out, process);

@@ -53,6 +53,7 @@ struct gw_worker_totals {
     gw_counter buckets[GW_HISTOGRAM_BUCKETS];
 };
 
+struct gw_l4_stats;
 struct gw_recent_batch;
 struct gw_tail_source;
 struct gw_worker {
@@ -71,6 +72,7 @@ struct gw_worker {
     h2o_linklist_t handshakes; /* loop: PROXY headers and TLS handshakes in progress */
     size_t num_handshakes;     /* loop */
     int spare_fd;              /* loop: given up to empty a queue when there are no descriptors; -1: it is */
+    char *l4_buffer;           /* loop: what gateway/l4_pump.c reads into; NULL: not used yet */
     struct gw_timer lag_timer; /* loop */
     uint64_t lag_due_us;       /* loop */
     uint32_t pressure;         /* loop: gateway/overload.h */
@@ -136,6 +138,8 @@ struct gw_process {
         size_t size, capacity, num_unused;
         struct gw_registry_index index;
     } route_stats;
+
+    struct gw_l4_stats *l4_stats; /* gateway/l4.h: a list; entries are never freed */
 
     struct { /* control thread and the one load at a time */
         struct gw_listening **entries;

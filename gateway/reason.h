@@ -121,6 +121,16 @@
       "Add the balancer's network, or set proxy_protocol.others: serve.")                                              \
     X(PROXY_TIMEOUT, 0, "The connection was closed: its PROXY header did not come within proxy_protocol.timeout.",     \
       "Check the balancer.")                                                                                           \
+    X(SERVER_NAME_UNKNOWN, 0, "No sni entry of the listener takes the server name, and it has no forward.",            \
+      "Add an entry, or a forward for all others.")                                                                    \
+    X(CLIENT_HELLO_BAD, 0, "The first bytes on a tls_passthrough listener are no ClientHello.",                        \
+      "`error` in the access log says what is wrong.")                                                                 \
+    X(CLIENT_HELLO_TIMEOUT, 0, "The ClientHello did not arrive within limits.header_timeout.",                         \
+      "Check the client's network.")                                                                                   \
+    X(LISTENER_FULL, 0, "The listener has max_connections.", "Raise it, or look who holds so many.")                   \
+    X(CONNECTION_IDLE, 0, "No byte moved on the connection for the listener's idle_timeout.",                          \
+      "Raise it, or let an end send keep-alives.")                                                                     \
+    X(CLIENT_RESET, 0, "The client reset the connection; the target's was reset too.", "Nothing to do here.")          \
     X(INTERNAL_ERROR, 500, "weir could not do its work (out of descriptors, or a bug).", "See the error log.")
 
 enum gw_reason {

@@ -5,6 +5,7 @@
 #include <string.h>
 #include "gateway/error_page.h"
 #include "gateway/files.h"
+#include "gateway/l4.h"
 #include "gateway/process.h"
 #include "gateway/sticky.h"
 
@@ -44,6 +45,7 @@ static bool build_tls(struct builder *b, struct gw_snapshot_listener *listener)
     const struct gw_config *config = b->snapshot->config;
     const struct gw_texts *names = &listener->conf->tls->certificates;
     struct tls_certificate **certificates = alloc_zeroed(names->size, sizeof(*certificates));
+    size_t num_alpn = listener->conf->protocol == GW_LISTENER_HTTP ? 1 : 0; /* what others carry is not known here */
     bool ok = true;
 
     for (size_t i = 0; i != names->size; ++i) {
@@ -54,8 +56,8 @@ static bool build_tls(struct builder *b, struct gw_snapshot_listener *listener)
             certificates[i] = b->snapshot->certificates[named - config->certificates.entries];
     }
     if (ok)
-        listener->tls = tls_context_create(listener->conf->tls, listener->name, certificates, names->size, alpn, 1,
-                                           b->process != NULL ? b->process->tickets : NULL, b->errors);
+        listener->tls = tls_context_create(listener->conf->tls, listener->name, certificates, names->size, alpn,
+                                           num_alpn, b->process != NULL ? b->process->tickets : NULL, b->errors);
     free(certificates);
     return listener->tls != NULL;
 }
@@ -74,6 +76,19 @@ static bool build_listeners(struct builder *b)
         listener->index = i;
         if (listener->conf->tls != NULL)
             ok &= build_tls(b, listener);
+    }
+    return ok;
+}
+
+/* After the target groups. */
+static bool build_l4(struct builder *b)
+{
+    bool ok = true;
+
+    for (size_t i = 0; i != b->snapshot->num_listeners; ++i) {
+        struct gw_snapshot_listener *listener = &b->snapshot->listeners[i];
+        if (listener->conf->protocol != GW_LISTENER_HTTP)
+            ok &= (listener->l4 = gw_l4_listener_create(b->snapshot, listener, b->errors)) != NULL;
     }
     return ok;
 }
@@ -409,6 +424,7 @@ struct gw_snapshot *gw_snapshot_create(struct gw_process *process, struct gw_con
     ok &= gw_error_pages_create(&config->error_pages, &snapshot->error_pages, errors);
     snapshot->compression = gw_compression_create(config->compression);
     ok &= build_groups(&b);
+    ok = ok && build_l4(&b);
     ok &= build_routes(&b);
     if (!ok) {
         destroy(snapshot);

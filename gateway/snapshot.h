@@ -41,7 +41,8 @@ struct gw_listener_conf; /* gateway/config.h */
 struct gw_snapshot_listener {
     h2o_iovec_t name;
     const struct gw_listener_conf *conf;
-    struct tls_context *tls; /* NULL: plain */
+    struct tls_context *tls;   /* NULL: plain */
+    struct gw_l4_listener *l4; /* gateway/l4.h; NULL: requests are served */
     uint32_t index;
 };
 

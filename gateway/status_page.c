@@ -3,6 +3,7 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#include "gateway/l4.h"
 #include "tls/status.h"
 
 static void put_reload(struct gw_json *json, const struct gw_process *process)
@@ -69,8 +70,14 @@ static void put_listeners(struct gw_json *json, const struct gw_snapshot *snapsh
         for (size_t j = 0; j != listener->conf->address.size; ++j)
             gw_json_text(json, listener->conf->address.entries[j].text);
         gw_json_array_end(json);
+        gw_page_string(json, "protocol", gw_listener_protocols[listener->conf->protocol]);
         gw_json_key(json, "tls");
         gw_json_bool(json, listener->tls != NULL);
+        gw_json_key(json, "connections");
+        if (listener->l4 != NULL)
+            gw_json_number(json, gw_l4_num_open(listener->l4));
+        else
+            gw_json_null(json);
         gw_json_object_end(json);
     }
     gw_json_array_end(json);

@@ -29,7 +29,8 @@ def test_status_as_json_is_the_admin_page(weir):
     gateway = weir(TEXT)
     said = json.loads(gateway.run("status", "--json", "-c", CONFIG).stdout)
     assert said["generation"] == 1 and said["last_reload"]["ok"] is True and said["last_reload"]["error"] is None
-    assert said["listeners"] == [{"name": "http", "addresses": [f"127.0.0.1:{gateway.port('http')}"], "tls": False}]
+    assert said["listeners"] == [{"name": "http", "addresses": [f"127.0.0.1:{gateway.port('http')}"], "protocol": "http",
+                                  "tls": False, "connections": None}]
     assert [(c["name"], c["names"]) for c in said["certificates"]] == [("self", ["a.example"])]
     assert [(t["target"], t["state"]) for t in said["target_groups"][0]["targets"]] == [(f"127.0.0.1:{gateway.port('users')}", "unchecked")]
     assert set(said) == set(json.loads(gateway.admin("/status")[1]))

@@ -12,6 +12,7 @@ import pytest
 
 from client import Client, Closed
 from origin import OK, Origin
+from stream_peer import StreamPeer, client_hello
 from weir import BINARY, Weir, wait_for
 
 TEXT = """
@@ -19,6 +20,8 @@ worker_threads: 1
 limits: {url: 8KiB, header_timeout: 400ms, body_timeout: 400ms, send_timeout: 600ms, max_body: 1MB}
 listeners:
   http: {address: "127.0.0.1:@http@"}
+  bytes: {address: "127.0.0.1:@bytes@", protocol: tcp, forward: bytes, idle_timeout: 300ms, max_connections: 4}
+  names: {address: "127.0.0.1:@names@", protocol: tls_passthrough, sni: [{host: a.example, forward: bytes}]}
   https: {address: "127.0.0.1:@https@", tls: {certificates: [self]}}
 certificates: {self: {self_signed: [localhost]}}
 target_groups:
@@ -44,6 +47,7 @@ target_groups:
     targets: ["127.0.0.1:@origin@"]
     health_check: {enabled: false}
     target_limits: {requests: 1, queue: 1, queue_timeout: 500ms}
+  bytes: {protocol: tcp, targets: ["127.0.0.1:@echo@"], health_check: {enabled: false}}
 shutdown_timeout: 200ms
 routes:
   - {name: fixed, match: {path: /fixed}, respond: {status: 200, body: fixed}}
@@ -85,8 +89,8 @@ class Case:
         self.gateway, self.origin = gateway, origin
         self.client = None
 
-    def connect(self, **options):
-        self.client = Client(self.gateway.port("http"), **options)
+    def connect(self, name="http", **options):
+        self.client = Client(self.gateway.port(name), **options)
         self.port = self.client.socket.getsockname()[1]
         return self.client
 
@@ -269,6 +273,36 @@ def too_much_memory(case):
     wait_for(lambda: case.gateway.metric("weir_overload_pressure") < 1, "calm")
 
 
+def raw_bytes(data):
+    """On the listener that looks for a ClientHello."""
+    def trigger(case):
+        case.connect(name="names").send(data)
+    return trigger
+
+
+def full_listener(case):
+    holders = [Client(case.gateway.port("bytes")) for _ in range(4)]
+    try:
+        wait_for(lambda: case.gateway.metric("weir_l4_connections", listener="bytes") == 4, "four connections")
+        try:
+            case.connect(name="bytes")
+        except ConnectionResetError:
+            case.port = None  # before it had one
+    finally:
+        for holder in holders:
+            holder.close()
+
+
+def raw_connection(case):
+    """Nothing is sent."""
+    assert case.connect(name="bytes").is_closed()
+
+
+def client_resets(case):
+    case.connect(name="bytes").send(b"x").exactly(1)
+    case.client.reset()
+
+
 def shutdown(case):
     case.origin_says("/patient/shutdown", hold)
     case.connect().request("GET", "/patient/shutdown")
@@ -359,6 +393,12 @@ TRIGGERS = {
     "TUNNEL_IDLE_TIMEOUT": tunnel("/o/still", hold),
     "CLIENT_CLOSED": client_leaves,
     "SEND_TIMEOUT": client_does_not_read,
+    "SERVER_NAME_UNKNOWN": raw_bytes(client_hello("b.example")),
+    "CLIENT_HELLO_BAD": raw_bytes(b"GET / HTTP/1.1\r\n\r\n"),
+    "CLIENT_HELLO_TIMEOUT": raw_bytes(client_hello("a.example")[:-1]),
+    "LISTENER_FULL": full_listener,
+    "CONNECTION_IDLE": raw_connection,
+    "CLIENT_RESET": client_resets,
     "INTERNAL_ERROR": no_descriptors,
     "SHUTTING_DOWN": shutdown,  # ends the gateway of its test
 }
@@ -434,13 +474,23 @@ def origin():
         yield server
 
 
-def start(origin):
-    return Weir(TEXT, files={"site/index.html": "index"}, origin=origin.port)
+@pytest.fixture(scope="module")
+def peer():
+    with StreamPeer() as server:
+        yield server
+
+
+def start(origin, peer):
+    return Weir(TEXT, files={"site/index.html": "index"}, origin=origin.port, echo=peer.port)
+
+
+def counted(gateway, code):
+    return sum(gateway.metric(name, reason=code) for name in ("weir_requests_total", "weir_l4_connections_total"))
 
 
 @pytest.fixture(scope="module")
-def gateway(origin):
-    with start(origin) as running:
+def gateway(origin, peer):
+    with start(origin, peer) as running:
         yield running
 
 
@@ -449,9 +499,9 @@ def test_every_reason_has_a_test_and_every_test_a_reason():
 
 
 @pytest.mark.parametrize("code", TRIGGERS)
-def test_the_reason_comes_about_and_is_told(code, gateway, origin):
+def test_the_reason_comes_about_and_is_told(code, gateway, origin, peer):
     if code == "SHUTTING_DOWN":
-        with start(origin) as own:
+        with start(origin, peer) as own:
             check(code, own, origin)
     else:
         check(code, gateway, origin)
@@ -461,11 +511,11 @@ def check(code, gateway, origin):
     status, _ = listed()[code]
     case = Case(gateway, origin)
     try:
-        before = gateway.metric("weir_requests_total", reason=code)
+        before = counted(gateway, code)
         response = TRIGGERS[code](case)
-        entry = gateway.wait_log(lambda entry: entry["client_port"] == case.port and entry["reason"] == code, timeout=15)[0]
+        entry = gateway.wait_log(lambda entry: case.port in (entry["client_port"], None) and entry["reason"] == code, timeout=15)[0]
         if gateway.process.poll() is None:
-            assert gateway.metric("weir_requests_total", reason=code) == before + 1
+            assert counted(gateway, code) == before + 1
     finally:
         if case.client is not None:
             case.client.close()

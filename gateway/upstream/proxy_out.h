@@ -1,0 +1,14 @@
+/* The PROXY protocol header that a connection to a target begins with (target_groups.*.send_proxy_protocol). Pure
+ * functions. */
+#pragma once
+#include "gateway/http/proxy_protocol.h"
+#include "gateway/http/stream.h"
+#include "routing/config.h"
+
+enum { GW_PROXY_OUT_MAX = 1024 };
+
+/* Both return the length, 0 for ROUTING_PROXY_OFF. dst holds GW_PROXY_OUT_MAX bytes. */
+/* Whom the connection is for, and with version 2 how it came: TLS, server name. */
+size_t gw_proxy_out_of_conn(int version, const struct gw_conn *, char *dst);
+/* weir's own connections: health checks (LOCAL; version 1 says UNKNOWN). */
+size_t gw_proxy_out_of_weir(int version, char *dst);

@@ -1,0 +1,677 @@
+"""Listeners that forward bytes: tcp, tls and tls_passthrough, between real sockets. Targets are Python servers, OpenSSL,
+redis, nginx and haproxy."""
+import hashlib
+import json
+import os
+import socket
+import ssl
+import subprocess
+import threading
+
+import pytest
+
+from stream_peer import StreamPeer, client_hello, dial, exactly, greet, is_reset, is_turned_away, reset, rest
+from weir import CONFIG, PORTS, SANITIZED, wait_for
+
+ONE = """
+worker_threads: 2
+listeners: {db: {address: "127.0.0.1:@db@", protocol: tcp, forward: db@extra@}}
+target_groups: {db: {protocol: tcp, targets: ["127.0.0.1:@target@"], health_check: {enabled: false}}}
+shutdown_timeout: 2s
+"""
+
+
+def forwarding(weir, peer, extra="", **options):
+    return weir(ONE.replace("@extra@", extra), target=peer.port, **options)
+
+
+def last_line(gateway, **wanted):
+    return gateway.wait_log(lambda line: all(line[name] == value for name, value in wanted.items()))[0]
+
+
+# --- bytes -----------------------------------------------------------------------------------------------------------
+def test_bytes_go_both_ways_and_the_line_in_the_log_counts_them(weir):
+    with StreamPeer() as peer:
+        gateway = forwarding(weir, peer)
+        with dial(gateway.port("db")) as client:
+            client.sendall(b"hello")
+            assert exactly(client, 5) == b"hello"
+            client.shutdown(socket.SHUT_WR)
+            assert rest(client) == b""
+            port = client.getsockname()[1]
+        line = last_line(gateway, client_port=port)
+    assert (line["protocol"], line["listener"], line["target_group"]) == ("tcp", "db", "db")
+    assert line["target"] == f"127.0.0.1:{peer.port}" and line["attempts"] == 1
+    assert (line["bytes_in"], line["bytes_out"], line["reason"], line["status"]) == (5, 5, "-", 0)
+    assert line["method"] is None and line["duration_ms"] >= line["upstream_ms"] >= 0
+
+
+def test_a_target_that_speaks_first_is_heard(weir):
+    with StreamPeer(greet(b"220 ready\r\n")) as peer:
+        gateway = forwarding(weir, peer)
+        with dial(gateway.port("db")) as client:
+            assert exactly(client, 11) == b"220 ready\r\n"
+
+
+def test_each_direction_ends_by_itself(weir):
+    """The target answers only once it has seen the end of the request, as a hash of everything."""
+    def digest(connection):
+        data = rest(connection)
+        connection.sendall(hashlib.sha256(data).digest())
+        connection.shutdown(socket.SHUT_WR)
+
+    with StreamPeer(digest) as peer:
+        gateway = forwarding(weir, peer)
+        with dial(gateway.port("db")) as client:
+            client.sendall(b"x" * 300000)
+            client.shutdown(socket.SHUT_WR)
+            assert rest(client) == hashlib.sha256(b"x" * 300000).digest()
+        assert last_line(gateway, reason="-")["bytes_in"] == 300000
+
+
+def test_the_target_may_end_first_and_go_on_reading(weir):
+    received = []
+
+    def serve(connection):
+        connection.sendall(b"bye")
+        connection.shutdown(socket.SHUT_WR)
+        received.append(rest(connection))
+
+    with StreamPeer(serve) as peer:
+        gateway = forwarding(weir, peer)
+        with dial(gateway.port("db")) as client:
+            assert rest(client) == b"bye"
+            client.sendall(b"still here")
+        wait_for(lambda: received, "the end at the target")
+    assert received == [b"still here"]
+
+
+SIZE = (8 if SANITIZED else 100) << 20
+
+
+def push(connection, seed, size=SIZE):
+    """Sends size bytes, whose hash it returns, then the end."""
+    block, digest = hashlib.sha256(seed).digest() * 8192, hashlib.sha256()
+    for _ in range(size // len(block)):
+        connection.sendall(block)
+        digest.update(block)
+    connection.shutdown(socket.SHUT_WR)
+    return digest.hexdigest()
+
+
+def pull(connection):
+    digest, size = hashlib.sha256(), 0
+    while data := connection.recv(1 << 20):
+        digest.update(data)
+        size += len(data)
+    return digest.hexdigest(), size
+
+
+@pytest.mark.xdist_group("load")
+def test_100_mib_both_ways_at_once_arrive_whole_in_bounded_memory(weir):
+    seen = {}
+
+    def serve(connection):
+        sender = threading.Thread(target=lambda: seen.update(sent=push(connection, b"down")))
+        sender.start()
+        seen["got"] = pull(connection)
+        sender.join()
+
+    with StreamPeer(serve) as peer:
+        gateway = forwarding(weir, peer)
+        before = gateway.rss()
+        with dial(gateway.port("db")) as client:
+            sent = {}
+            sender = threading.Thread(target=lambda: sent.update(up=push(client, b"up")))
+            sender.start()
+            got = pull(client)
+            sender.join()
+        wait_for(lambda: "got" in seen and "sent" in seen, "the target's side", 30)
+        grown = gateway.rss() - before
+    assert seen["got"] == (sent["up"], SIZE) and got == (seen["sent"], SIZE)
+    if not SANITIZED:
+        assert grown < 8 << 20
+
+
+def test_a_slow_reader_holds_its_sender_back_and_loses_nothing(weir):
+    progress = []
+    go_on = threading.Event()
+
+    def serve(connection):
+        block, sent = os.urandom(65536) * 16, 0
+        connection.settimeout(1)
+        while sent < 64 << 20:
+            try:
+                sent += connection.send(block)
+            except TimeoutError:
+                if not go_on.is_set():
+                    progress.append(sent)
+                    go_on.set()
+        connection.shutdown(socket.SHUT_WR)
+        progress.append(sent)
+
+    with StreamPeer(serve) as peer:
+        gateway = forwarding(weir, peer)
+        with dial(gateway.port("db")) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            before = gateway.rss()
+            assert go_on.wait(30), "the sender was never held back"
+            assert SANITIZED or gateway.rss() - before < 4 << 20
+            assert len(rest(client)) == progress[-1]
+    assert progress[0] < 64 << 20
+
+
+# --- ends that are none ----------------------------------------------------------------------------------------------
+def test_a_reset_of_the_target_reaches_the_client_as_a_reset(weir):
+    def serve(connection):
+        connection.recv(10)
+        reset(connection)
+
+    with StreamPeer(serve) as peer:
+        gateway = forwarding(weir, peer)
+        with dial(gateway.port("db")) as client:
+            client.sendall(b"hello")
+            assert is_reset(client)
+        last_line(gateway, reason="UPSTREAM_RESET")
+
+
+def test_a_reset_of_the_client_reaches_the_target_as_a_reset(weir):
+    ends = []
+
+    def serve(connection):
+        connection.sendall(b"hello")
+        ends.append(is_reset(connection))
+
+    with StreamPeer(serve) as peer:
+        gateway = forwarding(weir, peer)
+        client = dial(gateway.port("db"))
+        exactly(client, 5)
+        reset(client)
+        wait_for(lambda: ends, "the end at the target")
+        last_line(gateway, reason="CLIENT_RESET")
+    assert ends == [True]
+
+
+def test_what_a_target_said_before_it_stopped_reading_arrives(weir):
+    """An early refusal: the target answers and closes on bytes that it never read."""
+    def serve(connection):
+        connection.recv(10)
+        connection.sendall(b"413 too much\r\n")
+
+    with StreamPeer(serve) as peer:
+        gateway = forwarding(weir, peer)
+        with dial(gateway.port("db")) as client:
+            client.sendall(b"x" * 100)
+            assert exactly(client, 14) == b"413 too much\r\n"
+
+
+def test_an_idle_connection_is_reset_at_both_ends(weir):
+    ends = []
+    with StreamPeer(lambda connection: ends.append(is_reset(connection))) as peer:
+        gateway = forwarding(weir, peer, ", idle_timeout: 300ms")
+        with dial(gateway.port("db")) as client:
+            assert is_reset(client)
+        wait_for(lambda: ends == [True], "the reset at the target")
+        assert last_line(gateway, reason="CONNECTION_IDLE")["duration_ms"] >= 290
+
+
+def test_a_connection_that_moves_is_not_idle(weir):
+    with StreamPeer() as peer:
+        gateway = forwarding(weir, peer, ", idle_timeout: 1s")
+        with dial(gateway.port("db")) as client:
+            pause = threading.Event()
+            for _ in range(12):
+                pause.wait(0.2)  # far below the timeout each, more than twice of it in all
+                client.sendall(b"x")
+                assert exactly(client, 1) == b"x"
+
+
+def test_more_connections_than_the_listener_takes_are_reset(weir):
+    with StreamPeer(greet(b"hi")) as peer:
+        gateway = forwarding(weir, peer, ", max_connections: 2")
+        clients = [dial(gateway.port("db")) for _ in range(2)]
+        assert [exactly(client, 2) for client in clients] == [b"hi"] * 2
+        assert is_turned_away(gateway.port("db"))
+        last_line(gateway, reason="LISTENER_FULL")
+        clients[0].close()
+        last_line(gateway, reason="-")
+        with dial(gateway.port("db")) as third:
+            assert exactly(third, 2) == b"hi"
+        clients[1].close()
+
+
+# --- targets ---------------------------------------------------------------------------------------------------------
+TWO = """
+worker_threads: 1
+listeners: {db: {address: "127.0.0.1:@db@", protocol: tcp, forward: db}}
+target_groups:
+  db:
+    protocol: tcp
+    targets: ["127.0.0.1:@one@", "127.0.0.1:@two@"]
+    timeouts: {connect: 500ms}
+    health_check: @check@
+"""
+
+
+def name_at(gateway, listener="db"):
+    with dial(gateway.port(listener)) as client:
+        return exactly(client, 3)
+
+
+def test_a_target_that_refuses_is_passed_over(weir):
+    with StreamPeer(greet(b"two")) as two:
+        gateway = weir(TWO, one=PORTS.take(), two=two.port, check="{enabled: false}")
+        assert {name_at(gateway) for _ in range(6)} == {b"two"}
+        lines = gateway.wait_log(count=6)
+    assert {line["reason"] for line in lines} <= {"-", "CLIENT_RESET"}
+    assert 2 in {line["attempts"] for line in lines}
+
+
+def test_no_target_means_a_reset(weir):
+    gateway = weir(TWO, one=PORTS.take(), two=PORTS.take(), check="{enabled: false}")
+    assert is_turned_away(gateway.port("db"))
+    assert last_line(gateway, reason="CONNECT_FAILED")["attempts"] == 2
+
+
+def test_a_target_that_does_not_answer_is_given_up_after_timeouts_connect(weir):
+    """A listener with a full backlog answers no SYN."""
+    with socket.socket() as full, StreamPeer(greet(b"two")) as two:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        gateway = weir(TWO, one=full.getsockname()[1], two=two.port, check="{enabled: false}")
+        assert {name_at(gateway) for _ in range(2)} == {b"two"}
+        late = gateway.wait_log(lambda line: line["attempts"] == 2)[0]
+        for filler in fillers:
+            filler.close()
+    assert late["upstream_ms"] >= 490
+
+
+def test_health_checks_connect_and_take_a_dead_target_out(weir):
+    check = "{interval: 100ms, healthy_threshold: 1, unhealthy_threshold: 1}"
+    with StreamPeer(greet(b"one")) as one, StreamPeer(greet(b"two")) as two:
+        gateway = weir(TWO, one=one.port, two=two.port, check=check)
+        wait_for(lambda: {name_at(gateway) for _ in range(4)} == {b"one", b"two"}, "both targets")
+        with dial(gateway.port("db")) as first, dial(gateway.port("db")) as second:
+            names = {exactly(first, 3): first, exactly(second, 3): second}
+            one.stop()
+            wait_for(lambda: gateway.metric("weir_target_health", target=f"127.0.0.1:{one.port}") == 0, "unhealthy")
+            before = gateway.wait_log()[-1]["attempts"]
+            assert {name_at(gateway) for _ in range(4)} == {b"two"} and before == 1
+            names[b"one"].sendall(b"ping")  # what is there goes on
+            assert exactly(names[b"one"], 4) == b"ping"
+            one.start()
+            wait_for(lambda: b"one" in {name_at(gateway) for _ in range(2)}, "back again")
+
+
+def test_a_drained_target_keeps_its_connections_and_gets_no_new_ones(weir):
+    with StreamPeer(greet(b"one")) as one, StreamPeer(greet(b"two")) as two:
+        gateway = weir(TWO, one=one.port, two=two.port, check="{enabled: false}")
+        held = {}
+        while len(held) < 2:
+            client = dial(gateway.port("db"))
+            held[exactly(client, 3)] = client
+        assert gateway.admin(f"/api/v1/target_groups/db/targets/127.0.0.1:{one.port}/drain", "POST")[0] == 200
+        assert {name_at(gateway) for _ in range(4)} == {b"two"}
+        held[b"one"].sendall(b"ping")
+        assert exactly(held[b"one"], 4) == b"ping"
+        for client in held.values():
+            client.close()
+
+
+def test_weighted_groups_share_connections(weir):
+    with StreamPeer(greet(b"one")) as one, StreamPeer(greet(b"two")) as two:
+        gateway = weir("""
+listeners: {db: {address: "127.0.0.1:@db@", protocol: tcp, forward: [{group: a, weight: 3}, {group: b, weight: 1}]}}
+target_groups:
+  a: {protocol: tcp, targets: ["127.0.0.1:@one@"], health_check: {enabled: false}}
+  b: {protocol: tcp, targets: ["127.0.0.1:@two@"], health_check: {enabled: false}}
+""", one=one.port, two=two.port)
+        names = [name_at(gateway) for _ in range(100)]
+    assert 50 < names.count(b"one") < 97 and len(set(names)) == 2
+
+
+# --- reloads and the end ---------------------------------------------------------------------------------------------
+def test_connections_outlive_reloads_and_the_removal_of_their_listener(weir):
+    with StreamPeer() as peer:
+        gateway = forwarding(weir, peer)
+        client = dial(gateway.port("db"))
+        client.sendall(b"before")
+        assert exactly(client, 6) == b"before"
+        gateway.configure('listeners: {other: {address: "127.0.0.1:@other@"}}\nroutes: [{name: all, echo: true}]')
+        gateway.reload()
+        with pytest.raises(OSError):
+            wait_for(lambda: dial(gateway.port("db")).close(), timeout=5)
+        client.sendall(b"after!")
+        assert exactly(client, 6) == b"after!"
+        client.close()
+        assert last_line(gateway, reason="-")["listener"] == "db"
+
+
+def test_connections_end_with_shutdown_timeout(weir):
+    with StreamPeer() as peer:
+        gateway = forwarding(weir, peer)
+        with dial(gateway.port("db")) as client:
+            client.sendall(b"x")
+            exactly(client, 1)
+            gateway.process.terminate()
+            wait_for(lambda: "draining" in gateway.stderr(), "draining")
+            client.sendall(b"y")
+            assert exactly(client, 1) == b"y"
+            assert is_reset(client)
+        assert gateway.process.wait(20) == 0
+        last_line(gateway, reason="SHUTTING_DOWN")
+
+
+# --- TLS -------------------------------------------------------------------------------------------------------------
+TLS = """
+worker_threads: 1
+listeners:
+  db:
+    address: "127.0.0.1:@db@"
+    protocol: tls
+    tls: {certificates: [a, b]}
+    forward: rest
+    sni:
+      - {host: "*.a.example", forward: a}
+      - {host: [b.example, c.example], forward: b}
+certificates: {a: {self_signed: [a.example, "*.a.example"]}, b: {self_signed: [b.example]}}
+target_groups:
+  a: {protocol: tcp, targets: ["127.0.0.1:@a@"], health_check: {enabled: false}}
+  b: {protocol: tcp, targets: ["127.0.0.1:@b@"], health_check: {enabled: false}}
+  rest: {protocol: tcp, targets: ["127.0.0.1:@rest@"], health_check: {enabled: false}}
+"""
+
+
+def trusting(alpn=()):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
+    return context
+
+
+def tls_dial(port, name, alpn=()):
+    return trusting(alpn).wrap_socket(dial(port), server_hostname=name)
+
+
+@pytest.fixture
+def three():
+    with StreamPeer(greet(b"[a]")) as a, StreamPeer(greet(b"[b]")) as b, StreamPeer(greet(b"[r]")) as other:
+        yield {"a": a.port, "b": b.port, "rest": other.port}
+
+
+NAMES = [("x.a.example", b"[a]"), ("X.Y.A.Example", b"[a]"), ("b.example", b"[b]"), ("c.example", b"[b]"),
+         ("a.example", b"[r]"), ("other.test", b"[r]"), (None, b"[r]")]
+
+
+@pytest.mark.parametrize("name, target", NAMES)
+def test_terminated_tls_goes_to_the_group_of_its_server_name(weir, three, name, target):
+    gateway = weir(TLS, **three)
+    with tls_dial(gateway.port("db"), name) as client:
+        assert exactly(client, 3) == target
+        client.sendall(b"hello")
+        assert exactly(client, 5) == b"hello"
+        subject = client.getpeercert(binary_form=True)
+    line = gateway.wait_log()[0]
+    assert line["protocol"] == "tls" and line["tls_version"] == "TLSv1.3" and line["tls_cipher"].startswith("TLS_")
+    assert (line["server_name"] or "").lower() == (name or "").lower() and b"example" in subject
+
+
+def test_a_tls_client_may_offer_any_alpn(weir, three):
+    """What the bytes are is between the client and its target."""
+    gateway = weir(TLS, **three)
+    with tls_dial(gateway.port("db"), "b.example", alpn=["imap", "xmpp-client"]) as client:
+        assert exactly(client, 3) == b"[b]" and client.selected_alpn_protocol() is None
+
+
+@pytest.mark.xdist_group("load")
+def test_terminated_tls_carries_much_both_ways(weir):
+    with StreamPeer() as peer:
+        gateway = weir(TLS, a=peer.port, b=peer.port, rest=peer.port)
+        before = gateway.rss()
+        size = 4 << 20 if SANITIZED else 32 << 20
+        with tls_dial(gateway.port("db"), "b.example") as client:
+            block, sent, got = os.urandom(65536), hashlib.sha256(), hashlib.sha256()
+
+            def send():
+                for _ in range(size // len(block)):
+                    client.sendall(block)
+                    sent.update(block)
+            sender = threading.Thread(target=send)
+            sender.start()
+            left = size
+            while left:
+                data = client.recv(min(left, 1 << 18))
+                got.update(data)
+                left -= len(data)
+            sender.join()
+        assert got.digest() == sent.digest()
+        assert SANITIZED or gateway.rss() - before < 8 << 20
+
+
+class HalfTls:
+    """A TLS client that can close its sending side and read on, which Python's SSLSocket cannot."""
+
+    def __init__(self, port, name, version=ssl.TLSVersion.TLSv1_3):
+        context = trusting()
+        context.minimum_version = context.maximum_version = version
+        self.socket = dial(port)
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname=name)
+        self.until(self.tls.do_handshake)
+
+    def flush(self):
+        self.socket.sendall(self.outgoing.read())
+
+    def until(self, action):
+        while True:
+            try:
+                result = action()
+                self.flush()
+                return result
+            except ssl.SSLWantReadError:
+                self.flush()
+                data = self.socket.recv(65536)
+                self.incoming.write(data) if data else self.incoming.write_eof()
+
+    def say_goodbye(self):
+        """close_notify alone: the TCP connection stays as it is."""
+        try:
+            self.tls.unwrap()
+        except ssl.SSLWantReadError:
+            pass
+        self.flush()
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_close_notify_ends_one_direction(weir, together):
+    """Before it the target has not answered; after its answer comes close_notify, not a bare end. together: data and
+    close_notify arrive in one piece."""
+    def digest(connection):
+        data = rest(connection)
+        connection.sendall(hashlib.sha256(data).digest())
+        connection.shutdown(socket.SHUT_WR)
+
+    with StreamPeer(digest) as peer:
+        gateway = weir(TLS, a=peer.port, b=peer.port, rest=peer.port)
+        client = HalfTls(gateway.port("db"), "b.example")
+        client.tls.write(b"hello")
+        if not together:
+            client.flush()
+        client.say_goodbye()
+        raw = b""
+        while data := client.socket.recv(65536):
+            raw += data
+        client.incoming.write(raw)
+        client.socket.close()
+        assert gateway.wait_log()[0]["reason"] == "-"
+    # OpenSSL reads nothing after its own close_notify in Python's binding; lengths tell: 32 bytes in a record of
+    # 32 + 22, then an alert of 2 + 22 (TLS 1.3), after the session tickets
+    records, at = [], 0
+    while at < len(raw):
+        length = int.from_bytes(raw[at + 3:at + 5], "big")
+        records.append((raw[at], length))
+        at += 5 + length
+    assert records[-2:] == [(23, 32 + 17), (23, 2 + 17)]
+
+
+def test_a_target_that_breaks_off_is_no_orderly_end_of_tls(weir):
+    def serve(connection):
+        connection.sendall(b"part")
+        connection.recv(1)
+        reset(connection)
+
+    with StreamPeer(serve) as peer:
+        gateway = weir(TLS, a=peer.port, b=peer.port, rest=peer.port)
+        client = HalfTls(gateway.port("db"), "b.example")
+        assert client.until(lambda: client.tls.read(4)) == b"part"
+        client.tls.write(b"x")
+        client.flush()
+        with pytest.raises((ConnectionResetError, ssl.SSLEOFError)):
+            client.until(lambda: client.tls.read(1))
+
+
+PASS = """
+worker_threads: 2
+listeners:
+  db:
+    address: "127.0.0.1:@db@"
+    protocol: tls_passthrough
+    @default@
+    sni: [{host: "*.a.example", forward: a}, {host: b.example, forward: b}]
+target_groups:
+  a: {protocol: tcp, targets: ["127.0.0.1:@a@"], health_check: {enabled: false}}
+  b: {protocol: tcp, targets: ["127.0.0.1:@b@"], health_check: {enabled: false}}
+limits: {header_timeout: 5s}
+"""
+
+
+def server_context(folder, name):
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "9",
+                    "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name},DNS:*.{name}", "-keyout",
+                    folder / f"{name}.key", "-out", folder / f"{name}.pem"], check=True, capture_output=True, timeout=60)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / f"{name}.pem", folder / f"{name}.key")
+    return context
+
+
+@pytest.fixture
+def two_tls(tmp_path):
+    with StreamPeer(greet(b"[a]"), context=server_context(tmp_path, "a.example")) as a, \
+            StreamPeer(greet(b"[b]"), context=server_context(tmp_path, "b.example")) as b:
+        yield {"a": a.port, "b": b.port, "folder": tmp_path}
+
+
+@pytest.mark.parametrize("name, target", [("x.a.example", b"[a]"), ("b.example", b"[b]")])
+def test_passed_through_tls_is_the_targets_own(weir, two_tls, name, target):
+    """The client verifies the target's certificate: nobody in between has terminated anything."""
+    folder = two_tls.pop("folder")
+    gateway = weir(PASS, default="# none", **two_tls)
+    context = ssl.create_default_context(cafile=folder / f"{name[-9:]}.pem")
+    with context.wrap_socket(dial(gateway.port("db")), server_hostname=name) as client:
+        assert exactly(client, 3) == target
+        client.sendall(b"x" * 100000)
+        assert exactly(client, 100000) == b"x" * 100000
+    line = gateway.wait_log()[0]
+    assert (line["protocol"], line["server_name"], line["target_group"]) == ("tls_passthrough", name, name[-9:-8])
+    assert line["tls_version"] is None
+
+
+def test_a_name_that_no_entry_takes_gets_the_alert_for_it(weir, two_tls):
+    two_tls.pop("folder")
+    gateway = weir(PASS, default="# none", **two_tls)
+    with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
+        tls_dial(gateway.port("db"), "c.example")
+    with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
+        tls_dial(gateway.port("db"), None)
+    assert len(gateway.wait_log(lambda line: line["reason"] == "SERVER_NAME_UNKNOWN", count=2)) == 2
+
+
+def test_without_a_name_the_default_group_serves(weir, two_tls):
+    two_tls.pop("folder")
+    gateway = weir(PASS, default="forward: b", **two_tls)
+    for name in (None, "c.example"):
+        with tls_dial(gateway.port("db"), name) as client:
+            assert exactly(client, 3) == b"[b]"
+
+
+@pytest.mark.parametrize("step", [1, 7, 100])
+def test_a_hello_in_pieces_is_put_together(weir, two_tls, step):
+    """By segments and, since each record holds a few bytes only, by records."""
+    two_tls.pop("folder")
+    gateway = weir(PASS, default="# none", **two_tls)
+    hello = client_hello("b.example")
+    message = hello[5:]
+    pieces = [b"\x16\x03\x01" + len(part).to_bytes(2, "big") + part
+              for part in (message[i:i + step] for i in range(0, len(message), step))]
+    with dial(gateway.port("db")) as client:
+        for piece in pieces:
+            client.sendall(piece[:3])
+            client.sendall(piece[3:])
+        answer = exactly(client, 5)
+    assert answer[0] == 22  # the target's ServerHello
+
+
+@pytest.mark.parametrize("junk", [b"\x16\x03\x01\x00\x00", b"\x16\x03\x01\x40\x01", b"\x16\x03\x01\x00\x04\x02\x00\x00\x00",
+                                  b"\x16\x03\x01\x00\x04\x01\x00\x00\x00", b"\x16\x03\x01\x00\x04\x01\xff\xff\xff"])
+def test_a_broken_hello_gets_decode_error(weir, two_tls, junk):
+    two_tls.pop("folder")
+    gateway = weir(PASS, default="forward: b", **two_tls)
+    with dial(gateway.port("db")) as client:
+        client.sendall(junk)
+        assert rest(client) == b"\x15\x03\x03\x00\x02\x02\x32"
+    assert last_line(gateway, reason="CLIENT_HELLO_BAD")["bytes_in"] == 0
+
+
+def test_plain_http_on_a_passthrough_port_is_told_at_once(weir, two_tls):
+    two_tls.pop("folder")
+    gateway = weir(PASS, default="forward: b", **two_tls)
+    with dial(gateway.port("db")) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert is_reset(client)
+    assert last_line(gateway, reason="CLIENT_HELLO_BAD")["error"] == "not TLS"
+
+
+# --- explain, status ---------------------------------------------------------------------------------------------------
+def test_explain_tells_group_and_target_by_port_or_by_name(weir, three):
+    gateway = weir(TLS, **three)
+    port = gateway.port("db")
+    said = gateway.run("explain", f"tls://x.a.example:{port}", "-c", CONFIG)
+    assert said.returncode == 0, said.stderr
+    for part in ('"db" (tls)', '"x.a.example" is taken by "*.a.example"', '"a" (1 of 1 by weight)', f"127.0.0.1:{three['a']}"):
+        assert part in said.stdout
+    answer = json.loads(gateway.run("explain", "--listener", "db", "--sni", "c.example", "-c", CONFIG, "--json").stdout)
+    assert (answer["target_group"], answer["target"], answer["reason"]) == ("b", f"127.0.0.1:{three['b']}", "-")
+    assert any(step["stage"] == "sni" and step["line"] for step in answer["steps"])
+    assert gateway.run("explain", f"tcp://127.0.0.1:{port + 1}", "-c", CONFIG).returncode == 2
+
+
+def test_explain_agrees_with_traffic_about_unknown_names(weir, two_tls):
+    two_tls.pop("folder")
+    gateway = weir(PASS, default="# none", **two_tls)
+    answer = json.loads(gateway.run("explain", "--listener", "db", "--sni", "c.example", "-c", CONFIG, "--json").stdout)
+    assert (answer["target_group"], answer["reason"]) == (None, "SERVER_NAME_UNKNOWN")
+
+
+def test_status_and_metrics_show_what_is_open(weir):
+    with StreamPeer(greet(b"hi")) as peer:
+        gateway = forwarding(weir, peer)
+        with dial(gateway.port("db")) as client:
+            exactly(client, 2)
+            status = json.loads(gateway.admin("/api/v1/status")[1])
+            assert status["listeners"][0] == {"name": "db", "addresses": [f"127.0.0.1:{gateway.port('db')}"],
+                                              "protocol": "tcp", "tls": False, "connections": 1}
+            assert gateway.metric("weir_l4_connections", listener="db", target_group="db") == 1
+            assert "(tcp, 1 open)" in gateway.run("status", "-c", CONFIG).stdout
+            client.sendall(b"12345")
+            assert exactly(client, 5) == b"12345"
+        gateway.wait_log()
+        assert gateway.metric("weir_l4_connections") == 0
+        assert gateway.metric("weir_l4_connections_total", listener="db", target_group="db", reason="-") == 1
+        assert gateway.metric("weir_l4_bytes_total", direction="in") == 5
+        assert gateway.metric("weir_l4_bytes_total", direction="out") == 7
