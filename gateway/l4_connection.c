@@ -242,25 +242,6 @@ static void count_for(struct gw_l4_connection *self, struct gw_l4_stats *stats)
     gw_count(&counters(self)->open, 1);
 }
 
-static void choose(struct gw_l4_connection *self)
-{
-    const char *name = self->super.server_name;
-    h2o_iovec_t server_name = {(char *)name, name != NULL ? strlen(name) : 0};
-    uint32_t random = (uint32_t)(gw_thread_random(&self->worker->thread) >> 32);
-    struct gw_l4_choice choice = gw_l4_choose(self->listener, server_name, random, NULL);
-
-    count_for(self, choice.stats);
-    if ((self->group = choice.group) == NULL) {
-        gw_l4_end(self, choice.reason, NULL);
-        return;
-    }
-    self->state = GW_L4_CONNECTING;
-    self->connect_failure = GW_REASON_NO_TARGETS;
-    connect_to_next(self);
-}
-
-/* ---- the server name of TLS that is passed through ---- */
-
 /* RFC 6066 3 and RFC 8446 6: unrecognized_name and decode_error, fatal, for those who can read it. */
 static void refuse_hello(struct gw_l4_connection *self, enum gw_reason reason, const char *error)
 {
@@ -272,6 +253,28 @@ static void refuse_hello(struct gw_l4_connection *self, enum gw_reason reason, c
     self->loss = reason;
     gw_l4_end(self, GW_REASON_NONE, error);
 }
+
+static void choose(struct gw_l4_connection *self)
+{
+    const char *name = self->super.server_name;
+    h2o_iovec_t server_name = {(char *)name, name != NULL ? strlen(name) : 0};
+    uint32_t random = (uint32_t)(gw_thread_random(&self->worker->thread) >> 32);
+    struct gw_l4_choice choice = gw_l4_choose(self->listener, server_name, random, NULL);
+
+    count_for(self, choice.stats);
+    if ((self->group = choice.group) == NULL) {
+        if (choice.reason == GW_REASON_SERVER_NAME_UNKNOWN && self->hello != NULL)
+            refuse_hello(self, choice.reason, NULL);
+        else
+            gw_l4_end(self, choice.reason, NULL);
+        return;
+    }
+    self->state = GW_L4_CONNECTING;
+    self->connect_failure = GW_REASON_NO_TARGETS;
+    connect_to_next(self);
+}
+
+/* ---- the server name of TLS that is passed through ---- */
 
 static void on_whole_hello(struct gw_l4_connection *self)
 {
