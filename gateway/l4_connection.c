@@ -68,8 +68,21 @@ static void report(const struct gw_l4_connection *self, enum gw_reason reason, c
     gw_l4_report(&record);
 }
 
+static void close_target(struct gw_l4_connection *self, bool is_reset)
+{
+    if (self->transport != NULL && self->target.sock != NULL && self->target.sock->ssl != NULL)
+        tls_origin_detach(self->target.sock);
+    close_socket(self->target.sock, is_reset);
+    self->target.sock = NULL;
+    gw_transport_release(self->transport);
+    self->transport = NULL;
+}
+
 static void end_attempt(struct gw_l4_connection *self, bool has_failed)
 {
+    if (self->load != NULL)
+        routing_target_leave(self->load);
+    self->load = NULL;
     if (self->slot == NULL)
         return;
     gw_count(&self->slot->in_flight, (uint64_t)-1);
@@ -102,7 +115,7 @@ void gw_l4_end(struct gw_l4_connection *self, enum gw_reason reason, const char 
     let_go_of_configuration(self);
     gw_timer_disarm(&self->timer);
     gw_conn_dispose(&self->super);
-    close_socket(self->target.sock, is_reset);
+    close_target(self, is_reset);
     close_socket(self->client.sock, is_reset);
     free(self->target.waiting);
     free(self->client.waiting);
@@ -122,7 +135,7 @@ void gw_l4_set_idle_timeout(struct gw_l4_connection *self, uint64_t timeout_ms)
     arm(self, timeout_ms);
 }
 
-static void on_attempt_failed(struct gw_l4_connection *self, enum gw_reason why);
+static void on_attempt_failed(struct gw_l4_connection *self, enum gw_reason why, const char *error);
 
 /* Activity only notes its time; the timer looks whether there was any. */
 static void on_idle_timer(struct gw_l4_connection *self)
@@ -142,7 +155,9 @@ static void on_timer(struct gw_timer *timer)
     if (self->state == GW_L4_HELLO)
         gw_l4_end(self, GW_REASON_CLIENT_HELLO_TIMEOUT, NULL);
     else if (self->state == GW_L4_CONNECTING)
-        on_attempt_failed(self, GW_REASON_CONNECT_TIMEOUT);
+        on_attempt_failed(self, GW_REASON_CONNECT_TIMEOUT, NULL);
+    else if (self->state == GW_L4_HANDSHAKING)
+        on_attempt_failed(self, GW_REASON_UPSTREAM_TLS_TIMEOUT, NULL);
     else
         on_idle_timer(self);
 }
@@ -169,14 +184,41 @@ static bool send_proxy_header(struct gw_l4_connection *self)
     return len == 0 || send(h2o_socket_get_fd(self->target.sock), header, len, MSG_NOSIGNAL) == (ssize_t)len;
 }
 
+static void on_handshake(h2o_socket_t *sock, const char *err)
+{
+    struct gw_l4_connection *self = sock->data;
+    const char *detail;
+
+    switch (tls_origin_judge(self->transport->tls, sock, err, &detail)) {
+    case TLS_ORIGIN_NONE:
+        on_open(self);
+        break;
+    case TLS_ORIGIN_CERTIFICATE:
+    case TLS_ORIGIN_HOSTNAME:
+    case TLS_ORIGIN_EXPIRED:
+        on_attempt_failed(self, GW_REASON_UPSTREAM_CERTIFICATE, detail);
+        break;
+    default:
+        on_attempt_failed(self, GW_REASON_UPSTREAM_TLS_FAILED, detail);
+        break;
+    }
+}
+
 static void on_connect(h2o_socket_t *sock, const char *err)
 {
     struct gw_l4_connection *self = sock->data;
 
-    if (err != NULL || !send_proxy_header(self))
-        on_attempt_failed(self, GW_REASON_CONNECT_FAILED);
-    else
+    if (err != NULL || !send_proxy_header(self)) {
+        on_attempt_failed(self, GW_REASON_CONNECT_FAILED, NULL);
+        return;
+    }
+    if (self->transport == NULL) {
         on_open(self);
+        return;
+    }
+    self->state = GW_L4_HANDSHAKING;
+    arm(self, self->transport->handshake_ms);
+    tls_origin_handshake(self->transport->tls, sock, self->transport->name, NULL, on_handshake);
 }
 
 /* False: it failed at once. */
@@ -202,8 +244,29 @@ static bool attempt(struct gw_l4_connection *self, const struct routing_target *
         return false;
     }
     self->target.sock->data = self;
+    self->transport = gw_transport_hold(target->transport);
+    self->state = GW_L4_CONNECTING;
     arm(self, self->group->conf->timeouts.connect_ms);
     return true;
+}
+
+static uint32_t pick(struct gw_l4_connection *self, struct routing_balancer *balancer)
+{
+    const struct routing_facts facts = {.peer_ip = self->super.peer_ip, .client_ip = self->super.peer_ip};
+    struct routing_pick pick = {.exclude = self->tried, .now_ms = gw_thread_now(&self->worker->thread)};
+    uint32_t index;
+
+    if (self->group->uses_key)
+        pick.has_key = routing_balance_key(self->group->conf, &facts, &pick.key);
+    index = routing_balancer_pick(balancer, &pick, NULL);
+    if (index < ROUTING_BUSY_TARGETS && self->group->counts_load) {
+        self->load = self->group->targets[index].load;
+        if (!routing_target_enter(self->load, (uint32_t)self->group->conf->target_limits.requests)) {
+            self->load = NULL; /* another thread had the last place */
+            return ROUTING_BUSY_TARGETS;
+        }
+    }
+    return index;
 }
 
 /* The next target that was not tried, until there is none. */
@@ -214,20 +277,20 @@ static void connect_to_next(struct gw_l4_connection *self)
         snapshot->balancers[self->worker->thread.index * snapshot->num_groups + self->group->index];
 
     while (self->attempts != MAX_ATTEMPTS) {
-        uint32_t index = routing_balancer_pick(balancer, self->tried, NULL);
-        if (index == ROUTING_NO_TARGET)
+        uint32_t index = pick(self, balancer);
+        if (index >= ROUTING_BUSY_TARGETS)
             break;
         if (attempt(self, &self->group->targets[index], index))
             return;
     }
-    gw_l4_end(self, self->connect_failure, NULL);
+    gw_l4_end(self, self->connect_failure, self->connect_error);
 }
 
-static void on_attempt_failed(struct gw_l4_connection *self, enum gw_reason why)
+static void on_attempt_failed(struct gw_l4_connection *self, enum gw_reason why, const char *error)
 {
-    h2o_socket_close(self->target.sock);
-    self->target.sock = NULL;
+    close_target(self, false);
     self->connect_failure = why;
+    self->connect_error = error;
     end_attempt(self, true);
     connect_to_next(self);
 }
@@ -269,7 +332,6 @@ static void choose(struct gw_l4_connection *self)
             gw_l4_end(self, choice.reason, NULL);
         return;
     }
-    self->state = GW_L4_CONNECTING;
     self->connect_failure = GW_REASON_NO_TARGETS;
     connect_to_next(self);
 }

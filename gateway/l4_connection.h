@@ -1,6 +1,7 @@
 /* Inside of a connection that forwards bytes, shared by l4_connection.c (its life) and l4_pump.c (its bytes). */
 #pragma once
 #include "gateway/l4.h"
+#include "gateway/upstream/transport.h"
 #include "tls/client_hello.h"
 
 struct gw_l4_connection;
@@ -20,7 +21,7 @@ struct gw_l4_side {
     uint64_t bytes_read;
 };
 
-enum gw_l4_state { GW_L4_HELLO, GW_L4_CONNECTING, GW_L4_OPEN };
+enum gw_l4_state { GW_L4_HELLO, GW_L4_CONNECTING, GW_L4_HANDSHAKING, GW_L4_OPEN };
 
 struct gw_l4_connection {
     struct gw_conn super; /* in the server's list; sock is the client's */
@@ -35,13 +36,16 @@ struct gw_l4_connection {
 
     struct gw_l4_side client, target;
     struct gw_l4_stats *stats;
-    const struct gw_endpoint *endpoint; /* asked last; process lifetime */
-    struct gw_target_slot *slot;        /* of it, counted as in flight; NULL: none is */
+    const struct gw_endpoint *endpoint;   /* asked last; process lifetime */
+    struct routing_target_load *load;     /* counted at it; NULL: the group does not count */
+    const struct gw_transport *transport; /* TLS to the target, held; NULL: plain */
+    struct gw_target_slot *slot;          /* of it, counted as in flight; NULL: none is */
     const char *protocol;
     struct gw_timer timer;
     uint64_t idle_timeout_ms, active_ms;
     uint64_t started_us, connected_us;
     enum gw_reason connect_failure; /* of the last attempt */
+    const char *connect_error;      /* further detail; NULL: none */
     enum gw_reason loss;            /* a side did not take all of its bytes; GW_REASON_NONE: both did */
     uint32_t attempts;
     char name[TLS_NAME_MAX + 1]; /* server name of a ClientHello that is passed on */

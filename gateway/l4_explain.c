@@ -123,7 +123,7 @@ static void print_json(const struct asked *asked, const struct gw_l4_choice *cho
     gw_json_string(&json, gw_listener_protocols[asked->listener->conf->protocol]);
     put_text(&json, "server_name", asked->name_len != 0 ? h2o_iovec_init(asked->name, asked->name_len) : none);
     put_text(&json, "target_group", choice->group != NULL ? choice->group->name : none);
-    put_text(&json, "target", target != ROUTING_NO_TARGET ? choice->group->targets[target].name : none);
+    put_text(&json, "target", target < ROUTING_BUSY_TARGETS ? choice->group->targets[target].name : none);
     gw_json_key(&json, "reason");
     gw_json_string(&json, gw_reason_info(reason)->code);
     gw_explain_steps(&json, trace);
@@ -147,8 +147,8 @@ static void answer(const struct gw_snapshot *snapshot, const struct asked *asked
         tls_context_select(listener->tls, name, &trace);
     struct gw_l4_choice choice = gw_l4_choose(listener, name, 0, &trace);
     if (choice.group != NULL)
-        target = routing_balancer_pick(snapshot->balancers[choice.group->index], 0, &trace);
-    enum gw_reason reason = target != ROUTING_NO_TARGET ? GW_REASON_NONE : choice.reason;
+        target = routing_balancer_pick(snapshot->balancers[choice.group->index], &(struct routing_pick){0}, &trace);
+    enum gw_reason reason = target < ROUTING_BUSY_TARGETS ? GW_REASON_NONE : choice.reason;
     if (reason != GW_REASON_NONE)
         gw_trace(&trace, "end", NULL, "the connection is closed: %s", gw_reason_info(reason)->code);
     else if (choice.group->conf->send_proxy_protocol != ROUTING_PROXY_OFF)

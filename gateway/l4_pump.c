@@ -280,6 +280,18 @@ static void on_readable(h2o_socket_t *sock, const char *err)
         read_plain(side);
 }
 
+/* What came with the end of a handshake or was read by whoever had the socket before. False: the connection is gone. */
+static bool take_what_is_there(struct gw_l4_side *side)
+{
+    if (!forward_input(side))
+        return false;
+    if (!has_said_goodbye(side->sock))
+        return true;
+    stop_reading(side);
+    side->has_ended = true;
+    return side->other->is_writing || pass_end_on(side);
+}
+
 void gw_l4_pump_start(struct gw_l4_connection *connection)
 {
     struct gw_worker *worker = connection->worker;
@@ -289,8 +301,6 @@ void gw_l4_pump_start(struct gw_l4_connection *connection)
     touch(connection);
     start_reading(&connection->client);
     start_reading(&connection->target);
-    if (!forward_input(&connection->client))
-        return;
-    if (has_said_goodbye(connection->client.sock))
-        on_end(&connection->client, false);
+    if (take_what_is_there(&connection->client))
+        take_what_is_there(&connection->target);
 }

@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 #include "gateway/l4.h"
+#include "gateway/target_queue.h"
 #include "tls/status.h"
 
 /* Series each family may have. The sum, with some fifty that do not grow, stays below 2,000. What does not fit is

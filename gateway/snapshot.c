@@ -99,7 +99,7 @@ static bool build_tls_of_group(struct builder *b, struct routing_target_group *g
 {
     const struct routing_tls_conf *tls = &group->conf->tls;
     const struct gw_node *at = tls->at != NULL ? tls->at : group->conf->at;
-    if (group->conf->protocol != ROUTING_PROTOCOL_HTTPS)
+    if (!routing_protocol_has_tls(group->conf->protocol))
         return true;
     const struct tls_origin_conf conf = {
         .at = at,
@@ -111,7 +111,7 @@ static bool build_tls_of_group(struct builder *b, struct routing_target_group *g
         .key = tls->key,
         .policy = routing_tls_policies[tls->min_version],
         .insecure = tls->insecure,
-        .alpn = "http/1.1",
+        .alpn = group->conf->protocol == ROUTING_PROTOCOL_TLS ? NULL : "http/1.1",
     };
     group->tls = tls_origin_create(&conf, b->errors);
     return group->tls != NULL;

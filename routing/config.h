@@ -224,6 +224,10 @@ static inline bool routing_protocol_is_l4(int protocol)
 {
     return protocol == ROUTING_PROTOCOL_TCP || protocol == ROUTING_PROTOCOL_TLS || protocol == ROUTING_PROTOCOL_UDP;
 }
+static inline bool routing_protocol_has_tls(int protocol)
+{
+    return protocol == ROUTING_PROTOCOL_HTTPS || protocol == ROUTING_PROTOCOL_TLS;
+}
 /* The header that tells a target whom a connection is for (HAProxy's proxy-protocol.txt). */
 enum routing_proxy_protocol { ROUTING_PROXY_OFF, ROUTING_PROXY_V1, ROUTING_PROXY_V2 };
 /* Bounds on what a group may have under way, over all threads. */

@@ -238,16 +238,16 @@ static bool has_tls_settings(const struct routing_tls_conf *tls)
 
 static bool check_protocols(struct gw_loader *load, struct routing_target_group_conf *group)
 {
-    bool has_tls = group->protocol == ROUTING_PROTOCOL_HTTPS;
+    bool has_tls = routing_protocol_has_tls(group->protocol);
     struct routing_health_check_conf *check = &group->health_check;
     if (!has_tls && has_tls_settings(&group->tls))
         return gw_error_at(load->errors, gw_setting_at(group->at, "tls"),
-                           "tls has no use with protocol %s (expected protocol: https)", protocols[group->protocol]);
-    if (has_tls && gw_node_get(check->at, "protocol") == NULL)
+                           "tls has no use with protocol %s (expected protocol: https or tls)", protocols[group->protocol]);
+    if (group->protocol == ROUTING_PROTOCOL_HTTPS && gw_node_get(check->at, "protocol") == NULL)
         check->protocol = ROUTING_HEALTH_CHECK_HTTPS;
     if (!has_tls && check->protocol == ROUTING_HEALTH_CHECK_HTTPS)
         return gw_error_at(load->errors, gw_setting_at(check->at, "protocol"),
-                           "https checks need a target group of protocol https, whose tls settings they use");
+                           "https checks need a target group of protocol https or tls, whose tls settings they use");
     return true;
 }
 

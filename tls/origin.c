@@ -184,7 +184,7 @@ static bool set_up(struct tls_origin *self, const struct tls_origin_conf *conf, 
     if (digest == NULL || EVP_DigestInit_ex(digest, EVP_sha256(), NULL) != 1)
         h2o_fatal("no memory");
     EVP_DigestUpdate(digest, policy->name, strlen(policy->name) + 1);
-    EVP_DigestUpdate(digest, conf->alpn, strlen(conf->alpn) + 1);
+    EVP_DigestUpdate(digest, self->alpn, self->alpn_len + 1);
     EVP_DigestUpdate(digest, &conf->insecure, sizeof(conf->insecure));
     bool is_good = load_trust(self->ssl, conf, digest, errors);
     is_good = load_identity(self->ssl, conf, digest, errors) && is_good;
@@ -202,10 +202,12 @@ struct tls_origin *tls_origin_create(const struct tls_origin_conf *conf, struct 
     pthread_once(&once, make_session_index);
     struct tls_origin *self = h2o_mem_alloc(sizeof(*self));
     *self = (struct tls_origin){.refs = 1, .ssl = SSL_CTX_new(TLS_client_method()), .insecure = conf->insecure};
-    self->alpn_len = 1 + (unsigned)strlen(conf->alpn);
-    assert(self->alpn_len <= sizeof(self->alpn));
-    self->alpn[0] = (unsigned char)(self->alpn_len - 1);
-    memcpy(self->alpn + 1, conf->alpn, self->alpn_len - 1);
+    if (conf->alpn != NULL) {
+        self->alpn_len = 1 + (unsigned)strlen(conf->alpn);
+        assert(self->alpn_len < sizeof(self->alpn));
+        self->alpn[0] = (unsigned char)(self->alpn_len - 1);
+        memcpy(self->alpn + 1, conf->alpn, self->alpn_len - 1);
+    }
     if (!set_up(self, conf, errors)) {
         tls_origin_release(self);
         return NULL;
@@ -307,6 +309,8 @@ static bool is_alpn_acceptable(const struct tls_origin *self, SSL *ssl)
     const unsigned char *chosen;
     unsigned len;
     SSL_get0_alpn_selected(ssl, &chosen, &len);
+    if (self->alpn_len == 0)
+        return true;
     if (len == 0) /* HTTP/1.1 is what a server speaks that knows no ALPN */
         return self->alpn_len == 9 && memcmp(self->alpn + 1, "http/1.1", 8) == 0;
     return len + 1 == self->alpn_len && memcmp(chosen, self->alpn + 1, len) == 0;

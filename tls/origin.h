@@ -15,7 +15,7 @@ struct tls_origin_conf {
     h2o_iovec_t certificate, key;                               /* PEM files of weir's own; base NULL: none */
     const char *policy;                                         /* tls/policy.h */
     bool insecure;                                              /* nothing is verified */
-    const char *alpn;                                           /* the one protocol that is offered */
+    const char *alpn;                                           /* the one protocol that is offered; NULL: none */
 };
 struct tls_origin;
 /* NULL after recording an error. */

@@ -675,3 +675,144 @@ def test_status_and_metrics_show_what_is_open(weir):
         assert gateway.metric("weir_l4_connections_total", listener="db", target_group="db", reason="-") == 1
         assert gateway.metric("weir_l4_bytes_total", direction="in") == 5
         assert gateway.metric("weir_l4_bytes_total", direction="out") == 7
+
+
+# --- TLS towards targets -------------------------------------------------------------------------------------------------
+AGAIN = """
+worker_threads: 1
+listeners:
+  plain: {address: "127.0.0.1:@plain@", protocol: tcp, forward: secure}
+  db: {address: "127.0.0.1:@db@", protocol: tls, tls: {certificates: [self]}, forward: secure}
+certificates: {self: {self_signed: [localhost]}}
+target_groups:
+  secure:
+    protocol: tls
+    targets: ["127.0.0.1:@target@"]
+    tls: {ca: "@ca@", server_name: @name@}
+    health_check: {interval: 100ms}
+"""
+
+
+@pytest.mark.parametrize("listener", ["plain", "db"])
+def test_bytes_are_encrypted_again_for_a_tls_group(weir, tmp_path, listener):
+    context = server_context(tmp_path, "a.example")
+    with StreamPeer(greet(b"[a]"), context=context) as peer:
+        gateway = weir(AGAIN, target=peer.port, ca=tmp_path / "a.example.pem", name="x.a.example")
+        client = dial(gateway.port("plain")) if listener == "plain" else tls_dial(gateway.port("db"), "localhost")
+        with client:
+            assert exactly(client, 3) == b"[a]"
+            client.sendall(b"x" * 200000)
+            assert exactly(client, 200000) == b"x" * 200000
+        assert last_line(gateway, reason="-")["target_group"] == "secure"
+
+
+def test_a_target_whose_certificate_is_for_another_name_gets_no_bytes(weir, tmp_path):
+    context = server_context(tmp_path, "a.example")
+    with StreamPeer(greet(b"[a]"), context=context) as peer:
+        gateway = weir(AGAIN, target=peer.port, ca=tmp_path / "a.example.pem", name="b.example")
+        assert is_turned_away(gateway.port("plain"))
+        line = last_line(gateway, reason="UPSTREAM_CERTIFICATE")
+    assert line["error"] and line["bytes_out"] == 0
+
+
+# --- PROXY headers for targets ---------------------------------------------------------------------------------------------
+V2 = b"\r\n\r\n\0\r\nQUIT\n"
+
+
+def read_proxy(connection):
+    """(command, family, addresses, {type: value}) of a version 2 header."""
+    head = exactly(connection, 16)
+    assert head[:12] == V2
+    body = exactly(connection, int.from_bytes(head[14:16], "big"))
+    addresses, tlvs = body[:12] if head[13] == 0x11 else b"", {}
+    at = len(addresses)
+    while at < len(body):
+        length = int.from_bytes(body[at + 1:at + 3], "big")
+        tlvs[body[at]] = body[at + 3:at + 3 + length]
+        at += 3 + length
+    return head[12] & 15, head[13], addresses, tlvs
+
+
+PROXY = """
+worker_threads: 1
+listeners:
+  db: {address: "127.0.0.1:@db@", protocol: tcp, forward: db, proxy_protocol: {from: [127.0.0.0/8], required: false}}
+  tls: {address: "127.0.0.1:@tls@", protocol: tls, tls: {certificates: [self]}, forward: db}
+  pass: {address: "127.0.0.1:@pass@", protocol: tls_passthrough, forward: db}
+certificates: {self: {self_signed: [localhost]}}
+target_groups:
+  db: {protocol: tcp, targets: ["127.0.0.1:@target@"], send_proxy_protocol: @version@, health_check: {interval: 100ms}}
+"""
+
+
+class Receiver(StreamPeer):
+    """Takes a version 2 header from every connection, health checks included."""
+
+    def __init__(self):
+        self.headers, self.first = [], []
+        super().__init__(self.take)
+
+    def take(self, connection):
+        header = read_proxy(connection)
+        self.headers.append(header)
+        if header[0] == 1:
+            self.first.append(connection.recv(5))
+            connection.sendall(b"thanks")
+
+    def named(self):
+        return [header for header in self.headers if header[0] == 1]
+
+
+def addresses(client, port):
+    return (socket.inet_aton("127.0.0.1") * 2 + client.getsockname()[1].to_bytes(2, "big") + port.to_bytes(2, "big"))
+
+
+def test_a_version_2_header_names_the_client_and_health_checks_name_nobody(weir):
+    with Receiver() as peer:
+        gateway = weir(PROXY, target=peer.port, version="v2")
+        with dial(gateway.port("db")) as client:
+            client.sendall(b"hello")
+            assert rest(client) == b"thanks"
+            wanted = (1, 0x11, addresses(client, gateway.port("db")), {})
+        assert peer.named() == [wanted] and peer.first == [b"hello"]
+        wait_for(lambda: (0, 0, b"", {}) in peer.headers, "a LOCAL header")
+        assert not peer.failures
+
+
+def test_the_header_tells_tls_and_server_name(weir):
+    with Receiver() as peer:
+        gateway = weir(PROXY, target=peer.port, version="v2")
+        with tls_dial(gateway.port("tls"), "localhost") as client:
+            client.sendall(b"hello")
+            exactly(client, 6)
+        assert peer.named()[0][3][2] == b"localhost" and peer.named()[0][3][0x20][0] & 1 and b"TLSv1.3" in peer.named()[0][3][0x20]
+        with dial(gateway.port("pass")) as client:
+            client.sendall(client_hello("db.example"))
+            exactly(client, 6)
+        assert peer.named()[1][3] == {2: b"db.example"} and peer.first[1][:3] == b"\x16\x03\x01"
+
+
+def test_a_header_that_came_goes_on_to_the_target(weir):
+    with Receiver() as peer:
+        gateway = weir(PROXY, target=peer.port, version="v2")
+        with dial(gateway.port("db")) as client:
+            client.sendall(b"PROXY TCP4 192.0.2.7 198.51.100.9 4711 5432\r\nhello")
+            assert rest(client) == b"thanks"
+        wanted = socket.inet_aton("192.0.2.7") + socket.inet_aton("198.51.100.9") + b"\x12\x67\x15\x38"
+        assert peer.named()[0][2] == wanted
+        assert last_line(gateway, reason="-")["client"] == "192.0.2.7"
+
+
+def test_a_version_1_header_is_a_line_of_text(weir):
+    lines = []
+
+    def serve(connection):
+        lines.append(connection.recv(200))
+
+    with StreamPeer(serve) as peer:
+        gateway = weir(PROXY, target=peer.port, version="v1")
+        with dial(gateway.port("db")) as client:
+            client.sendall(b"x")
+            rest(client)
+            wanted = f"PROXY TCP4 127.0.0.1 127.0.0.1 {client.getsockname()[1]} {gateway.port('db')}\r\n".encode()
+        wait_for(lambda: b"PROXY UNKNOWN\r\n" in lines and any(line.startswith(wanted) for line in lines), f"{lines}")
