@@ -10,8 +10,8 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-/* How long a client that shut down its sending side may wait for its answer: nothing tells it apart from one that went
- * away, and the target should not work for those. */
+/* How long a client that shut down its sending side may wait for the next byte of its answer: nothing tells it apart from
+ * one that went away, and the target should not work for those. While bytes move, they tell. */
 enum { HALF_CLOSED_GRACE_MS = 1000 };
 /* Lingering close (RFC 9112 9.6): time for the client to read our last words before a reset could destroy them. */
 enum { LINGER_MS = 2000 };
@@ -78,6 +78,22 @@ static void on_send_due(struct gw_http1_conn *conn)
     arm_timer(conn);
 }
 
+static void await_bytes_for_half_closed(struct gw_http1_conn *conn)
+{
+    conn->half_closed_seen = conn->stream.bytes_out;
+    gw_http1_expect(conn, GW_WAIT_HALF_CLOSED, HALF_CLOSED_GRACE_MS);
+}
+
+static void on_half_closed_due(struct gw_http1_conn *conn)
+{
+    if (conn->stream.is_tunnel)
+        return;
+    if (conn->out.is_writing || conn->stream.bytes_out != conn->half_closed_seen)
+        await_bytes_for_half_closed(conn);
+    else
+        gw_http1_close(conn, GW_END_CLIENT_GONE);
+}
+
 static void on_recv_due(struct gw_http1_conn *conn)
 {
     enum gw_http1_wait wait = conn->wait;
@@ -102,8 +118,7 @@ static void on_recv_due(struct gw_http1_conn *conn)
         gw_http1_break_body(conn, GW_END_BODY_TIMEOUT);
         break;
     case GW_WAIT_HALF_CLOSED:
-        if (!conn->stream.response_started)
-            gw_http1_close(conn, GW_END_CLIENT_GONE);
+        on_half_closed_due(conn);
         break;
     case GW_WAIT_LINGER:
         gw_http1_close(conn, GW_END_COMPLETE);
@@ -381,7 +396,7 @@ static void begin_request(struct gw_http1_conn *conn, const struct gw_request_he
     gw_http1_begin_body(conn);
     expect_nothing(conn);
     if (conn->peer_eof)
-        gw_http1_expect(conn, GW_WAIT_HALF_CLOSED, HALF_CLOSED_GRACE_MS);
+        await_bytes_for_half_closed(conn);
     conn->super.server->on_request(stream);
 }
 
@@ -466,8 +481,7 @@ static void on_read_error(struct gw_http1_conn *conn, const char *err)
     /* the client has sent all it wants to: it may still read (RFC 9112 9.6) or be gone */
     conn->peer_eof = true;
     stop_read(conn);
-    if (!conn->stream.response_started)
-        gw_http1_expect(conn, GW_WAIT_HALF_CLOSED, HALF_CLOSED_GRACE_MS);
+    await_bytes_for_half_closed(conn);
 }
 
 static size_t read_ahead(struct gw_http1_conn *conn)

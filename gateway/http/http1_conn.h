@@ -49,6 +49,7 @@ struct gw_http1_conn {
     uint64_t recv_due_ms, send_due_ms;
     uint64_t send_seen;
     unsigned send_stalls;
+    uint64_t half_closed_seen; /* bytes sent when the client was last found to have shut down its side */
     enum gw_http1_wait wait;
     h2o_buffer_t *head; /* bytes of the current request's head; NULL: they are in its pool */
     size_t head_seen;   /* bytes of input an unfinished head was already searched in */
