@@ -153,7 +153,7 @@ static char *put_type(char *dst, const struct gw_access_line *line)
     bool is_tls = is(line->scheme, "https");
     if (line->status == 101)
         return is_tls ? PUT(dst, "wss") : PUT(dst, "ws");
-    if (is(line->protocol, "HTTP/2"))
+    if (is(line->protocol, "HTTP/2.0"))
         return PUT(dst, "h2");
     return is_tls ? PUT(dst, "https") : PUT(dst, "http");
 }

@@ -131,7 +131,7 @@ static void fill_request(struct gw_access_line *line, const struct gw_request *r
     line->query = facts->query;
     line->protocol = stream->req.version == 0x101   ? text_of("HTTP/1.1")
                      : stream->req.version == 0x100 ? text_of("HTTP/1.0")
-                                                    : text_of("HTTP/2");
+                                                    : text_of("HTTP/2.0");
     line->bytes_in = stream->head_bytes_in + stream->body_bytes_in;
     line->bytes_out = stream->bytes_out;
     line->status = request->status;

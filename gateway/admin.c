@@ -144,7 +144,7 @@ static void on_readable(h2o_socket_t *listener, const char *err)
         }
         struct gw_peer peer;
         gw_peer_of_socket(&peer, sock, door, 0);
-        gw_http1_serve(&admin->server, sock, &peer);
+        gw_http1_serve(&admin->server, sock, &peer, false);
     }
 }
 

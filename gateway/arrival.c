@@ -20,6 +20,16 @@ struct arrival {
     h2o_linklist_t link; /* in worker->handshakes */
 };
 
+static void serve_http(struct gw_server *server, h2o_socket_t *sock, const struct gw_peer *peer, uint32_t protocols)
+{
+    if (__builtin_expect((protocols & 1 << GW_PROTOCOL_H2) == 0, 1))
+        gw_http1_serve(server, sock, peer, false);
+    else if ((protocols & 1 << GW_PROTOCOL_HTTP1) == 0 || (sock->ssl != NULL && tls_chose_h2(gw_socket_ssl(sock))))
+        gw_http2_serve(server, sock, peer);
+    else /* plain: the first bytes will tell */
+        gw_http1_serve(server, sock, peer, sock->ssl == NULL);
+}
+
 /* listener: of the configuration that is held, which it was accepted under. */
 static void serve(struct gw_acceptor *accept, h2o_socket_t *sock, const struct gw_peer *peer,
                   struct gw_held_snapshot *held, const struct gw_snapshot_listener *listener)
@@ -27,7 +37,7 @@ static void serve(struct gw_acceptor *accept, h2o_socket_t *sock, const struct g
     if (listener->l4 != NULL)
         gw_l4_serve(accept->worker, sock, peer, held, listener);
     else
-        gw_http1_serve(&accept->worker->server, sock, peer);
+        serve_http(&accept->worker->server, sock, peer, listener->conf->protocols);
 }
 
 /* ---- the end of connections ---- */

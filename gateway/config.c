@@ -168,7 +168,9 @@ static const struct gw_setting listener_settings[] = {
     {"max_connections", GW_NUMBER, offsetof(struct gw_listener_conf, max_connections),
      "Most connections at a time of a listener that is not http; udp: flows, where 0 means 65536. 0 is unlimited.",
      .max = 100000000},
-    {"protocols", GW_CHOICES, offsetof(struct gw_listener_conf, protocols), "What clients may speak.",
+    {"protocols", GW_CHOICES, offsetof(struct gw_listener_conf, protocols),
+     "What clients may speak: with tls by ALPN, h2 and http/1.1 unless it says otherwise; without tls http/1.1, or h2 "
+     "with prior knowledge where it is named.",
      .initial = 1 << GW_PROTOCOL_HTTP1, .choices = protocols},
     {"tls", GW_OPTION, offsetof(struct gw_listener_conf, tls), "Makes this a TLS listener.",
      .section = &tls_listener_section},
@@ -185,12 +187,8 @@ static bool check_listener(struct gw_loader *loader, void *_conf)
     for (size_t i = 0; i != conf->address.size; ++i)
         if (conf->address.entries[i].is_unix)
             is_good = gw_error_at(loader->errors, conf->address.at[i], "a listener needs an IP address and a port");
-    if ((conf->protocols & 1 << GW_PROTOCOL_H2) == 0)
-        return is_good;
-    const struct gw_node *at = gw_setting_at(conf->at, "protocols");
-    if ((conf->protocols & 1 << GW_PROTOCOL_HTTP1) == 0)
-        return gw_error_at(loader->errors, at, "h2 is not served yet (add http/1.1)");
-    gw_warn_at(loader->errors, at, "h2 is not served yet: clients get http/1.1");
+    if (conf->protocol == GW_LISTENER_HTTP && conf->tls != NULL && gw_node_get(conf->at, "protocols") == NULL)
+        conf->protocols |= 1 << GW_PROTOCOL_H2;
     return is_good;
 }
 

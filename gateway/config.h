@@ -105,7 +105,7 @@ struct gw_listener_conf {
     uint64_t idle_timeout_ms;             /* all but http: without a byte either way; 350 s, udp 60 s */
     uint64_t max_connections;             /* all but http: of this listener at a time; udp: flows; 0 = unlimited */
     struct gw_addresses address;          /* at least one; never Unix sockets or names */
-    uint32_t protocols;                   /* bits 1 << enum gw_protocol; default http/1.1 */
+    uint32_t protocols;                   /* bits 1 << enum gw_protocol; default http/1.1, with tls h2 too */
     struct tls_listener_conf *tls;        /* NULL = plain */
     struct gw_proxy_conf *proxy_protocol; /* NULL = nobody's is read */
 };

@@ -141,7 +141,7 @@ static void put_request_line(struct gw_json *json, const struct gw_request *requ
 {
     const struct gw_stream *stream = request->stream;
     char protocol[16];
-    size_t len = h2o_stringify_protocol_version(protocol, stream->req.version);
+    size_t len = (size_t)sprintf(protocol, "HTTP/%d.%d", stream->req.version >> 8 & 0xf, stream->req.version & 0xf);
 
     put_text(json, "method", request->facts.method);
     put_string(json, "scheme", request->facts.is_tls ? "https" : "http");

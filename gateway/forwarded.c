@@ -457,8 +457,9 @@ void gw_forwarded_fields(struct gw_request *request, struct gw_thread *thread, h
             append_claim(request, out, &name_xf_host, seen.host, request->facts.authority);
     }
     if (conf->via) {
-        h2o_iovec_t own = request->stream->head.minor_version == 0 ? h2o_iovec_init(H2O_STRLIT("1.0 weir"))
-                                                                   : h2o_iovec_init(H2O_STRLIT("1.1 weir"));
+        h2o_iovec_t own = request->stream->req.version == 0x101   ? h2o_iovec_init(H2O_STRLIT("1.1 weir"))
+                          : request->stream->req.version == 0x200 ? h2o_iovec_init(H2O_STRLIT("2.0 weir"))
+                                                                  : h2o_iovec_init(H2O_STRLIT("1.0 weir"));
         append(out, &name_via, seen.via ? join(request, FIELD_VIA, own) : own);
     }
     if (conf->request_id)

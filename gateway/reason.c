@@ -49,6 +49,10 @@ enum gw_reason gw_reason_of_head(enum gw_head_result result)
     case GW_HEAD_BAD_FIELD_NAME:
     case GW_HEAD_BAD_FIELD_VALUE:
         return GW_REASON_BAD_FIELD;
+    case GW_HEAD_CONNECTION_FIELD:
+        return GW_REASON_CONNECTION_FIELD;
+    case GW_HEAD_BAD_PSEUDO:
+        return GW_REASON_BAD_PSEUDO_HEADER;
     case GW_HEAD_MISSING_HOST:
         return GW_REASON_MISSING_HOST;
     case GW_HEAD_REPEATED_HOST:

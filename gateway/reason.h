@@ -18,6 +18,12 @@
     X(FOLDED_FIELD, 400, "A header field is folded over several lines (obs-fold).", "Send each field on one line.")    \
     X(BAD_FIELD, 400, "A header field's name or value has bytes that may not stand there.",                            \
       "Fix the sender of the field.")                                                                                  \
+    X(BAD_PSEUDO_HEADER, 400,                                                                                          \
+      "HTTP/2: a pseudo-header field is missing, repeated, unknown or misplaced (RFC 9113 8.3).",                      \
+      "Fix the client; the stream was reset.")                                                                         \
+    X(CONNECTION_FIELD, 400,                                                                                           \
+      "HTTP/2: a field of HTTP/1 connections (Connection, Upgrade, ...), or TE other than trailers.",                  \
+      "Fix the client; the stream was reset.")                                                                         \
     X(MISSING_HOST, 400, "An HTTP/1.1 request has no Host field.", "Send exactly one Host field.")                     \
     X(BAD_HOST, 400, "The Host field is repeated, malformed, or differs from the target's authority.",                 \
       "Send one Host that equals the authority of an absolute target.")                                                \

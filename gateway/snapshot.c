@@ -41,11 +41,12 @@ static bool load_certificates(struct builder *b)
 
 static bool build_tls(struct builder *b, struct gw_snapshot_listener *listener)
 {
-    static const char *const alpn[] = {"http/1.1"};
+    static const char *const names_of[] = {"h2", "http/1.1"};
+    const char *alpn[2];
     const struct gw_config *config = b->snapshot->config;
     const struct gw_texts *names = &listener->conf->tls->certificates;
     struct tls_certificate **certificates = alloc_zeroed(names->size, sizeof(*certificates));
-    size_t num_alpn = listener->conf->protocol == GW_LISTENER_HTTP ? 1 : 0; /* what others carry is not known here */
+    size_t num_alpn = 0;
     bool ok = true;
 
     for (size_t i = 0; i != names->size; ++i) {
@@ -55,6 +56,9 @@ static bool build_tls(struct builder *b, struct gw_snapshot_listener *listener)
         else
             certificates[i] = b->snapshot->certificates[named - config->certificates.entries];
     }
+    for (size_t i = 0; i != 2 && listener->conf->protocol == GW_LISTENER_HTTP; ++i) /* what others carry is not known */
+        if ((listener->conf->protocols & 1 << i) != 0)
+            alpn[num_alpn++] = names_of[i];
     if (ok)
         listener->tls = tls_context_create(listener->conf->tls, listener->name, certificates, names->size, alpn,
                                            num_alpn, b->process != NULL ? b->process->tickets : NULL, b->errors);

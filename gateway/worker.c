@@ -72,6 +72,11 @@ static void apply_settings(struct gw_worker *worker, const struct gw_config *con
         .send_timeout_ms = config->limits.send_timeout_ms,
         .max_requests = config->limits.keepalive_requests,
         .max_age_ms = config->limits.keepalive_time_ms,
+        .http2 = {.max_streams = 128,
+                  .stream_window = 64 << 10,
+                  .connection_window = 1 << 20,
+                  .ping_interval_ms = 30000,
+                  .ping_timeout_ms = 15000},
     };
 }
 

@@ -282,6 +282,14 @@ void tls_context_destroy(struct tls_context *self)
     free(self);
 }
 
+bool tls_chose_h2(SSL *ssl)
+{
+    const unsigned char *name;
+    unsigned len;
+    SSL_get0_alpn_selected(ssl, &name, &len);
+    return len == 2 && memcmp(name, "h2", 2) == 0;
+}
+
 SSL_CTX *tls_context_ssl(struct tls_context *self) { return self->ssl; }
 
 void tls_context_on_hello(struct tls_context *self, void (*on_hello)(h2o_socket_t *, SSL *))

@@ -30,6 +30,7 @@ struct tls_context *tls_context_create(const struct tls_listener_conf *, h2o_iov
                                        struct gw_errors *);
 void tls_context_destroy(struct tls_context *); /* NULL is fine */
 SSL_CTX *tls_context_ssl(struct tls_context *); /* borrowed */
+bool tls_chose_h2(SSL *);                       /* by ALPN, after the handshake */
 /* libh2o shows nobody the SSL object of a socket. This callback does: it runs inside the handshake once the ClientHello
  * is there, and the SSL lives as long as the socket's TLS does (SSL_get_servername() works from the end of the
  * handshake on). Set it before the context is published; not called for connections that are not libh2o's. */

@@ -41,22 +41,27 @@ static enum gw_head_result read_host(struct gw_fields *found, h2o_iovec_t value)
     return gw_is_authority(value) ? GW_HEAD_OK : GW_HEAD_BAD_HOST;
 }
 
-static enum gw_head_result read_content_length(struct gw_fields *found, h2o_iovec_t value)
+bool gw_head_read_length(h2o_iovec_t value, uint64_t *length)
 {
     uint64_t n = 0;
-    if (found->has_content_length)
-        return GW_HEAD_REPEATED_CONTENT_LENGTH;
     if (value.len == 0)
-        return GW_HEAD_BAD_CONTENT_LENGTH;
+        return false;
     for (size_t i = 0; i != value.len; ++i) {
         unsigned digit = (unsigned char)value.base[i] - (unsigned)'0';
         if (digit > 9 || n > ((uint64_t)INT64_MAX - digit) / 10)
-            return GW_HEAD_BAD_CONTENT_LENGTH;
+            return false;
         n = n * 10 + digit;
     }
-    found->has_content_length = true;
-    found->content_length = n;
-    return GW_HEAD_OK;
+    *length = n;
+    return true;
+}
+
+static enum gw_head_result read_content_length(struct gw_fields *found, h2o_iovec_t value)
+{
+    if (found->has_content_length)
+        return GW_HEAD_REPEATED_CONTENT_LENGTH;
+    found->has_content_length = gw_head_read_length(value, &found->content_length);
+    return found->has_content_length ? GW_HEAD_OK : GW_HEAD_BAD_CONTENT_LENGTH;
 }
 
 static bool is_known_coding(h2o_iovec_t coding)

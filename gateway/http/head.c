@@ -181,6 +181,26 @@ static enum gw_head_result read_absolute_form(struct gw_request_head *head, stru
     return GW_HEAD_OK;
 }
 
+enum gw_head_result gw_head_check_path(h2o_iovec_t path, bool is_options, size_t *query_at)
+{
+    const char *p = path.base, *end = p + path.len, *query;
+
+    *query_at = SIZE_MAX;
+    if (path.len == 1 && *p == '*')
+        return is_options ? GW_HEAD_OK : GW_HEAD_BAD_TARGET;
+    if (p == end || *p != '/')
+        return GW_HEAD_BAD_TARGET;
+    while (p != end && gw_char_is(*p, GW_CHAR_PATH))
+        ++p;
+    query = p;
+    if (p != end && *p == '?') {
+        *query_at = (size_t)(p - path.base);
+        while (p != end && gw_char_is(*p, GW_CHAR_QUERY))
+            ++p;
+    }
+    return p == end && are_escapes_valid(path.base, query) ? GW_HEAD_OK : GW_HEAD_BAD_TARGET;
+}
+
 static enum gw_head_result read_target(struct gw_request_head *head, struct request_line *line)
 {
     enum gw_head_result result = GW_HEAD_OK;
@@ -223,7 +243,7 @@ static unsigned split_port(h2o_iovec_t authority, unsigned initial, size_t *host
     return port;
 }
 
-static bool are_same_authority(h2o_iovec_t x, h2o_iovec_t y, bool is_tls)
+bool gw_is_same_authority(h2o_iovec_t x, h2o_iovec_t y, bool is_tls)
 {
     size_t x_len, y_len;
     unsigned initial = is_tls ? 443 : 80;
@@ -241,7 +261,7 @@ static enum gw_head_result finish_request(struct gw_request_head *head, const st
             head->authority = h2o_iovec_init(H2O_STRLIT(""));
     } else if (!head->target_is_absolute) {
         head->authority = found->host;
-    } else if (!are_same_authority(head->authority, found->host, head->absolute_is_tls)) {
+    } else if (!gw_is_same_authority(head->authority, found->host, head->absolute_is_tls)) {
         return GW_HEAD_HOST_CONFLICT;
     }
     head->num_fields = found->num_fields;
@@ -392,6 +412,8 @@ static const struct {
     [GW_HEAD_TOO_LARGE] = {431, "the head is too large"},
     [GW_HEAD_TARGET_TOO_LONG] = {414, "the request target is too long"},
     [GW_HEAD_BAD_EXPECT] = {417, "only the expectation 100-continue is supported"},
+    [GW_HEAD_BAD_PSEUDO] = {400, "a pseudo-header field is missing, repeated, unknown or misplaced"},
+    [GW_HEAD_CONNECTION_FIELD] = {400, "a field that HTTP/2 does without is there, or TE is not trailers"},
 };
 
 int gw_head_status(enum gw_head_result result) { return refusals[result].status; }

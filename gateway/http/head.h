@@ -32,6 +32,8 @@ enum gw_head_result {
     GW_HEAD_TOO_LARGE,                 /* 431: head block above the limit */
     GW_HEAD_TARGET_TOO_LONG,           /* 414 */
     GW_HEAD_BAD_EXPECT,                /* 417: anything but 100-continue */
+    GW_HEAD_BAD_PSEUDO,                /* 400: HTTP/2, RFC 9113 8.3 */
+    GW_HEAD_CONNECTION_FIELD,          /* 400: HTTP/2, RFC 9113 8.2.2 */
     GW_HEAD_NUM_RESULTS
 };
 int gw_head_status(enum gw_head_result);
@@ -93,4 +95,9 @@ enum gw_head_result gw_head_parse_response(char *bytes, size_t len, size_t prev_
 /* RFC 9110 tokens and values, shared with header rules and tests. */
 bool gw_is_token(h2o_iovec_t);
 bool gw_is_field_value(h2o_iovec_t);
+/* A target in origin-form, or "*" of OPTIONS; *query_at is that of gw_request_head. Its length is not looked at. */
+enum gw_head_result gw_head_check_path(h2o_iovec_t path, bool is_options, size_t *query_at);
+bool gw_head_read_length(h2o_iovec_t, uint64_t *); /* the value of Content-Length: digits, up to 2^63-1 */
+/* Whether two that passed gw_is_authority name the same: case of the host and the scheme's own port do not matter. */
+bool gw_is_same_authority(h2o_iovec_t, h2o_iovec_t, bool is_tls);
 bool gw_is_authority(h2o_iovec_t); /* uri-host [":" port] of RFC 3986, no userinfo, port 0..65535 or empty */

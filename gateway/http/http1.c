@@ -3,12 +3,8 @@
  * conn: on_read -> read_head -> begin_request -> server->on_request ... (pipeline) ... do_send -> after_write ->
  * end_request */
 #include "gateway/http/http1_conn.h"
-#include <errno.h>
-#include <linux/tcp.h> /* that of libc lacks tcpi_bytes_acked */
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 
 /* How long a client that shut down its sending side may wait for the next byte of its answer: nothing tells it apart from
  * one that went away, and the target should not work for those. While bytes move, they tell. */
@@ -43,19 +39,6 @@ static void expect_nothing(struct gw_http1_conn *conn)
     conn->recv_due_ms = UINT64_MAX;
 }
 
-/* Bytes the peer has acknowledged (TCP), or the room it made in our queue (Unix sockets): changes when it reads. */
-static uint64_t send_progress(struct gw_http1_conn *conn)
-{
-    struct tcp_info info;
-    socklen_t len = sizeof(info);
-    int fd = h2o_socket_get_fd(conn->super.sock), queued = 0;
-    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0)
-        return info.tcpi_bytes_acked;
-    if (ioctl(fd, TIOCOUTQ, &queued) == 0)
-        return (uint64_t)queued;
-    return 0;
-}
-
 /* Looks twice per send_timeout; the client is stuck when two looks in a row see no progress. */
 void gw_http1_expect_sent(struct gw_http1_conn *conn)
 {
@@ -67,7 +50,7 @@ void gw_http1_expect_sent(struct gw_http1_conn *conn)
 
 static void on_send_due(struct gw_http1_conn *conn)
 {
-    uint64_t seen = send_progress(conn);
+    uint64_t seen = gw_socket_send_progress(conn->super.sock);
     conn->send_stalls = seen == conn->send_seen ? conn->send_stalls + 1 : 0;
     conn->send_seen = seen;
     if (conn->send_stalls >= 2) {
@@ -142,27 +125,6 @@ static void on_timer(struct gw_timer *timer)
 
 /* ---- the end of a connection ---- */
 
-static bool is_writable(int fd)
-{
-    struct pollfd p = {.fd = fd, .events = POLLOUT};
-    return poll(&p, 1, 0) == 1 && (p.revents & POLLOUT) != 0;
-}
-
-static void on_never(h2o_socket_t *sock, const char *err) {}
-
-/* libh2o waits without limit for room for close_notify; a client that stopped reading must not keep the descriptor. A
- * body that ends with the connection and was cut off must not look complete: reset, and no close_notify. */
-static void close_socket(h2o_socket_t *sock, bool is_cut_off)
-{
-    if (is_cut_off) {
-        struct linger reset = {.l_onoff = 1, .l_linger = 0};
-        setsockopt(h2o_socket_get_fd(sock), SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
-    }
-    if (sock->ssl != NULL && sock->_cb.write == NULL && (is_cut_off || !is_writable(h2o_socket_get_fd(sock))))
-        sock->_cb.write = on_never; /* libh2o closes at once when a write is under way */
-    h2o_socket_close(sock);
-}
-
 static void dispose_request(struct gw_http1_conn *conn)
 {
     struct gw_stream *stream = &conn->stream;
@@ -197,7 +159,7 @@ void gw_http1_close(struct gw_http1_conn *conn, enum gw_stream_end end)
     gw_thread_undefer(&conn->after_write);
     gw_thread_undefer(&conn->body_turn);
     gw_conn_dispose(&conn->super);
-    close_socket(conn->super.sock, is_cut_off);
+    gw_socket_close(conn->super.sock, is_cut_off);
     free(conn);
 }
 
@@ -395,6 +357,7 @@ static void begin_request(struct gw_http1_conn *conn, const struct gw_request_he
     fill_request(stream);
     gw_http1_begin_body(conn);
     expect_nothing(conn);
+    conn->may_be_h2 = false;
     if (conn->peer_eof)
         await_bytes_for_half_closed(conn);
     conn->super.server->on_request(stream);
@@ -418,6 +381,26 @@ void gw_http1_refuse(struct gw_http1_conn *conn, enum gw_head_result result)
     conn->super.server->on_bad_head(stream, result);
 }
 
+/* RFC 9113 3.4: the preface of a client that knows we speak HTTP/2. It is a request of HTTP/2.0 to our parser, so only
+ * heads that are refused pay for the look. True: the connection is not ours any more, or not yet known. */
+static bool is_h2(struct gw_http1_conn *conn)
+{
+    static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    h2o_buffer_t *input = conn->super.sock->input;
+    size_t len = input->size < sizeof(preface) - 1 ? input->size : sizeof(preface) - 1;
+
+    if (memcmp(input->bytes, preface, len) != 0) {
+        conn->may_be_h2 = false;
+        return false;
+    }
+    if (len != sizeof(preface) - 1)
+        return true;
+    gw_timer_disarm(&conn->timer);
+    gw_http2_adopt(&conn->super);
+    free(conn);
+    return true;
+}
+
 static void read_head(struct gw_http1_conn *conn)
 {
     struct gw_server *server = conn->super.server;
@@ -430,7 +413,8 @@ static void read_head(struct gw_http1_conn *conn)
     if (result == GW_HEAD_OK) {
         begin_request(conn, &head, head_len);
     } else if (result != GW_HEAD_INCOMPLETE) {
-        gw_http1_refuse(conn, result);
+        if (!conn->may_be_h2 || !is_h2(conn))
+            gw_http1_refuse(conn, result);
     } else if (conn->peer_eof) {
         gw_http1_close(conn, GW_END_COMPLETE);
     } else {
@@ -551,13 +535,14 @@ static void close_now(struct gw_conn *super, enum gw_stream_end end)
 }
 static const struct gw_conn_ops conn_ops = {drain, close_now};
 
-void gw_http1_serve(struct gw_server *server, h2o_socket_t *sock, const struct gw_peer *peer)
+void gw_http1_serve(struct gw_server *server, h2o_socket_t *sock, const struct gw_peer *peer, bool allow_h2)
 {
     struct gw_http1_conn *conn = h2o_mem_alloc(sizeof(*conn));
 
     memset(conn, 0, sizeof(*conn));
     conn->super.super.callbacks = &h2o_callbacks;
     conn->super.ops = &conn_ops;
+    conn->may_be_h2 = allow_h2;
     gw_conn_init(&conn->super, server, sock, peer);
     gw_timer_init(&conn->timer, on_timer);
     conn->recv_due_ms = conn->send_due_ms = UINT64_MAX;

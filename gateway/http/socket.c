@@ -1,9 +1,13 @@
 #include "gateway/http/socket.h"
 #include <errno.h>
 #include <limits.h>
+#include <netinet/in.h>
+#include <linux/tcp.h> /* that of libc lacks tcpi_bytes_acked */
 #include <openssl/err.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/uio.h>
 
 /* h2o_iovec_t is given to the kernel as it is */
@@ -279,4 +283,36 @@ h2o_buffer_t *gw_socket_detach_input(h2o_socket_t *sock)
     h2o_buffer_t *input = sock->input;
     h2o_buffer_init(&sock->input, &h2o_socket_buffer_prototype);
     return input;
+}
+
+uint64_t gw_socket_send_progress(h2o_socket_t *sock)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof(info);
+    int fd = h2o_socket_get_fd(sock), queued = 0;
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0)
+        return info.tcpi_bytes_acked;
+    if (ioctl(fd, TIOCOUTQ, &queued) == 0)
+        return (uint64_t)queued;
+    return 0;
+}
+
+static bool is_writable(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLOUT};
+    return poll(&p, 1, 0) == 1 && (p.revents & POLLOUT) != 0;
+}
+
+static void on_never(h2o_socket_t *sock, const char *err) {}
+
+/* libh2o waits without limit for room for close_notify; a client that stopped reading must not keep the descriptor. */
+void gw_socket_close(h2o_socket_t *sock, bool is_cut_off)
+{
+    if (is_cut_off) {
+        struct linger reset = {.l_onoff = 1, .l_linger = 0};
+        setsockopt(h2o_socket_get_fd(sock), SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+    }
+    if (sock->ssl != NULL && sock->_cb.write == NULL && (is_cut_off || !is_writable(h2o_socket_get_fd(sock))))
+        sock->_cb.write = on_never; /* libh2o closes at once when a write is under way */
+    h2o_socket_close(sock);
 }

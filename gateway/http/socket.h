@@ -24,6 +24,10 @@ bool gw_socket_end(h2o_socket_t *, h2o_socket_cb on_written);
 /* The peer has said close_notify: no byte follows those that were read, though the connection may stay open, and no
  * further read event may come. Always false on plain sockets. */
 bool gw_socket_has_ended(h2o_socket_t *);
+/* Bytes the peer has acknowledged (TCP), or the room it made in our queue (Unix sockets): changes when it reads. */
+uint64_t gw_socket_send_progress(h2o_socket_t *);
+/* Never waits. is_cut_off: a body that ends with the connection must not look complete: reset, and no close_notify. */
+void gw_socket_close(h2o_socket_t *, bool is_cut_off);
 /* The TLS state of a socket, NULL if it is plain. Borrowed. */
 SSL *gw_socket_ssl(h2o_socket_t *);
 /* Takes the input buffer away, leaving an empty one: slices into it stay valid until gw_buffer_free. On the thread of

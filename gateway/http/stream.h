@@ -110,11 +110,18 @@ struct gw_conn_ops {
     void (*close)(struct gw_conn *, enum gw_stream_end); /* at once */
 };
 
+struct gw_http2_settings {
+    uint32_t max_streams;                       /* at a time, per connection */
+    uint32_t stream_window, connection_window;  /* bytes of bodies that may wait for us */
+    uint64_t ping_interval_ms, ping_timeout_ms; /* connections in use that are quiet: 0 = no pings */
+};
+
 struct gw_http_settings {
     struct gw_head_limits limits;
     uint64_t header_timeout_ms, idle_timeout_ms, body_timeout_ms, send_timeout_ms, handshake_timeout_ms;
     uint64_t max_requests; /* per connection; 0 = unlimited */
     uint64_t max_age_ms;   /* of a connection that takes further requests; 0 = unlimited */
+    struct gw_http2_settings http2;
 };
 
 /* Where heads are parsed before it is known what becomes of them. */
@@ -146,8 +153,11 @@ struct gw_server {
     } stats;
     /* A connection is about to be freed (caps, gauges); may be NULL. */
     void (*on_conn_closed)(struct gw_conn *);
-    struct gw_head_scratch *scratch; /* loop */
-    time_t date_second;              /* loop: of date */
+    struct gw_head_scratch *scratch;                   /* loop */
+    struct gw_http2_gather *spare_gather;              /* loop: of http2_out.c */
+    struct nghttp2_session_callbacks *http2_callbacks; /* frozen */
+    struct nghttp2_option *http2_option;               /* frozen */
+    time_t date_second;                                /* loop: of date */
     char date[32];
 };
 void gw_server_init(struct gw_server *, struct gw_thread *, h2o_hostconf_t **hosts);
@@ -161,7 +171,13 @@ void gw_peer_of_socket(struct gw_peer *, h2o_socket_t *, void *listener, uint16_
 
 /* Takes an accepted socket (TLS handshake already done) and serves HTTP/1.x on it. What is in its input is the first
  * thing that is read. */
-void gw_http1_serve(struct gw_server *, h2o_socket_t *, const struct gw_peer *);
+void gw_http1_serve(struct gw_server *, h2o_socket_t *, const struct gw_peer *, bool allow_h2);
+
+/* The same for HTTP/2 (RFC 9113), to clients that negotiated it by ALPN or, plain, begin with its preface. */
+void gw_http2_serve(struct gw_server *, h2o_socket_t *, const struct gw_peer *);
+/* Takes the socket, and the place among the server's connections, of a connection that turned out to speak HTTP/2. What
+ * has been read is in the socket's input. The caller frees what is left of the old one. */
+void gw_http2_adopt(struct gw_conn *from);
 
 /* Ends a stream whose response cannot be completed (HTTP/1: with its connection): what is out stays truncated. */
 static inline void gw_stream_abort(struct gw_stream *stream) { stream->ops->abort(stream); }

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from client import Client, Closed
+from h2client import PROTOCOL_ERROR, H2Client
 from origin import OK, Origin
 from stream_peer import StreamPeer, client_hello
 from weir import BINARY, Weir, wait_for
@@ -22,6 +23,7 @@ listeners:
   http: {address: "127.0.0.1:@http@"}
   bytes: {address: "127.0.0.1:@bytes@", protocol: tcp, forward: bytes, idle_timeout: 300ms, max_connections: 4}
   names: {address: "127.0.0.1:@names@", protocol: tls_passthrough, sni: [{host: a.example, forward: bytes}]}
+  h2c: {address: "127.0.0.1:@h2c@", protocols: h2}
   https: {address: "127.0.0.1:@https@", tls: {certificates: [self]}}
 certificates: {self: {self_signed: [localhost]}}
 target_groups:
@@ -120,6 +122,18 @@ class Case:
 
 def raw(head):
     return lambda case: case.send(head)
+
+
+PSEUDO = [(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/fixed")]
+
+
+def raw_h2(fields):
+    """A malformed request over HTTP/2: its stream is reset."""
+    def trigger(case):
+        case.client = H2Client(case.gateway.port("h2c"))
+        case.port = case.client.socket.getsockname()[1]
+        assert case.client.answer(case.client.headers(fields)).reset == PROTOCOL_ERROR
+    return trigger
 
 
 def with_fields(*fields, line="GET /fixed HTTP/1.1"):
@@ -337,6 +351,8 @@ TRIGGERS = {
     "BAD_LINE_END": raw(b"GET / HTTP/1.1\nHost: a\r\n\r\n"),
     "FOLDED_FIELD": raw(b"GET / HTTP/1.1\r\nHost: a\r\nx: y\r\n z\r\n\r\n"),
     "BAD_FIELD": with_fields("a b: c"),
+    "BAD_PSEUDO_HEADER": raw_h2([(":method", "GET"), (":scheme", "http"), (":authority", "a")]),
+    "CONNECTION_FIELD": raw_h2([*PSEUDO, ("connection", "close")]),
     "MISSING_HOST": raw(b"GET / HTTP/1.1\r\n\r\n"),
     "BAD_HOST": with_fields("Host: b"),
     "BAD_LENGTH": with_fields("Content-Length: five"),

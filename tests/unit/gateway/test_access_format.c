@@ -81,7 +81,7 @@ static void an_alb_line_has_every_field_in_its_place(void **state)
         "\"GET http://www.example.com:80/a/b HTTP/1.1\" \"test/1.0\" - - - \"-\" \"-\" \"-\" - "
         "2026-01-02T03:04:04.178901Z \"-\" \"-\" \"-\" \"-\" \"-\" \"-\" \"-\" TID_0123 \"-\" \"-\" \"-\" 10.0.0.1");
     full.line.scheme = text("https");
-    full.line.protocol = text("HTTP/2");
+    full.line.protocol = text("HTTP/2.0");
     full.line.query = text("q=1");
     full.line.target = text("10.0.0.7:9000");
     full.line.target_group = text("users");
@@ -103,7 +103,7 @@ static void an_alb_line_has_every_field_in_its_place(void **state)
     assert_string_equal(
         written(GW_ACCESS_ALB, &full, NULL),
         "h2 2026-01-02T03:04:05.678901Z app/weir/0000000000000000 [2001:db8::1]:5555 10.0.0.7:9000 0.001 2.000 0.000 "
-        "200 200 100 300 \"GET https://www.example.com:8443/a/b?q=1 HTTP/2\" \"test/1.0\" TLS_AES_128_GCM_SHA256 "
+        "200 200 100 300 \"GET https://www.example.com:8443/a/b?q=1 HTTP/2.0\" \"test/1.0\" TLS_AES_128_GCM_SHA256 "
         "TLSv1.3 "
         "users \"Root=1-2-3\" \"www.example.com\" \"site\" 5 2026-01-02T03:04:04.178901Z \"rewrite,forward\" \"-\" "
         "\"-\" "

@@ -1,0 +1,399 @@
+/* HTTP/2 server connections (RFC 9113) as an h2o_conn_t, on libnghttp2. The way of a request: gw_http2_on_read -> the
+ * library -> http2_in.c -> server->on_request ... (pipeline) ... do_send of http2_out.c -> at the end of the turn one
+ * write of all that is due -> on_done. */
+#include <stdlib.h>
+#include <string.h>
+#include "gateway/http/http2_conn.h"
+
+enum {
+    READ_BYTES = 64 * 1024,
+    /* As over HTTP/1: time for the client to read our last words, and what it may send meanwhile. */
+    LINGER_MS = 2000,
+    LINGER_BYTES = 1024 * 1024,
+    DRAIN_GRACE_MS = 500, /* between the two GOAWAYs: what is on its way is still served (RFC 9113 6.8) */
+    HALF_CLOSED_GRACE_MS = 1000,
+    MAX_QUEUED = 1000, /* frames that wait behind a write: no more is read then */
+};
+
+static uint64_t now_ms(struct gw_http2_conn *conn) { return gw_thread_now(conn->super.server->thread); }
+
+/* ---- timers ---- */
+
+/* Lazily: a timer that fires too early looks again, so a request costs no work on the wheel. */
+void gw_http2_arm(struct gw_http2_conn *conn, uint64_t due_ms)
+{
+    if (due_ms != UINT64_MAX && !(gw_timer_is_armed(&conn->timer) && conn->timer.due_ms <= due_ms))
+        gw_timer_arm(conn->super.server->thread->wheel, &conn->timer, due_ms);
+}
+
+static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
+
+static void arm_nearest(struct gw_http2_conn *conn)
+{
+    uint64_t due = least(least(conn->idle_due_ms, conn->head_due_ms), least(conn->send_due_ms, conn->ping_due_ms));
+    due = least(due, least(conn->drain_due_ms, conn->end_due_ms));
+    for (h2o_linklist_t *node = conn->streams.next; node != &conn->streams; node = node->next) {
+        struct gw_http2_stream *stream = H2O_STRUCT_FROM_MEMBER(struct gw_http2_stream, link, node);
+        due = least(due, least(stream->body.due_ms, stream->out.due_ms));
+    }
+    gw_http2_arm(conn, due);
+}
+
+/* Looks twice per send_timeout; the client is stuck when two looks in a row see no progress. */
+void gw_http2_expect_sent(struct gw_http2_conn *conn)
+{
+    conn->send_seen = UINT64_MAX;
+    conn->send_stalls = 0;
+    conn->send_due_ms = now_ms(conn) + conn->super.server->settings.send_timeout_ms / 2;
+    gw_http2_arm(conn, conn->send_due_ms);
+}
+
+/* False: the connection is closed. */
+static bool check_sent(struct gw_http2_conn *conn)
+{
+    uint64_t seen = gw_socket_send_progress(conn->super.sock);
+    conn->send_stalls = seen == conn->send_seen ? conn->send_stalls + 1 : 0;
+    conn->send_seen = seen;
+    if (conn->send_stalls >= 2) {
+        gw_http2_close(conn, GW_END_SEND_TIMEOUT);
+        return false;
+    }
+    conn->send_due_ms = now_ms(conn) + conn->super.server->settings.send_timeout_ms / 2;
+    return true;
+}
+
+/* A connection in use on which nothing came for a while: is anybody there? */
+static bool check_ping(struct gw_http2_conn *conn)
+{
+    const struct gw_http2_settings *settings = &conn->super.server->settings.http2;
+    uint64_t now = now_ms(conn), quiet_ms = now - conn->read_ms;
+
+    if (conn->is_ping_out && quiet_ms >= settings->ping_timeout_ms && conn->ping_due_ms <= now &&
+        conn->read_ms < conn->pinged_ms) {
+        gw_http2_close(conn, GW_END_CLIENT_GONE);
+        return false;
+    }
+    conn->is_ping_out = false;
+    if (quiet_ms < settings->ping_interval_ms) {
+        conn->ping_due_ms = conn->read_ms + settings->ping_interval_ms;
+        return true;
+    }
+    conn->is_ping_out = true;
+    conn->pinged_ms = now;
+    conn->ping_due_ms = now + settings->ping_timeout_ms;
+    nghttp2_submit_ping(conn->session, NGHTTP2_FLAG_NONE, NULL);
+    return true;
+}
+
+/* The field section that is being read did not arrive in time, or the first frames did not. */
+static void on_head_due(struct gw_http2_conn *conn)
+{
+    struct gw_http2_stream *stream = NULL;
+
+    gw_count(&conn->super.server->stats.header_timeouts, 1);
+    conn->head_due_ms = UINT64_MAX;
+    if (conn->head_id != 0)
+        stream = nghttp2_session_get_stream_user_data(conn->session, conn->head_id);
+    if (stream != NULL && !stream->is_dispatched)
+        gw_http2_refuse(stream, GW_HEAD_INCOMPLETE);
+    gw_http2_terminate(conn, NGHTTP2_NO_ERROR);
+}
+
+static void check_streams(struct gw_http2_conn *conn, uint64_t now)
+{
+    h2o_linklist_t *node, *next;
+    for (node = conn->streams.next; node != &conn->streams; node = next) {
+        struct gw_http2_stream *stream = H2O_STRUCT_FROM_MEMBER(struct gw_http2_stream, link, node);
+        next = node->next;
+        if (stream->out.due_ms <= now && gw_http2_is_stuck(stream))
+            gw_http2_reset_stream(stream, NGHTTP2_CANCEL, GW_END_SEND_TIMEOUT);
+        else if (stream->body.due_ms <= now) {
+            stream->body.due_ms = UINT64_MAX;
+            gw_http2_break_body(stream, GW_END_BODY_TIMEOUT);
+        }
+    }
+}
+
+static void on_timer(struct gw_timer *timer)
+{
+    struct gw_http2_conn *conn = H2O_STRUCT_FROM_MEMBER(struct gw_http2_conn, timer, timer);
+    uint64_t now = now_ms(conn);
+
+    if (conn->end_due_ms <= now) {
+        gw_http2_close(conn, conn->is_lingering ? GW_END_COMPLETE : GW_END_CLIENT_GONE);
+        return;
+    }
+    if ((conn->send_due_ms <= now && !check_sent(conn)) || (conn->ping_due_ms <= now && !check_ping(conn)))
+        return;
+    if (conn->head_due_ms <= now)
+        on_head_due(conn);
+    if (conn->idle_due_ms <= now) {
+        conn->idle_due_ms = UINT64_MAX;
+        gw_count(&conn->super.server->stats.closed_idle, 1);
+        gw_http2_terminate(conn, NGHTTP2_NO_ERROR);
+    }
+    if (conn->drain_due_ms <= now) {
+        conn->drain_due_ms = UINT64_MAX;
+        nghttp2_submit_goaway(conn->session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(conn->session),
+                              NGHTTP2_NO_ERROR, NULL, 0);
+    }
+    check_streams(conn, now);
+    arm_nearest(conn);
+    gw_http2_flush_soon(conn);
+}
+
+void gw_http2_became_busy(struct gw_http2_conn *conn)
+{
+    uint64_t interval_ms = conn->super.server->settings.http2.ping_interval_ms;
+
+    conn->idle_due_ms = UINT64_MAX;
+    if (interval_ms != 0) {
+        conn->ping_due_ms = now_ms(conn) + interval_ms;
+        gw_http2_arm(conn, conn->ping_due_ms);
+    }
+}
+
+void gw_http2_became_idle(struct gw_http2_conn *conn)
+{
+    conn->ping_due_ms = UINT64_MAX;
+    conn->is_ping_out = false;
+    conn->idle_due_ms = now_ms(conn) + conn->super.server->settings.idle_timeout_ms;
+    gw_http2_arm(conn, conn->idle_due_ms);
+}
+
+/* ---- the end of a connection ---- */
+
+static void end_streams(struct gw_http2_conn *conn, enum gw_stream_end end)
+{
+    while (!h2o_linklist_is_empty(&conn->streams))
+        gw_http2_end_stream(H2O_STRUCT_FROM_MEMBER(struct gw_http2_stream, link, conn->streams.next), end);
+}
+
+void gw_http2_close(struct gw_http2_conn *conn, enum gw_stream_end end)
+{
+    end_streams(conn, end);
+    nghttp2_session_del(conn->session);
+    gw_timer_disarm(&conn->timer);
+    gw_thread_undefer(&conn->flush_turn);
+    gw_http2_drop_write(conn);
+    gw_conn_dispose(&conn->super);
+    gw_socket_close(conn->super.sock, false);
+    free(conn);
+}
+
+void gw_http2_terminate(struct gw_http2_conn *conn, uint32_t error_code)
+{
+    nghttp2_session_terminate_session(conn->session, error_code);
+    gw_http2_flush_soon(conn);
+}
+
+void gw_http2_linger(struct gw_http2_conn *conn)
+{
+    h2o_socket_t *sock = conn->super.sock;
+
+    end_streams(conn, GW_END_CLIENT_GONE);
+    conn->is_lingering = true;
+    if (conn->peer_eof) {
+        gw_http2_close(conn, GW_END_COMPLETE);
+        return;
+    }
+    h2o_buffer_consume(&sock->input, sock->input->size);
+    if (sock->ssl == NULL)
+        shutdown(h2o_socket_get_fd(sock), SHUT_WR);
+    gw_http2_resume_read(conn);
+    conn->idle_due_ms = conn->ping_due_ms = conn->drain_due_ms = conn->head_due_ms = UINT64_MAX;
+    conn->end_due_ms = now_ms(conn) + LINGER_MS;
+    gw_http2_arm(conn, conn->end_due_ms);
+}
+
+/* RFC 9113 6.8: a GOAWAY that lets all streams through, and after a while the one that counts. */
+void gw_http2_drain(struct gw_http2_conn *conn)
+{
+    if (conn->is_draining || conn->is_lingering)
+        return;
+    conn->is_draining = true;
+    nghttp2_submit_shutdown_notice(conn->session);
+    conn->drain_due_ms = now_ms(conn) + DRAIN_GRACE_MS;
+    gw_http2_arm(conn, conn->drain_due_ms);
+    gw_http2_flush_soon(conn);
+}
+
+/* ---- reading ---- */
+
+void gw_http2_resume_read(struct gw_http2_conn *conn)
+{
+    if (conn->is_read_stopped && !conn->peer_eof) {
+        conn->is_read_stopped = false;
+        h2o_socket_read_start(conn->super.sock, gw_http2_on_read);
+    }
+}
+
+static void stop_read(struct gw_http2_conn *conn)
+{
+    if (!conn->is_read_stopped) {
+        conn->is_read_stopped = true;
+        h2o_socket_read_stop(conn->super.sock);
+    }
+}
+
+/* The client sends no more, but may still read what it has asked for. */
+static void on_eof(struct gw_http2_conn *conn)
+{
+    stop_read(conn);
+    conn->peer_eof = true;
+    if (conn->num_streams == 0 || conn->super.is_tls) {
+        gw_http2_close(conn, GW_END_CLIENT_GONE);
+        return;
+    }
+    conn->end_due_ms = now_ms(conn) + HALF_CLOSED_GRACE_MS;
+    gw_http2_arm(conn, conn->end_due_ms);
+    nghttp2_submit_goaway(conn->session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(conn->session),
+                          NGHTTP2_NO_ERROR, NULL, 0);
+    gw_http2_flush_soon(conn);
+}
+
+static void feed(struct gw_http2_conn *conn)
+{
+    h2o_buffer_t *input = gw_socket_detach_input(conn->super.sock);
+    ssize_t rv = nghttp2_session_mem_recv(conn->session, (const uint8_t *)input->bytes, input->size);
+
+    gw_buffer_free(input);
+    conn->read_ms = now_ms(conn);
+    if (rv < 0)
+        gw_http2_terminate(conn, rv == NGHTTP2_ERR_FLOODED ? NGHTTP2_ENHANCE_YOUR_CALM : NGHTTP2_PROTOCOL_ERROR);
+    if (conn->head_id != 0 && conn->head_due_ms == UINT64_MAX) {
+        conn->head_due_ms = conn->read_ms + conn->super.server->settings.header_timeout_ms;
+        gw_http2_arm(conn, conn->head_due_ms);
+    }
+    if (conn->is_writing && nghttp2_session_get_outbound_queue_size(conn->session) > MAX_QUEUED)
+        stop_read(conn);
+    gw_http2_flush_soon(conn);
+}
+
+void gw_http2_on_read(h2o_socket_t *sock, const char *err)
+{
+    struct gw_http2_conn *conn = sock->data;
+
+    err = gw_socket_read(sock, err, READ_BYTES);
+    gw_count(&conn->super.server->stats.bytes_in, sock->input->size);
+    if (conn->is_lingering) {
+        conn->lingered += sock->input->size;
+        h2o_buffer_consume(&sock->input, sock->input->size);
+        if (err != NULL || conn->lingered > LINGER_BYTES)
+            gw_http2_close(conn, GW_END_COMPLETE);
+    } else if (err == h2o_socket_error_closed) {
+        on_eof(conn);
+    } else if (err != NULL) {
+        gw_http2_close(conn, GW_END_CLIENT_GONE);
+    } else if (sock->input->size != 0) {
+        feed(conn);
+    }
+}
+
+/* ---- as an h2o_conn_t and a gw_conn ---- */
+
+static struct gw_http2_conn *conn_from(h2o_conn_t *super)
+{
+    return H2O_STRUCT_FROM_MEMBER(struct gw_http2_conn, super.super, super);
+}
+static socklen_t get_sockname(h2o_conn_t *super, struct sockaddr *sa)
+{
+    return h2o_socket_getsockname(conn_from(super)->super.sock, sa);
+}
+static socklen_t get_peername(h2o_conn_t *super, struct sockaddr *sa)
+{
+    return h2o_socket_getpeername(conn_from(super)->super.sock, sa);
+}
+static h2o_socket_t *get_socket(h2o_conn_t *super) { return conn_from(super)->super.sock; }
+static const h2o_conn_callbacks_t h2o_callbacks = {get_sockname, get_peername, NULL, get_socket, NULL, {{{NULL}}}};
+
+static void drain(struct gw_conn *super) { gw_http2_drain(H2O_STRUCT_FROM_MEMBER(struct gw_http2_conn, super, super)); }
+static void close_now(struct gw_conn *super, enum gw_stream_end end)
+{
+    gw_http2_close(H2O_STRUCT_FROM_MEMBER(struct gw_http2_conn, super, super), end);
+}
+static const struct gw_conn_ops conn_ops = {drain, close_now};
+
+/* Once per thread. */
+static void prepare_server(struct gw_server *server)
+{
+    nghttp2_session_callbacks_new(&server->http2_callbacks);
+    gw_http2_set_in_callbacks(server->http2_callbacks);
+    gw_http2_set_out_callbacks(server->http2_callbacks);
+    nghttp2_option_new(&server->http2_option);
+    nghttp2_option_set_no_auto_window_update(server->http2_option, 1);
+    nghttp2_option_set_no_http_messaging(server->http2_option, 1); /* http2_head.c is stricter, and says why */
+    nghttp2_option_set_no_closed_streams(server->http2_option, 1);
+    nghttp2_option_set_builtin_recv_extension_type(server->http2_option, NGHTTP2_PRIORITY_UPDATE);
+}
+
+static void start_session(struct gw_http2_conn *conn)
+{
+    struct gw_server *server = conn->super.server;
+    const struct gw_http_settings *settings = &server->settings;
+    nghttp2_settings_entry entries[] = {
+        {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, settings->http2.max_streams},
+        {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, settings->http2.stream_window},
+        {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, (uint32_t)settings->limits.max_bytes},
+        {NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1},
+        {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},
+    };
+
+    if (server->http2_callbacks == NULL)
+        prepare_server(server);
+    if (nghttp2_session_server_new2(&conn->session, server->http2_callbacks, conn, server->http2_option) != 0)
+        h2o_fatal("no memory");
+    nghttp2_submit_settings(conn->session, NGHTTP2_FLAG_NONE, entries, sizeof(entries) / sizeof(entries[0]));
+    nghttp2_session_set_local_window_size(conn->session, NGHTTP2_FLAG_NONE, 0,
+                                          (int32_t)settings->http2.connection_window);
+}
+
+static void start(struct gw_http2_conn *conn)
+{
+    h2o_socket_t *sock = conn->super.sock;
+
+    conn->super.super.callbacks = &h2o_callbacks;
+    conn->super.ops = &conn_ops;
+    gw_timer_init(&conn->timer, on_timer);
+    h2o_linklist_init_anchor(&conn->streams);
+    h2o_linklist_init_anchor(&conn->touched);
+    conn->idle_due_ms = conn->send_due_ms = conn->ping_due_ms = conn->drain_due_ms = conn->end_due_ms = UINT64_MAX;
+    conn->is_new = conn->is_read_stopped = true;
+    conn->read_ms = now_ms(conn);
+    conn->head_due_ms = conn->read_ms + conn->super.server->settings.header_timeout_ms;
+    gw_http2_arm(conn, conn->head_due_ms);
+    sock->data = conn;
+    start_session(conn);
+    gw_http2_resume_read(conn);
+    gw_http2_flush_soon(conn);
+    if (sock->input->size != 0)
+        feed(conn);
+}
+
+static struct gw_http2_conn *create_conn(void)
+{
+    struct gw_http2_conn *conn = h2o_mem_alloc(sizeof(*conn));
+    memset(conn, 0, sizeof(*conn));
+    return conn;
+}
+
+void gw_http2_serve(struct gw_server *server, h2o_socket_t *sock, const struct gw_peer *peer)
+{
+    struct gw_http2_conn *conn = create_conn();
+
+    gw_conn_init(&conn->super, server, sock, peer);
+    gw_socket_setup(sock);
+    start(conn);
+}
+
+void gw_http2_adopt(struct gw_conn *from)
+{
+    struct gw_http2_conn *conn = create_conn();
+
+    conn->super = *from;
+    from->facts = NULL;
+    h2o_linklist_unlink(&from->link);
+    memset(&conn->super.link, 0, sizeof(conn->super.link));
+    h2o_linklist_insert(&conn->super.server->conns, &conn->super.link);
+    start(conn);
+}
