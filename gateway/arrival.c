@@ -125,13 +125,50 @@ static void count_failure(struct gw_worker *worker, enum tls_failure failure)
     gw_count(&worker->stats.handshake_failures_by[failure], 1);
 }
 
+static bool is_about_client_certificate(enum tls_failure failure)
+{
+    return failure >= TLS_FAILURE_CLIENT_CERT_MISSING && failure <= TLS_FAILURE_CLIENT_CERT_INVALID;
+}
+
 /* Where OpenSSL gave up, its queue of errors holds this handshake's alone: it is emptied at every step of one. */
-static enum tls_failure failure_of(const char *err)
+static enum tls_failure failure_of(const char *err, SSL *ssl)
 {
     bool is_gone = err == h2o_socket_error_closed || err == h2o_socket_error_io;
     enum tls_failure failure = is_gone ? TLS_FAILURE_CLOSED : tls_failure_of(ERR_peek_error());
+    if (!is_gone && ssl != NULL && SSL_get_verify_result(ssl) != X509_V_OK) /* errors of its parts come first */
+        failure = tls_failure_of_verification(SSL_get_verify_result(ssl));
     ERR_clear_error();
     return failure;
+}
+
+/* Somebody who was meant to be let in may be asking why he is not. */
+static void log_client_certificate(enum tls_failure failure, const struct gw_peer *peer, SSL *ssl)
+{
+    char ip[46], who[512] = "";
+    long result = ssl != NULL ? SSL_get_verify_result(ssl) : X509_V_OK;
+
+    gw_ip_format(&peer->ip, ip);
+    if (ssl != NULL)
+        tls_client_certificate_describe(ssl, who, sizeof(who));
+    gw_log(GW_LOG_WARNING, "tls", "client certificate of %s refused: %s%s%s%s%s", ip, tls_failure_name(failure),
+           result != X509_V_OK ? ": " : "", result != X509_V_OK ? X509_verify_cert_error_string(result) : "",
+           who[0] != '\0' ? "; " : "", who);
+}
+
+static void note_certificate(struct gw_peer *peer, SSL *ssl)
+{
+    struct tls_client_certificate *certificate = tls_client_certificate_create(ssl);
+
+    if (__builtin_expect(certificate == NULL, 1))
+        return;
+    struct gw_peer_facts *facts = gw_peer_facts(peer);
+    facts->certificate = certificate;
+    facts->destroy_certificate = tls_client_certificate_destroy;
+    facts->notes[GW_PEER_NOTE_client_cert_subject] = certificate->subject;
+    facts->notes[GW_PEER_NOTE_client_cert_issuer] = certificate->issuer;
+    facts->notes[GW_PEER_NOTE_client_cert_serial] = certificate->serial;
+    facts->notes[GW_PEER_NOTE_client_cert_validity] = certificate->validity;
+    facts->notes[GW_PEER_NOTE_client_cert_fingerprint] = certificate->fingerprint;
 }
 
 static void on_handshake(h2o_socket_t *sock, const char *err)
@@ -145,10 +182,14 @@ static void on_handshake(h2o_socket_t *sock, const char *err)
     ++held->uses; /* the listener is needed a moment longer than the arrival */
     struct gw_peer peer = end(arrival);
     if (err != NULL) {
-        count_failure(worker, failure_of(err));
+        enum tls_failure failure = failure_of(err, gw_socket_ssl(sock));
+        count_failure(worker, failure);
+        if (is_about_client_certificate(failure))
+            log_client_certificate(failure, &peer, gw_socket_ssl(sock));
         drop(worker, sock, &peer);
     } else {
         gw_count(&worker->stats.handshakes, 1);
+        note_certificate(&peer, gw_socket_ssl(sock));
         serve(accept, sock, &peer, held, listener);
     }
     gw_held_snapshot_release(worker, held);

@@ -5,6 +5,7 @@
 #include "gateway/answer.h"
 #include "gateway/base/log.h"
 #include "gateway/choose.h"
+#include "gateway/client_identity.h"
 #include "gateway/exchange.h"
 #include "gateway/overload.h"
 #include "gateway/pipeline.h"
@@ -106,6 +107,7 @@ static struct gw_request *create_request(struct gw_stream *stream)
     struct gw_acceptor *accept = stream->conn->listener;
     struct gw_request *request = h2o_mem_alloc_pool(&stream->req.pool, sizeof(*request));
 
+    gw_client_identity_apply(stream);
     memset(request, 0, sizeof(*request));
     request->pool = &stream->req.pool;
     request->worker = worker;

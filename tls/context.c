@@ -20,7 +20,11 @@ static const struct gw_setting settings[] = {
     {"handshake_timeout", GW_DURATION, offsetof(struct tls_listener_conf, handshake_timeout_ms),
      "How long a handshake may take.", .initial = 10000, .min = 100, .max = 600000},
     {"session_tickets", GW_BOOL, offsetof(struct tls_listener_conf, session_tickets),
-     "Lets clients resume sessions without a full handshake.", .initial = 1},
+     "Lets clients resume sessions without a full handshake; never where client_auth asks for certificates, which "
+     "are looked at in full handshakes only.",
+     .initial = 1},
+    {"client_auth", GW_SECTION, offsetof(struct tls_listener_conf, client_auth), "Certificates that clients present.",
+     .section = &tls_client_auth_section},
     {0},
 };
 
@@ -259,14 +263,15 @@ struct tls_context *tls_context_create(const struct tls_listener_conf *conf, h2o
         h2o_fatal("no memory");
     /* 32 KiB of record buffers given back while a connection idles */
     SSL_CTX_set_mode(ssl, SSL_MODE_RELEASE_BUFFERS);
-    set_resumption(ssl, conf->session_tickets ? tickets : NULL);
+    set_resumption(ssl, conf->session_tickets && conf->client_auth.mode == TLS_CLIENT_AUTH_OFF ? tickets : NULL);
     set_callbacks(ssl, server);
 
     struct tls_context *self = h2o_mem_alloc(sizeof(*self));
     struct tls_certificate **copy = h2o_mem_alloc(num_certificates * sizeof(*copy));
     memcpy(copy, certificates, num_certificates * sizeof(*copy));
     *self = (struct tls_context){.ssl = ssl, .server = server, .conf = conf, .certificates = copy};
-    if (!try_certificates(self, errors)) {
+    bool is_good = tls_client_auth_install(&conf->client_auth, ssl, time(NULL), errors);
+    if (!try_certificates(self, errors) || !is_good) {
         tls_context_destroy(self);
         return NULL;
     }

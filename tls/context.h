@@ -5,6 +5,7 @@
 #pragma once
 #include <h2o/socket.h>
 #include "tls/certificate.h"
+#include "tls/client_auth.h"
 #include "tls/policy.h"
 #include "tls/ticket.h"
 #include "gateway/base/trace.h"
@@ -14,7 +15,8 @@ struct tls_listener_conf { /* listeners.NAME.tls */
     int policy;                    /* index into tls_policy_names; default "intermediate" */
     struct gw_texts certificates;  /* names; the first is the default */
     uint64_t handshake_timeout_ms; /* 10 s */
-    bool session_tickets;          /* default true */
+    bool session_tickets;          /* default true; never with client_auth: a resumed session shows no certificate */
+    struct tls_client_auth_conf client_auth;
 };
 extern const struct gw_section tls_listener_section;
 

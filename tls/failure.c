@@ -1,6 +1,7 @@
 #include "tls/failure.h"
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <openssl/x509_vfy.h>
 
 const char *tls_failure_name(enum tls_failure failure)
 {
@@ -61,11 +62,58 @@ enum tls_failure tls_failure_of(unsigned long error)
     case SSL_R_NO_SHARED_SIGNATURE_ALGORITHMS:
     case SSL_R_NO_SUITABLE_SIGNATURE_ALGORITHM:
         return TLS_FAILURE_CIPHER;
+    case SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE:
+        return TLS_FAILURE_CLIENT_CERT_MISSING;
+    case SSL_R_CERTIFICATE_VERIFY_FAILED: /* why: tls_failure_of_verification */
+    case SSL_R_EXCESSIVE_MESSAGE_SIZE:    /* only certificates are that large */
+    case SSL_R_UNKNOWN_CERTIFICATE_TYPE:
+    case SSL_R_CA_MD_TOO_WEAK:
+    case SSL_R_CA_KEY_TOO_SMALL:
+    case SSL_R_EE_KEY_TOO_SMALL:
+        return TLS_FAILURE_CLIENT_CERT_INVALID;
     case SSL_R_NO_APPLICATION_PROTOCOL:
         return TLS_FAILURE_ALPN;
     case SSL_R_UNEXPECTED_EOF_WHILE_READING:
         return TLS_FAILURE_CLOSED;
     default:
         return TLS_FAILURE_OTHER;
+    }
+}
+
+enum tls_failure tls_failure_of_verification(long result)
+{
+    switch (result) {
+    case X509_V_ERR_CERT_HAS_EXPIRED:
+        return TLS_FAILURE_CLIENT_CERT_EXPIRED;
+    case X509_V_ERR_CERT_NOT_YET_VALID:
+        return TLS_FAILURE_CLIENT_CERT_NOT_YET_VALID;
+    case X509_V_ERR_CERT_REVOKED:
+        return TLS_FAILURE_CLIENT_CERT_REVOKED;
+    case X509_V_ERR_CRL_HAS_EXPIRED:
+    case X509_V_ERR_CRL_NOT_YET_VALID:
+    case X509_V_ERR_CRL_SIGNATURE_FAILURE:
+    case X509_V_ERR_UNABLE_TO_GET_CRL_ISSUER:
+    case X509_V_ERR_KEYUSAGE_NO_CRL_SIGN:
+    case X509_V_ERR_ERROR_IN_CRL_NEXT_UPDATE_FIELD:
+    case X509_V_ERR_ERROR_IN_CRL_LAST_UPDATE_FIELD:
+    case X509_V_ERR_DIFFERENT_CRL_SCOPE:
+        return TLS_FAILURE_CLIENT_CERT_CRL;
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
+    case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
+    case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
+    case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
+    case X509_V_ERR_CERT_SIGNATURE_FAILURE:
+    case X509_V_ERR_CERT_UNTRUSTED:
+    case X509_V_ERR_INVALID_CA:
+        return TLS_FAILURE_CLIENT_CERT_UNTRUSTED;
+    case X509_V_ERR_INVALID_PURPOSE:
+    case X509_V_ERR_CERT_REJECTED:
+        return TLS_FAILURE_CLIENT_CERT_PURPOSE;
+    case X509_V_ERR_CERT_CHAIN_TOO_LONG:
+    case X509_V_ERR_PATH_LENGTH_EXCEEDED:
+        return TLS_FAILURE_CLIENT_CERT_DEPTH;
+    default:
+        return TLS_FAILURE_CLIENT_CERT_INVALID;
     }
 }

@@ -8,7 +8,7 @@
 #include <openssl/pem.h>
 #include "gateway/base/kept_files.h"
 
-enum { MAX_FILE_BYTES = 1 << 20 }; /* a chain of ten takes 20 KB */
+enum { MAX_FILE_BYTES = 1 << 20, MAX_CRL_BYTES = 50 << 20 }; /* a chain of ten takes 20 KB; spec/alb.md 1.4 */
 
 char *tls_pem_path(const struct gw_node *at, h2o_iovec_t path)
 {
@@ -63,7 +63,8 @@ static bool read_kept(const struct gw_node *at, const char *path, struct file *f
     return true;
 }
 
-static bool read_file(const struct gw_node *at, const char *path, struct file *file, struct gw_errors *errors)
+static bool read_file(const struct gw_node *at, const char *path, off_t max_bytes, struct file *file,
+                      struct gw_errors *errors)
 {
     struct stat st;
 
@@ -77,9 +78,9 @@ static bool read_file(const struct gw_node *at, const char *path, struct file *f
         close(fd);
         return gw_error_at(errors, at, "cannot read \"%s\": not a regular file", path);
     }
-    if (st.st_size > MAX_FILE_BYTES) {
+    if (st.st_size > max_bytes) {
         close(fd);
-        return gw_error_at(errors, at, "\"%s\" is larger than 1 MiB", path);
+        return gw_error_at(errors, at, "\"%s\" is larger than %d MiB", path, (int)(max_bytes >> 20));
     }
     file->mode = st.st_mode;
     file->capacity = st.st_size + 1; /* one more: whether it grew meanwhile */
@@ -145,7 +146,7 @@ STACK_OF(X509) * tls_pem_read_chain(const struct gw_node *at, const char *path, 
     struct file file = {0};
     STACK_OF(X509) *chain = sk_X509_new_null();
     bool is_good = false;
-    if (read_file(at, path, &file, errors)) {
+    if (read_file(at, path, MAX_FILE_BYTES, &file, errors)) {
         BIO *bio = BIO_new_mem_buf(file.bytes, (int)file.size);
         is_good = parse_chain(at, path, bio, chain, errors);
         BIO_free(bio);
@@ -154,6 +155,40 @@ STACK_OF(X509) * tls_pem_read_chain(const struct gw_node *at, const char *path, 
     if (is_good)
         return chain;
     sk_X509_pop_free(chain, X509_free);
+    return NULL;
+}
+
+static bool parse_crls(const struct gw_node *at, const char *path, BIO *bio, STACK_OF(X509_CRL) * crls,
+                       struct gw_errors *errors)
+{
+    X509_CRL *crl;
+    ERR_clear_error();
+    while ((crl = PEM_read_bio_X509_CRL(bio, NULL, NULL, NULL)) != NULL)
+        sk_X509_CRL_push(crls, crl);
+    bool is_at_end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
+    ERR_clear_error();
+    if (!is_at_end)
+        return gw_error_at(errors, at, "revocation list %d in \"%s\" is damaged", sk_X509_CRL_num(crls) + 1, path);
+    if (sk_X509_CRL_num(crls) == 0)
+        return gw_error_at(errors, at, "no revocation list in \"%s\" (expected PEM: \"-----BEGIN X509 CRL-----\")",
+                           path);
+    return true;
+}
+
+STACK_OF(X509_CRL) * tls_pem_read_crls(const struct gw_node *at, const char *path, struct gw_errors *errors)
+{
+    struct file file = {0};
+    STACK_OF(X509_CRL) *crls = sk_X509_CRL_new_null();
+    bool is_good = false;
+    if (read_file(at, path, MAX_CRL_BYTES, &file, errors)) {
+        BIO *bio = BIO_new_mem_buf(file.bytes, (int)file.size);
+        is_good = parse_crls(at, path, bio, crls, errors);
+        BIO_free(bio);
+    }
+    dispose_file(&file);
+    if (is_good)
+        return crls;
+    sk_X509_CRL_pop_free(crls, X509_CRL_free);
     return NULL;
 }
 
@@ -167,7 +202,7 @@ EVP_PKEY *tls_pem_read_key(const struct gw_node *at, const char *path, struct gw
 {
     struct file file = {0};
     EVP_PKEY *key = NULL;
-    if (read_file(at, path, &file, errors)) {
+    if (read_file(at, path, MAX_FILE_BYTES, &file, errors)) {
         bool was_asked = false;
         BIO *bio = BIO_new_mem_buf(file.bytes, (int)file.size);
         key = PEM_read_bio_PrivateKey(bio, NULL, on_password, &was_asked);

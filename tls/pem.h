@@ -9,5 +9,7 @@
 char *tls_pem_path(const struct gw_node *at, h2o_iovec_t path);
 /* All certificates of a file, at least one, in order. NULL after recording an error. */
 STACK_OF(X509) * tls_pem_read_chain(const struct gw_node *at, const char *path, struct gw_errors *);
+/* All revocation lists of a file, at least one. NULL after recording an error. */
+STACK_OF(X509_CRL) * tls_pem_read_crls(const struct gw_node *at, const char *path, struct gw_errors *);
 /* The first private key of a file; warns when everybody may read it. NULL after recording an error. */
 EVP_PKEY *tls_pem_read_key(const struct gw_node *at, const char *path, struct gw_errors *);
