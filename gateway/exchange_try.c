@@ -6,6 +6,7 @@
 #include "gateway/forwarded.h"
 #include "gateway/outliers.h"
 #include "gateway/span.h"
+#include "gateway/upstream/proxy_out.h"
 
 static uint32_t slot_index(const struct gw_request *request)
 {
@@ -113,6 +114,7 @@ static void start(struct gw_try *try, uint32_t target_index, bool allow_reuse)
     const struct routing_pool_conf *pool = &request->group->conf->pool;
     struct gw_client_timeouts timeouts = timeouts_of(request);
     struct gw_pool_limits limits = {pool->max_idle, pool->idle_ms, pool->max_requests};
+    char header[GW_PROXY_OUT_MAX];
 
     try->target = request->target = target_index;
     ++request->attempts;
@@ -129,6 +131,10 @@ static void start(struct gw_try *try, uint32_t target_index, bool allow_reuse)
     if (target_index < 64)
         exchange->tried |= (uint64_t)1 << target_index;
     exchange->out.transport = target->transport;
+    exchange->out.preface.len = 0;
+    if (__builtin_expect(request->group->conf->send_proxy_protocol != ROUTING_PROXY_OFF, 0))
+        exchange->out.preface = h2o_iovec_init(
+            header, gw_proxy_out_of_conn(request->group->conf->send_proxy_protocol, request->stream->conn, header));
     try->client = gw_client_start(request->worker->pool, target->endpoint, &limits, &timeouts, &exchange->out,
                                   allow_reuse, &gw_exchange_callbacks, try);
     if (__builtin_expect(exchange->policy->per_try_ms != 0, 0))

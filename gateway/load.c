@@ -69,7 +69,8 @@ static void set_prober_targets(struct gw_process *process, const struct gw_snaps
                                                         .health = group->targets[j].health,
                                                         .group = group->name,
                                                         .conf = group->conf->health_check,
-                                                        .transport = group->targets[j].transport};
+                                                        .transport = group->targets[j].transport,
+                                                        .send_proxy_protocol = group->conf->send_proxy_protocol};
     }
     gw_prober_set_targets(process->prober, targets, size);
     free(targets);

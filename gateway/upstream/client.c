@@ -255,10 +255,21 @@ static void on_handshake(h2o_socket_t *sock, const char *err)
     }
 }
 
+/* A new socket's buffer has room for it; one that has not is no good. */
+static bool send_preface(struct gw_client *client)
+{
+    return send(h2o_socket_get_fd(client->conn->sock), client->preface, client->preface_len, MSG_NOSIGNAL) ==
+           (ssize_t)client->preface_len;
+}
+
 static void on_connect(h2o_socket_t *sock, const char *err)
 {
     struct gw_client *client = gw_client_of(gw_upstream_connection_from(sock));
     if (err != NULL) {
+        gw_client_fail(client, GW_CLIENT_CONNECT_FAILED);
+        return;
+    }
+    if (__builtin_expect(client->preface_len != 0, 0) && !send_preface(client)) {
         gw_client_fail(client, GW_CLIENT_CONNECT_FAILED);
         return;
     }
@@ -309,12 +320,20 @@ struct gw_client *gw_client_start(struct gw_pool *pool, const struct gw_endpoint
 {
     struct gw_client *client = create(pool, req);
     client->limits = *limits;
+    if (__builtin_expect(req->preface.len != 0, 0)) {
+        assert(req->preface.len <= GW_CLIENT_MAX_PREFACE);
+        memcpy(client->preface, req->preface.base, req->preface.len);
+        client->preface_len = (uint16_t)req->preface.len;
+        client->limits.max_idle = 0;
+        allow_reuse = false;
+    }
     client->timeouts = *timeouts;
     client->callbacks = callbacks;
     client->data = data;
     client->conn = allow_reuse ? gw_pool_take(pool, endpoint, req->transport, !is_repeatable(req)) : NULL;
     uint32_t num_before = client->conn != NULL ? client->conn->num_requests : 0;
-    bool is_last = limits->max_idle == 0 || (limits->max_requests != 0 && num_before + 1 >= limits->max_requests);
+    bool is_last =
+        client->limits.max_idle == 0 || (limits->max_requests != 0 && num_before + 1 >= limits->max_requests);
     size_t bound = gw_client_head_bound(req);
     if (client->conn != NULL) {
         char *bytes = gw_pool_scratch(pool, bound);

@@ -27,6 +27,7 @@ static inline bool gw_client_error_is_of_connect(enum gw_client_error error)
 {
     return error >= GW_CLIENT_CONNECT_FAILED && error <= GW_CLIENT_TLS_FAILED;
 }
+enum { GW_CLIENT_MAX_PREFACE = 1024 };
 struct gw_client; /* one attempt: created by gw_client_start, freed by gw_client_release and nothing else */
 
 struct gw_client_request {
@@ -47,6 +48,9 @@ struct gw_client_request {
      * more may be written until the release. No timeout runs in a tunnel, and whatever the answer is, the connection
      * serves no second request. */
     h2o_iovec_t upgrade;
+    /* Bytes that the connection begins with, before TLS (a PROXY header): it is a new one then, and serves this request
+     * alone. Base NULL: none; at most GW_CLIENT_MAX_PREFACE. */
+    h2o_iovec_t preface;
     const struct gw_transport *transport; /* NULL: plain HTTP/1.1. Held as long as it is needed */
 };
 struct gw_client_timeouts {

@@ -57,7 +57,8 @@ struct gw_client {
     struct gw_client_failure failure;
 
     /* request */
-    char *out; /* bytes that wait for the connection or in the socket; ours */
+    uint16_t preface_len; /* of preface, until it is sent */
+    char *out;            /* bytes that wait for the connection or in the socket; ours */
     size_t out_len;
     uint64_t connected_us; /* 0: on a connection of the pool */
     uint64_t request_left; /* body bytes to come when the length is known */
@@ -77,6 +78,7 @@ struct gw_client {
     /* not cleared on reuse from here on */
     h2o_header_t fields[GW_HEAD_MAX_FIELDS];
     h2o_iovec_t names[GW_HEAD_MAX_FIELDS];
+    char preface[GW_CLIENT_MAX_PREFACE];
 };
 
 static inline struct gw_client *gw_client_of(struct gw_upstream_connection *conn)

@@ -4,6 +4,7 @@
 #include "gateway/upstream/check.h"
 #include "gateway/upstream/health.h"
 #include "gateway/upstream/probe.h"
+#include "gateway/upstream/proxy_out.h"
 
 /* More checks than this at a time wait for one to end, so that a load with thousands of targets does not eat the
  * descriptors of the process. */
@@ -18,7 +19,9 @@ struct probed {             /* one target */
     h2o_iovec_t group;
     struct routing_health_check_conf conf; /* texts are ours */
     struct gw_address address;             /* the endpoint's, with the port of the check */
-    h2o_iovec_t request;                   /* empty: TCP */
+    int send_proxy_protocol;
+    h2o_iovec_t preface; /* PROXY header of checks; empty: none */
+    h2o_iovec_t request; /* empty: TCP */
     struct routing_matcher matcher;
     const struct gw_transport *transport; /* of the check; held. NULL: plain HTTP/1.1 or TCP, by way of probe */
     struct gw_endpoint checked;           /* where the check goes: the endpoint with another port */
@@ -86,6 +89,7 @@ static void free_target(struct probed *target)
     free(target->conf.matcher.base);
     free(target->conf.host.base);
     free(target->request.base);
+    free(target->preface.base);
     free(target);
 }
 
@@ -128,6 +132,7 @@ static void start_check(struct probed *target)
         .num_fields = sizeof(fields) / sizeof(fields[0]),
         .content_length = UINT64_MAX,
         .transport = target->transport,
+        .preface = target->preface,
     };
     gw_check_start(&target->check, target->prober->pool, &target->checked, &request, &target->matcher,
                    target->conf.timeout_ms);
@@ -141,7 +146,9 @@ static void start(struct probed *target)
     if (target->transport != NULL)
         start_check(target);
     else
-        gw_probe_start(&target->probe, &target->address, target->request, &target->matcher, target->conf.timeout_ms);
+        gw_probe_start(&target->probe, &target->address, target->request,
+                       target->conf.protocol == ROUTING_HEALTH_CHECK_TCP ? NULL : &target->matcher,
+                       target->conf.timeout_ms);
 }
 
 /* One per ended check keeps the number, and no recursion through checks that fail at once. */
@@ -190,8 +197,10 @@ static void build_request(struct probed *target)
 {
     const struct gw_address *address = &target->address;
     char host[512];
-    if (target->conf.protocol == ROUTING_HEALTH_CHECK_TCP)
+    if (target->conf.protocol == ROUTING_HEALTH_CHECK_TCP) {
+        target->request = copy(target->preface);
         return;
+    }
     if (target->conf.host.base != NULL)
         snprintf(host, sizeof(host), "%.*s", (int)target->conf.host.len, target->conf.host.base);
     else if (address->is_unix)
@@ -211,7 +220,19 @@ static void build_request(struct probed *target)
                        (int)target->conf.path.len, target->conf.path.base, host);
     if (len < 0)
         h2o_fatal("no memory");
-    target->request = h2o_iovec_init(text, (size_t)len);
+    target->request = h2o_concat(NULL, target->preface, h2o_iovec_init(text, (size_t)len));
+    free(text);
+}
+
+/* A target that wants a header wants it from everybody; another port may have other habits. */
+static void set_preface(struct probed *target, int version)
+{
+    char header[GW_PROXY_OUT_MAX];
+    size_t len = target->conf.port == 0 ? gw_proxy_out_of_weir(version, header) : 0;
+
+    target->send_proxy_protocol = version;
+    if (len != 0)
+        target->preface = h2o_strdup(NULL, header, len);
 }
 
 static void set_port(struct gw_address *address, uint16_t port)
@@ -247,6 +268,7 @@ static void add_target(struct gw_prober *prober, const struct gw_prober_target *
     target->address = from->endpoint->address;
     set_port(&target->address, (uint16_t)from->conf.port);
     target->transport = gw_transport_hold(transport_of(from));
+    set_preface(target, from->send_proxy_protocol);
     build_request(target);
     /* The configuration was checked; a matcher that does not parse leaves 200, the default. */
     if (target->conf.matcher.base == NULL || !routing_matcher_parse(target->conf.matcher, &target->matcher))
@@ -292,7 +314,7 @@ void gw_prober_set_targets(struct gw_prober *prober, const struct gw_prober_targ
         if (!t->conf.is_enabled)
             continue;
         if (old != NULL && old->endpoint == t->endpoint && is_equal(old->group, t->group) &&
-            is_same_check(&old->conf, &t->conf) &&
+            is_same_check(&old->conf, &t->conf) && old->send_proxy_protocol == t->send_proxy_protocol &&
             gw_transport_id(old->transport) == gw_transport_id(transport_of(t))) {
             old->is_listed = true;
             old->health = t->health;

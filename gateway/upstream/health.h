@@ -12,6 +12,7 @@ struct gw_prober_target {
     h2o_iovec_t group;                     /* name; copied */
     struct routing_health_check_conf conf; /* texts copied */
     const struct gw_transport *transport;  /* of the traffic; held. NULL: plain HTTP/1.1 */
+    int send_proxy_protocol; /* of the traffic: checks of the same port are local to it. enum routing_proxy_protocol */
 };
 /* on_change runs on the control thread after a state change (log, metrics). */
 struct gw_prober *gw_prober_create(struct gw_thread *,

@@ -102,7 +102,13 @@ static void on_connect(h2o_socket_t *sock, const char *err)
         judge(self, ROUTING_PROBE_CONNECTION_FAILED, 0);
         return;
     }
-    if (self->request.len == 0) {
+    if (self->matcher == NULL) {
+        /* a new socket's buffer has room for a header */
+        if (self->request.len != 0 &&
+            send(h2o_socket_get_fd(sock), self->request.base, self->request.len, MSG_NOSIGNAL) < 0) {
+            judge(self, ROUTING_PROBE_CONNECTION_FAILED, 0);
+            return;
+        }
         close_socket(self);
         judge(self, ROUTING_PROBE_PASS, 0);
         return;

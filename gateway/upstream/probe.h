@@ -18,8 +18,8 @@ struct gw_probe {
     unsigned num_interim;
     bool is_judged; /* on_done was called; what is left is to let the target finish sending */
 };
-/* request: the bytes to send, valid until the end; empty = a TCP check, which the connect alone passes. on_done may be
- * called before the return. What is left of an earlier check is dropped. */
+/* request: the bytes to send, valid until the end. matcher NULL: a TCP check, which the connect alone passes. on_done
+ * may be called before the return. What is left of an earlier check is dropped. */
 void gw_probe_start(struct gw_probe *, const struct gw_address *, h2o_iovec_t request, const struct routing_matcher *,
                     uint64_t timeout_ms);
 /* on_done has not been called yet. */

@@ -3,9 +3,10 @@
 #pragma once
 #include "gateway/http/proxy_protocol.h"
 #include "gateway/http/stream.h"
+#include "gateway/upstream/client.h"
 #include "routing/config.h"
 
-enum { GW_PROXY_OUT_MAX = 1024 };
+enum { GW_PROXY_OUT_MAX = GW_CLIENT_MAX_PREFACE };
 
 /* Both return the length, 0 for ROUTING_PROXY_OFF. dst holds GW_PROXY_OUT_MAX bytes. */
 /* Whom the connection is for, and with version 2 how it came: TLS, server name. */

@@ -10,7 +10,8 @@ import threading
 
 import pytest
 
-from stream_peer import StreamPeer, client_hello, dial, exactly, greet, is_reset, is_turned_away, reset, rest
+from client import Client
+from stream_peer import StreamPeer, client_hello, dial, echo, exactly, greet, is_reset, is_turned_away, reset, rest
 from weir import CONFIG, PORTS, SANITIZED, wait_for
 
 ONE = """
@@ -816,3 +817,172 @@ def test_a_version_1_header_is_a_line_of_text(weir):
             rest(client)
             wanted = f"PROXY TCP4 127.0.0.1 127.0.0.1 {client.getsockname()[1]} {gateway.port('db')}\r\n".encode()
         wait_for(lambda: b"PROXY UNKNOWN\r\n" in lines and any(line.startswith(wanted) for line in lines), f"{lines}")
+
+
+HTTP_PROXY = """
+worker_threads: 1
+listeners: {http: {address: "127.0.0.1:@http@"}}
+target_groups:
+  app: {targets: ["127.0.0.1:@target@"], send_proxy_protocol: v2, health_check: {interval: 100ms, path: /health}}
+routes: [{name: all, forward: app}]
+"""
+
+
+def test_http_targets_get_a_header_on_every_connection_which_no_other_client_shares(weir):
+    seen = []
+
+    def serve(connection):
+        header = read_proxy(connection)
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += exactly(connection, 1)
+        seen.append((header, head))
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        connection.recv(1)
+
+    with StreamPeer(serve) as peer:
+        gateway = weir(HTTP_PROXY, target=peer.port)
+        ports = []
+        for _ in range(2):
+            with Client(gateway.port("http")) as client:
+                for _ in range(2):
+                    client.request("GET", "/app")
+                    assert client.response().body == b"ok"
+                ports.append(client.socket.getsockname())
+        requests = [header for header, head in seen if head.startswith(b"GET /app")]
+        wait_for(lambda: any(head.startswith(b"GET /health") for _, head in seen), "a health check")
+        checks = [header for header, head in seen if head.startswith(b"GET /health")]
+        assert not peer.failures
+    assert len(requests) == 4 and all(command == 1 for command, *_ in requests)
+    assert [int.from_bytes(sent[8:10], "big") for _, _, sent, _ in requests] == [ports[0][1]] * 2 + [ports[1][1]] * 2
+    assert checks[0] == (0, 0, b"", {})
+
+
+# --- real servers ----------------------------------------------------------------------------------------------------------
+class Daemon:
+    """A server from a package, in the foreground."""
+
+    def __init__(self, command, port):
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        wait_for(lambda: self.answers(port), f"{command[0]} on {port}", 20)
+
+    def answers(self, port):
+        assert self.process.poll() is None, self.process.stdout.read()
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait(20)
+        self.process.stdout.close()
+
+
+REDIS = ONE.replace("@extra@", "").replace("{enabled: false}", "{interval: 100ms}")
+
+
+def test_redis_works_through_a_tcp_listener(weir, tmp_path):
+    port = PORTS.take()
+    with Daemon(["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", tmp_path], port):
+        gateway = weir(REDIS, target=port)
+        say = lambda *words: subprocess.run(["redis-cli", "-p", str(gateway.port("db")), *words], capture_output=True,
+                                            text=True, timeout=30, check=True).stdout.strip()
+        assert say("set", "key", "value") == "OK" and say("get", "key") == "value"
+        large = "x" * 100000
+        assert say("set", "large", large) == "OK" and say("get", "large") == large
+        done = subprocess.run(["redis-benchmark", "-p", str(gateway.port("db")), "-q", "-n", "2000", "-c", "20", "-P", "8",
+                               "-t", "set,get,lpush"], capture_output=True, text=True, timeout=100)
+        assert done.returncode == 0 and "Error" not in done.stdout + done.stderr
+        with dial(gateway.port("db")) as subscriber:  # a protocol in which the server speaks when it likes
+            subscriber.sendall(b"SUBSCRIBE news\r\n")
+            exactly(subscriber, len(b"*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n"))
+            assert say("publish", "news", "hello") == "1"
+            assert exactly(subscriber, 41) == b"*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$5\r\nhello\r\n"[:41]
+
+
+def test_haproxy_accepts_the_header(weir, tmp_path):
+    port = PORTS.take()
+    config = tmp_path / "haproxy.cfg"
+    config.write_text(f"""
+defaults
+  mode http
+  timeout client 10s
+  timeout server 10s
+  timeout connect 10s
+frontend f
+  bind 127.0.0.1:{port} accept-proxy
+  http-request return status 200 content-type text/plain lf-string "%[src]:%[src_port] %[dst]:%[dst_port]"
+""")
+    with Daemon(["haproxy", "-db", "-f", config], port):
+        gateway = weir(HTTP_PROXY.replace("http: {address", 'db: {address: "127.0.0.1:@db@", protocol: tcp, forward: bytes}\n'
+                                          "  http: {address").replace("listeners: {db", "listeners:\n  db").replace(
+            '"127.0.0.1:@http@"}}', '"127.0.0.1:@http@"}').replace("routes:", """  bytes:
+    {protocol: tcp, targets: ["127.0.0.1:@target@"], send_proxy_protocol: v1, health_check: {interval: 100ms}}
+routes:"""), target=port)
+        for name in ("db", "http"):
+            with Client(gateway.port(name)) as client:
+                client.request("GET", "/x")
+                mine = client.socket.getsockname()[1]
+                assert client.response().text == f"127.0.0.1:{mine} 127.0.0.1:{gateway.port(name)}"
+
+
+def test_nginx_accepts_the_header_before_tls(weir, tmp_path):
+    port = PORTS.take()
+    server_context(tmp_path, "a.example")
+    config = tmp_path / "nginx.conf"
+    config.write_text(f"""
+daemon off; master_process off; pid {tmp_path}/nginx.pid; error_log {tmp_path}/error.log; worker_processes 1;
+events {{}}
+http {{
+  access_log off; client_body_temp_path {tmp_path}/b; proxy_temp_path {tmp_path}/p; fastcgi_temp_path {tmp_path}/f;
+  uwsgi_temp_path {tmp_path}/u; scgi_temp_path {tmp_path}/s;
+  server {{
+    listen 127.0.0.1:{port} ssl proxy_protocol;
+    ssl_certificate {tmp_path}/a.example.pem; ssl_certificate_key {tmp_path}/a.example.key;
+    return 200 "$proxy_protocol_addr:$proxy_protocol_port";
+  }}
+}}
+""")
+    with Daemon(["nginx", "-c", config, "-e", tmp_path / "error.log"], port):
+        gateway = weir(HTTP_PROXY.replace("{targets", "{protocol: https, tls: {insecure: true}, targets"), target=port)
+        for _ in range(2):
+            with Client(gateway.port("http")) as client:
+                client.request("GET", "/x")
+                mine = client.socket.getsockname()[1]
+                assert client.response().text == f"127.0.0.1:{mine}"
+
+
+# --- load ------------------------------------------------------------------------------------------------------------------
+@pytest.mark.xdist_group("load")
+def test_no_connection_breaks_while_configurations_come_and_targets_go(weir):
+    with StreamPeer(echo) as one, StreamPeer(echo) as two:
+        check = "{interval: 100ms, healthy_threshold: 1, unhealthy_threshold: 1}"
+        gateway = weir(TWO.replace("worker_threads: 1", "worker_threads: 2"), one=one.port, two=two.port, check=check)
+        over, failures, rounds = threading.Event(), [], []
+
+        def talk(number):
+            block = hashlib.sha256(bytes([number])).digest() * 512
+            while not over.is_set():
+                try:
+                    with dial(gateway.port("db")) as client:
+                        for _ in range(20):
+                            client.sendall(block)
+                            if exactly(client, len(block)) != block:
+                                raise AssertionError("other bytes came back")
+                    rounds.append(number)
+                except (OSError, AssertionError) as error:
+                    failures.append(error)
+        threads = [threading.Thread(target=talk, args=(n,)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for turn in range(4):
+            before = len(rounds)
+            gateway.reload()
+            one.stop() if turn % 2 == 0 else one.start()
+            wait_for(lambda: len(rounds) > before + 40, "progress", 60)
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert not failures, failures[:3]
