@@ -43,6 +43,8 @@ static enum logged_kind kind_of(enum gw_reason reason)
     case GW_REASON_REWRITE_FAILED:
     case GW_REASON_NO_TARGETS:
         return LOGGED_LOCAL;
+    case GW_REASON_FAULT_INJECTED: /* drawn at random: tells nothing */
+        return LOGGED_OTHER;
     case GW_REASON_NONE:
     case GW_REASON_CIRCUIT_OPEN:
     case GW_REASON_CONCURRENCY_LIMIT:

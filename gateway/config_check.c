@@ -119,6 +119,10 @@ static void check_group_names(const struct gw_config *config, struct gw_errors *
                 gw_error_dangling(errors, gw_setting_at(group->at, "group"), "target group", group->group,
                                   &config->target_groups);
         }
+        if (route->mirror != NULL && route->mirror->group.base != NULL &&
+            gw_map_find(&config->target_groups, route->mirror->group) == NULL)
+            gw_error_dangling(errors, gw_setting_at(route->mirror->at, "group"), "target group", route->mirror->group,
+                              &config->target_groups);
         if (route->forward != NULL && route->forward->fallback.base != NULL &&
             gw_map_find(&config->target_groups, route->forward->fallback) == NULL)
             gw_error_dangling(errors, gw_setting_at(route->forward->at, "fallback"), "target group",

@@ -4,6 +4,7 @@
 #include "gateway/answer.h"
 #include "gateway/forwarded.h"
 #include "gateway/http/response.h"
+#include "gateway/mirror.h"
 #include "gateway/process.h"
 #include "gateway/span.h"
 #include "gateway/sticky.h"
@@ -77,6 +78,8 @@ static void on_request_body(void *data, h2o_iovec_t bytes, bool is_last)
         gw_answer_error(request, GW_REASON_BODY_TOO_LARGE, 0);
         return;
     }
+    if (__builtin_expect(exchange->mirror != NULL, 0))
+        exchange->mirror = gw_mirror_body(exchange->mirror, bytes, is_last);
     if (exchange->tunnel != NULL)
         gw_tunnel_moved(exchange->tunnel, bytes.len, true, is_last);
     else
@@ -340,6 +343,8 @@ void gw_exchange_start(struct gw_request *request)
         gw_answer_error(request, reason, 0);
         return;
     }
+    if (__builtin_expect(request->route->mirror_group != NULL, 0))
+        exchange->mirror = gw_mirror_begin(request, &exchange->out);
     gw_exchange_first_try(exchange);
 }
 
@@ -354,6 +359,8 @@ void gw_exchange_release(struct gw_exchange *exchange)
     if (exchange == NULL)
         return;
     gw_thread_undefer(&exchange->flush);
+    gw_mirror_drop(exchange->mirror);
+    exchange->mirror = NULL;
     gw_exchange_end_tries(exchange);
     gw_exchange_leave(exchange);
     gw_tunnel_end(exchange->tunnel);

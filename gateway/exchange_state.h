@@ -34,6 +34,7 @@ struct gw_exchange {
     const struct routing_retry_conf *policy; /* of the route, the group, or the default; never NULL */
     uint64_t tried;                          /* bit set of target indexes of the group */
     uint32_t tries_in_group;                 /* begun with the group */
+    struct gw_mirror *mirror;                /* collects the body; NULL: no copy is made, or it is on its way */
     /* request body */
     h2o_iovec_t piece;   /* what the stream gave last and has not been told consumed */
     uint64_t body_bytes; /* so far */

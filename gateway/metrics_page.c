@@ -8,7 +8,6 @@
 #include <sys/resource.h>
 #include <unistd.h>
 #include "gateway/l4.h"
-#include "gateway/target_queue.h"
 #include "tls/status.h"
 
 /* Series each family may have. The sum, with some fifty that do not grow, stays below 2,000. What does not fit is
@@ -469,6 +468,21 @@ static void put_group_states(struct gw_exposition *out, const struct gw_snapshot
                              routing_health_name((enum routing_health_state)state), NULL);
 }
 
+/* ---- faults and mirrors ---- */
+
+static void put_faults(struct gw_exposition *out, const struct gw_process *process)
+{
+    put_two(out, "weir_faults_total", "Faults made on purpose.", "kind", "delay",
+            SUM_OF_WORKERS(process, worker->stats.fault_delays), "abort",
+            SUM_OF_WORKERS(process, worker->stats.fault_aborts));
+    put_two(out, "weir_mirror_requests_total", "Copies of requests that were sent.", "result", "answered",
+            SUM_OF_WORKERS(process, worker->stats.mirror_answered), "failed",
+            SUM_OF_WORKERS(process, worker->stats.mirror_failed));
+    put_one(out, "weir_mirror_dropped_total", "counter",
+            "Copies that were not sent: too many under way, a body too large or not whole, the end of the process.",
+            (double)SUM_OF_WORKERS(process, worker->stats.mirror_dropped));
+}
+
 /* ---- compression ---- */
 
 static void put_codings(struct gw_exposition *out, const char *name, const uint64_t counts[GW_CODING_COUNT])
@@ -593,6 +607,7 @@ void gw_metrics_page(struct gw_process *process, struct gw_exposition *out)
     put_upstream(out, process);
     put_upstream_tls(out, process);
     put_compression(out, process);
+    put_faults(out, process);
     put_lag(out, process);
     put_process(out, process);
 }

@@ -3,6 +3,7 @@
 #include "gateway/answer.h"
 #include "gateway/echo.h"
 #include "gateway/exchange.h"
+#include "gateway/fault.h"
 #include "gateway/files.h"
 #include "gateway/forwarded.h"
 #include "gateway/overload.h"
@@ -283,6 +284,10 @@ static enum gw_step forward(struct gw_request *request)
                                                       : request->dry->random;
     if (__builtin_expect(!gw_exchange_choose(request, random), 0))
         return wait_for_target(request);
+    if (request->route->mirror_group != NULL)
+        gw_trace(request->trace, "mirror", request->route->conf->mirror->at,
+                 "%g%% of the requests are copied to \"%.*s\"", request->route->conf->mirror->percent,
+                 (int)request->route->mirror_group->name.len, request->route->mirror_group->name.base);
     if (request->stream == NULL)
         return forward_dry(request);
     gw_exchange_start(request);
@@ -308,12 +313,21 @@ static enum gw_step act(struct gw_request *request)
 
 /* The way of a request, top to bottom. */
 static enum gw_step (*const stages[])(struct gw_request *) = {
-    compute_facts, check_method, find_route, shed, check_body_size, check_upgrade, act,
+    compute_facts, check_method, find_route, shed, check_body_size, check_upgrade, gw_fault_stage, act,
 };
 
-void gw_pipeline_run(struct gw_request *request)
+static void run_from(struct gw_request *request, size_t i)
 {
-    for (size_t i = 0; i != sizeof(stages) / sizeof(stages[0]); ++i)
-        if (stages[i](request) != GW_NEXT)
-            return;
+    for (; i != sizeof(stages) / sizeof(stages[0]); ++i) {
+        enum gw_step step = stages[i](request);
+        if (step == GW_NEXT)
+            continue;
+        if (step == GW_PARKED)
+            request->next_stage = (uint8_t)(i + 1);
+        return;
+    }
 }
+
+void gw_pipeline_run(struct gw_request *request) { run_from(request, 0); }
+
+void gw_pipeline_resume(struct gw_request *request) { run_from(request, request->next_stage); }

@@ -7,3 +7,5 @@ enum gw_step { GW_NEXT, GW_ANSWERED, GW_PARKED };
 /* Runs the stages on a request whose snapshot, listener, headers and (live) stream are set. In explain (stream NULL)
  * the action is decided and told to the trace, not carried out. */
 void gw_pipeline_run(struct gw_request *);
+/* Goes on behind the stage that has parked the request. */
+void gw_pipeline_resume(struct gw_request *);

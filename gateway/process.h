@@ -73,11 +73,15 @@ struct gw_worker {
     size_t num_handshakes;     /* loop */
     int spare_fd;              /* loop: given up to empty a queue when there are no descriptors; -1: it is */
     char *l4_buffer;           /* loop: what gateway/l4_pump.c reads into; NULL: not used yet */
+    h2o_linklist_t mirrors;    /* loop: copies of requests under way (gateway/mirror.h) */
+    size_t num_mirrors;        /* loop */
     struct gw_timer lag_timer; /* loop */
     uint64_t lag_due_us;       /* loop */
     uint32_t pressure;         /* loop: gateway/overload.h */
     struct {
         gw_counter handshakes, handshake_failures, accept_errors, accept_pauses;
+        gw_counter fault_delays, fault_aborts;
+        gw_counter mirror_answered, mirror_failed, mirror_dropped;
         gw_counter retries_over_budget, hedges, failovers;
         gw_counter refused_by[GW_REASON_COUNT]; /* only where gw_reason_is_refusal */
         gw_counter requests_in_flight;          /* gauge */

@@ -53,6 +53,8 @@
     X(FIXED_RESPONSE, 0, "The route answers with a fixed response.", "Nothing is wrong.")                              \
     X(REDIRECT, 0, "The route redirects.", "Nothing is wrong.")                                                        \
     X(REDIRECT_TOO_LONG, 507, "The redirect's Location would be longer than 8 KiB.", "Shorten the URL.")               \
+    X(FAULT_INJECTED, 0, "The route's fault policy answers with an error on purpose.",                                 \
+      "Nothing is wrong; see fault.abort of the route.")                                                               \
     X(FILE_SERVED, 0, "The route serves a file.", "Nothing is wrong.")                                                 \
     X(FILE_NOT_FOUND, 404, "There is no such file below the route's root.", "Check root, index and strip_prefix.")     \
     X(FILE_FORBIDDEN, 403, "The file may not be read, is no regular file, or lies outside the root.",                  \

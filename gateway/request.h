@@ -6,6 +6,7 @@
 struct gw_worker;
 struct gw_compressing;
 struct gw_exchange;
+struct gw_fault;
 struct gw_sticky;
 struct gw_waiter;
 struct gw_span;
@@ -30,6 +31,8 @@ struct gw_request {
     struct gw_snapshot *snapshot;
     struct gw_held_snapshot *held;      /* live traffic: what keeps the snapshot */
     struct gw_exchange *exchange;       /* forward: the attempt in progress */
+    struct gw_fault *fault;             /* NULL: it does not wait on purpose */
+    uint8_t next_stage;                 /* of the pipeline, while it is parked */
     struct gw_compressing *compressing; /* NULL: the response passes no encoder */
     const struct gw_snapshot_listener *listener;
     struct routing_facts facts;

@@ -289,6 +289,13 @@ static bool build_forward(struct builder *b, struct gw_route *route)
             return gw_error_dangling(b->errors, conf->at, "target group", conf->fallback, groups);
         route->fallback = &b->snapshot->groups[named - groups->entries];
     }
+    if (route->conf->mirror != NULL) {
+        const struct gw_named *named = gw_map_find(groups, route->conf->mirror->group);
+        if (named == NULL)
+            return gw_error_dangling(b->errors, route->conf->mirror->at, "target group", route->conf->mirror->group,
+                                     groups);
+        route->mirror_group = &b->snapshot->groups[named - groups->entries];
+    }
     return ok;
 }
 

@@ -66,9 +66,10 @@ struct gw_route {
     struct gw_weighted_group *groups; /* forward */
     uint32_t *weights;
     struct gw_files *files;
-    struct gw_error_pages *error_pages;          /* NULL: none */
-    const struct routing_target_group *fallback; /* asked when the group fails; NULL: nobody */
-    struct gw_compression *compression;          /* effective; NULL: off */
+    struct gw_error_pages *error_pages;              /* NULL: none */
+    const struct routing_target_group *fallback;     /* asked when the group fails; NULL: nobody */
+    struct gw_compression *compression;              /* effective; NULL: off */
+    const struct routing_target_group *mirror_group; /* gets copies; NULL: none are made */
 } __attribute__((aligned(64)));
 
 struct gw_snapshot {

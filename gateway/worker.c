@@ -7,6 +7,8 @@
 #include "gateway/choose.h"
 #include "gateway/client_identity.h"
 #include "gateway/exchange.h"
+#include "gateway/fault.h"
+#include "gateway/mirror.h"
 #include "gateway/overload.h"
 #include "gateway/pipeline.h"
 #include "gateway/recent.h"
@@ -168,6 +170,7 @@ static void on_bad_head(struct gw_stream *stream, enum gw_head_result result)
 static void on_bad_body(struct gw_stream *stream)
 {
     struct gw_request *request = stream->user;
+    gw_fault_release(request);
     gw_exchange_release(request->exchange);
     stream->req.res.headers.size = 0;
     request->has_server_field = false;
@@ -241,6 +244,8 @@ static void on_done(struct gw_stream *stream)
     struct gw_request *request = stream->user;
 
     gw_exchange_release(request->exchange);
+    if (__builtin_expect(request->fault != NULL, 0))
+        gw_fault_release(request);
     if (__builtin_expect(request->compressing != NULL, 0))
         gw_compression_release(request);
     if (__builtin_expect(request->waiter != NULL, 0))
@@ -354,6 +359,7 @@ void gw_worker_init(struct gw_worker *worker, struct gw_process *process, unsign
     worker->log = gw_access_log_buffer_create(process->access_log, &worker->thread);
     h2o_linklist_init_anchor(&worker->acceptors);
     h2o_linklist_init_anchor(&worker->handshakes);
+    h2o_linklist_init_anchor(&worker->mirrors);
     h2o_multithread_register_receiver(worker->ctx.queue, &worker->receiver, gw_message_receive);
     worker->spare_fd = gw_acceptor_spare_fd();
     gw_timer_init(&worker->lag_timer, on_lag_timer);
@@ -379,6 +385,7 @@ void *gw_worker_main(void *data)
         if (worker->server.is_draining && worker->server.num_conns == 0 && worker->num_handshakes == 0)
             worker->is_stopped = true;
     }
+    gw_mirror_end_all(worker);
     gw_access_log_flush(worker->log);
     if (worker->held != NULL)
         gw_held_snapshot_release(worker, worker->held);

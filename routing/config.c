@@ -618,6 +618,9 @@ static bool check_route(struct gw_loader *load, void *conf)
             first = actions[i].name;
     }
     is_ok = routing_upgrade_check(load, &route->upgrade) && is_ok;
+    if (route->mirror != NULL && first != NULL && route->forward == NULL)
+        is_ok = gw_error_at(load->errors, gw_setting_at(route->at, "mirror"),
+                            "\"mirror\" copies what is forwarded, and this route does not forward");
     if (first == NULL)
         return gw_error_at(load->errors, route->at,
                            "the route has no action (expected one of forward, redirect, respond, files, echo)");
@@ -673,6 +676,9 @@ static const struct gw_setting route_settings[] = {
      .section = &routing_hedge_section},
     {"timeouts", GW_OPTION, AT(timeouts), "Times that stand above those of the target group.",
      .section = &route_timeouts_section},
+    {"fault", GW_OPTION, AT(fault), "Delays and errors made on purpose.", .section = &routing_fault_section},
+    {"mirror", GW_OPTION, AT(mirror), "Another target group that gets copies of the route's requests.",
+     .section = &routing_mirror_section},
     {"compression", GW_OPTION, AT(compression),
      "Whether and how responses of the route are compressed; left out, as the top-level compression says.",
      .section = &routing_compression_section},

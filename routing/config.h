@@ -115,6 +115,34 @@ struct routing_error_page_conf {
     h2o_iovec_t file, body;   /* exactly one; file relative to the working directory */
     h2o_iovec_t content_type; /* base NULL: by the file's name, text/html for body */
 };
+/* Faults made on purpose. */
+struct routing_fault_delay_conf {
+    const struct gw_node *at;
+    uint64_t duration_ms;
+    double percent; /* default 100 */
+};
+struct routing_fault_abort_conf {
+    const struct gw_node *at;
+    uint64_t status; /* 400..599, default 503 */
+    double percent;  /* default 100 */
+};
+enum routing_fault_by_header { ROUTING_FAULT_BY_NOBODY, ROUTING_FAULT_BY_TRUSTED, ROUTING_FAULT_BY_EVERYBODY };
+struct routing_fault_conf {
+    const struct gw_node *at;
+    struct routing_fault_delay_conf *delay; /* NULL = none */
+    struct routing_fault_abort_conf *abort; /* NULL = none */
+    int by_header;                          /* enum routing_fault_by_header */
+    uint64_t max_delay_ms;                  /* that a header may ask for */
+};
+/* Copies of requests for another group. */
+struct routing_mirror_conf {
+    const struct gw_node *at;
+    h2o_iovec_t group;
+    double percent;          /* default 100 */
+    uint64_t max_body;       /* bytes; larger requests are not copied */
+    uint64_t max_requests;   /* under way, on all threads */
+    h2o_iovec_t host_suffix; /* base NULL = none */
+};
 /* Which responses are compressed. Of a route, and (with memory) of all that have none of their own. */
 struct routing_compression_conf {
     const struct gw_node *at;
@@ -146,6 +174,8 @@ struct routing_route_conf {
     struct routing_rewrite_conf *rewrite;         /* NULL = none */
     uint64_t max_body;                            /* bytes; 0 = unlimited */
     struct gw_texts upgrade;                      /* protocols; see routing/upgrade.h */
+    struct routing_fault_conf *fault;             /* NULL = none */
+    struct routing_mirror_conf *mirror;           /* NULL = none */
     struct routing_compression_conf *compression; /* NULL: as the top-level setting says */
     struct routing_access_log_conf *access_log;   /* NULL: as the top-level setting says */
     struct gw_map error_pages;        /* "404" or "5xx" -> routing_error_page_conf; gateway's come after these */
@@ -345,6 +375,8 @@ void routing_error_page_statuses(h2o_iovec_t key, unsigned *first, unsigned *las
 extern const struct gw_section routing_forward_section; /* struct routing_forward_conf */
 /* Is this a pattern of hosts? For gw_setting.valid. */
 bool routing_check_host_glob(struct gw_loader *, const struct gw_node *at, h2o_iovec_t host);
+/* fault.c */
+extern const struct gw_section routing_fault_section, routing_mirror_section;
 /* compression.c */
 extern const struct gw_section routing_compression_section, routing_compression_default_section;
 /* What a route does not say is as the top-level section says (NULL: there is none). */

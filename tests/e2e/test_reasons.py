@@ -56,6 +56,7 @@ routes:
   - {name: redirect, match: {path: "/redirect*"}, redirect: {path: "/#{path}#{path}", status: 301}}
   - {name: site, match: {path: "/site/*"}, files: {root: site, strip_prefix: /site}}
   - {name: echo, match: {path: /echo}, echo: true}
+  - {name: fault, match: {path: /fault}, fault: {abort: 418}, echo: true}
   - {name: broken_rewrite, match: {path: "/rewrite/*"}, rewrite: {path: "^/rewrite/(.*)$", to: "/%$1"}, forward: origin}
   - {name: empty, match: {path: /empty}, forward: empty}
   - {name: nobody, match: {path: /nobody}, forward: nobody}
@@ -379,6 +380,7 @@ TRIGGERS = {
     "PRECONDITION_FAILED": lambda case: case.ask("/site/index.html", headers=[("If-Match", '"other"')]),
     "RANGE_NOT_SATISFIABLE": lambda case: case.ask("/site/index.html", headers=[("Range", "bytes=99999-")]),
     "ECHO": lambda case: case.ask("/echo"),
+    "FAULT_INJECTED": lambda case: case.ask("/fault"),
     "TOO_MANY_FORWARDED": lambda case: case.ask("/o/x", headers=[("X-Forwarded-For", ", ".join(["192.0.2.1"] * 31))]),
     "REWRITE_FAILED": lambda case: case.ask("/rewrite/zz"),
     "NO_TARGETS": lambda case: case.ask("/empty"),
