@@ -169,6 +169,7 @@ static void put_match(struct gw_json *json, const struct routing_match_conf *mat
     gw_json_key(json, "hosts");
     gw_json_array(json);
     put_texts(json, &match->host);
+    put_texts(json, &match->host_regex);
     gw_json_array_end(json);
     gw_json_key(json, "paths");
     gw_json_array(json);

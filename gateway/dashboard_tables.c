@@ -61,6 +61,7 @@ static void put_match(struct gw_html *html, const struct routing_match_conf *mat
     const char *separator = "";
 
     put_texts(html, &match->host, &separator);
+    put_texts(html, &match->host_regex, &separator);
     put_texts(html, &match->path, &separator);
     put_texts(html, &match->path_prefix, &separator);
     put_texts(html, &match->path_exact, &separator);

@@ -290,10 +290,13 @@ static bool set_target_url(struct gw_exchange *exchange)
     const struct routing_facts *facts = &request->facts;
 
     exchange->out.target = request->stream->head.path;
+    exchange->out.host = facts->authority;
     if (request->route->rewrite == NULL)
         return true;
     return routing_rewrite_apply(request->route->rewrite, request->pool, facts->path, facts->query,
-                                 &exchange->out.target) != ROUTING_REWRITE_FAILED;
+                                 &exchange->out.target) != ROUTING_REWRITE_FAILED &&
+           routing_rewrite_host(request->route->rewrite, request->pool, facts->host, &exchange->out.host) !=
+               ROUTING_REWRITE_FAILED;
 }
 
 static h2o_iovec_t target_host(const struct gw_request *request)
@@ -318,10 +321,7 @@ void gw_exchange_start(struct gw_request *request)
     if (request->route->request_headers != NULL)
         routing_header_rules_apply(request->route->request_headers, request->pool, &fields);
     exchange->out.method = request->facts.method;
-    exchange->out.host = request->facts.authority;
-    if (request->route->rewrite_host.base != NULL)
-        exchange->out.host = request->route->rewrite_host;
-    else if (exchange->out.host.len == 0) /* HTTP/1.0 without Host: we speak 1.1, where an origin may insist on one */
+    if (exchange->out.host.len == 0) /* HTTP/1.0 without Host: we speak 1.1, where an origin may insist on one */
         exchange->out.host = target_host(request);
     exchange->out.fields = fields.entries;
     exchange->out.num_fields = fields.size;

@@ -241,13 +241,18 @@ static enum gw_step forward_dry(struct gw_request *request)
     const struct routing_target *target = &request->group->targets[request->target];
     const struct routing_facts *facts = &request->facts;
     struct gw_dry_run *dry = request->dry;
-    h2o_iovec_t url = facts->raw_path;
+    h2o_iovec_t url = facts->raw_path, host = facts->authority;
 
     if (facts->query.base != NULL) /* they stand beside each other in the head */
         url.len = facts->query.base + facts->query.len - url.base;
-    if (request->route->rewrite != NULL && routing_rewrite_apply(request->route->rewrite, request->pool, facts->path,
-                                                                 facts->query, &url) == ROUTING_REWRITE_FAILED)
+    if (request->route->rewrite != NULL &&
+        (routing_rewrite_apply(request->route->rewrite, request->pool, facts->path, facts->query, &url) ==
+             ROUTING_REWRITE_FAILED ||
+         routing_rewrite_host(request->route->rewrite, request->pool, facts->host, &host) == ROUTING_REWRITE_FAILED))
         return refuse(request, GW_REASON_REWRITE_FAILED);
+    if (host.base != facts->authority.base)
+        gw_trace(request->trace, "host", gw_setting_at(request->route->conf->rewrite->at, "host"),
+                 "the target gets Host: %.*s", (int)host.len, host.base);
     dry->target_url = url;
     h2o_vector_reserve(request->pool, &dry->target_fields, facts->num_headers + 1);
     memcpy(dry->target_fields.entries, facts->headers, sizeof(h2o_header_t) * facts->num_headers);

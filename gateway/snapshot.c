@@ -321,7 +321,6 @@ static bool build_route(struct builder *b, struct gw_route *route, const struct 
     route->request_headers = routing_header_rules_create(&conf->request_headers);
     route->response_headers = routing_header_rules_create(&conf->response_headers);
     if (conf->rewrite != NULL) {
-        route->rewrite_host = conf->rewrite->host;
         ok &= (route->rewrite = routing_rewrite_create(conf->rewrite, b->errors)) != NULL;
     }
     if (b->process != NULL)

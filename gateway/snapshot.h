@@ -62,7 +62,6 @@ struct gw_route {
     uint64_t max_body;                                               /* effective; UINT64_MAX: unlimited */
     struct gw_route_stats *stats;
     const struct routing_route_conf *conf;
-    h2o_iovec_t rewrite_host;         /* replaces Host; base NULL: it is preserved */
     struct gw_weighted_group *groups; /* forward */
     uint32_t *weights;
     struct gw_files *files;

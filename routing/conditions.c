@@ -7,6 +7,9 @@ struct routing_conditions {
     const struct routing_match_conf *conf;
     uint32_t *listeners;       /* indexes; as many as conf->listener has */
     h2o_iovec_t *header_names; /* lower case; as many as conf->header has */
+    /* as many as conf->header_regex has */
+    h2o_iovec_t *regex_names;   /* lower case */
+    struct gw_regex ***regexes; /* owned; as many as the values are; NULL where one does not compile */
 };
 
 static bool is_text(h2o_iovec_t a, h2o_iovec_t b) { return a.len == b.len && memcmp(a.base, b.base, a.len) == 0; }
@@ -41,6 +44,37 @@ static bool find_listener(const struct routing_match_conf *conf, size_t at, cons
     return false;
 }
 
+static bool compile_header_regexes(h2o_mem_pool_t *pool, struct routing_conditions *self, struct gw_errors *errors)
+{
+    const struct routing_pairs_conf *pairs = &self->conf->header_regex;
+    bool is_ok = true;
+
+    self->regex_names = h2o_mem_alloc_pool(pool, (pairs->size + 1) * sizeof(*self->regex_names));
+    self->regexes = h2o_mem_alloc_pool(pool, (pairs->size + 1) * sizeof(*self->regexes));
+    for (size_t i = 0; i != pairs->size; ++i) {
+        const struct gw_texts *values = &pairs->entries[i].values;
+        self->regex_names[i] = h2o_strdup(pool, pairs->entries[i].name.base, pairs->entries[i].name.len);
+        h2o_strtolower(self->regex_names[i].base, self->regex_names[i].len);
+        self->regexes[i] = h2o_mem_alloc_pool(pool, (values->size + 1) * sizeof(**self->regexes));
+        for (size_t j = 0; j != values->size; ++j) {
+            char why[256];
+            self->regexes[i][j] = gw_regex_create(values->entries[j], true, why, sizeof(why));
+            if (self->regexes[i][j] == NULL)
+                is_ok = gw_error_at(errors, values->at[j], "bad regular expression \"%.*s\": %s",
+                                    (int)values->entries[j].len, values->entries[j].base, why);
+        }
+    }
+    return is_ok;
+}
+
+void routing_conditions_dispose(struct routing_conditions *self)
+{
+    for (size_t i = 0; self != NULL && i != self->conf->header_regex.size; ++i)
+        for (size_t j = 0; j != self->conf->header_regex.entries[i].values.size; ++j)
+            if (self->regexes[i][j] != NULL)
+                gw_regex_destroy(self->regexes[i][j]);
+}
+
 bool routing_conditions_create(h2o_mem_pool_t *pool, const struct routing_match_conf *conf,
                                const h2o_iovec_t *listeners, size_t num_listeners, struct gw_errors *errors,
                                struct routing_conditions **made)
@@ -48,7 +82,9 @@ bool routing_conditions_create(h2o_mem_pool_t *pool, const struct routing_match_
     bool is_ok = true;
 
     *made = NULL;
-    if (conf->listener.size + conf->method.size + conf->header.size + conf->query.size + conf->source_ip.size == 0)
+    if (conf->listener.size + conf->method.size + conf->header.size + conf->query.size + conf->source_ip.size +
+            conf->header_regex.size ==
+        0)
         return true;
     struct routing_conditions *self = h2o_mem_alloc_pool(pool, sizeof(*self));
     self->conf = conf;
@@ -61,6 +97,7 @@ bool routing_conditions_create(h2o_mem_pool_t *pool, const struct routing_match_
         self->header_names[i] = h2o_strdup(pool, name.base, name.len);
         h2o_strtolower(self->header_names[i].base, name.len);
     }
+    is_ok = compile_header_regexes(pool, self, errors) && is_ok;
     *made = self;
     return is_ok;
 }
@@ -105,6 +142,21 @@ static bool takes_header(const struct routing_conditions *self, size_t at, const
     return false;
 }
 
+static bool takes_header_regex(const struct routing_conditions *self, size_t at, const struct routing_facts *facts)
+{
+    h2o_iovec_t name = self->regex_names[at];
+    size_t n = self->conf->header_regex.entries[at].values.size;
+    for (size_t i = 0; i != facts->num_headers; ++i) {
+        const h2o_header_t *header = facts->headers + i;
+        if (header->name->len != name.len || !h2o_lcstris(header->name->base, header->name->len, name.base, name.len))
+            continue;
+        for (size_t j = 0; j != n; ++j)
+            if (self->regexes[at][j] != NULL && gw_regex_search(self->regexes[at][j], header->value, NULL))
+                return true;
+    }
+    return false;
+}
+
 static bool takes_query(const struct routing_pair_conf *pair, h2o_iovec_t query)
 {
     const char *p = query.base, *end = p + query.len;
@@ -131,6 +183,9 @@ bool routing_conditions_hold(const struct routing_conditions *self, const struct
         return false;
     for (size_t i = 0; i != self->conf->header.size; ++i)
         if (!takes_header(self, i, facts))
+            return false;
+    for (size_t i = 0; i != self->conf->header_regex.size; ++i)
+        if (!takes_header_regex(self, i, facts))
             return false;
     for (size_t i = 0; i != self->conf->query.size; ++i)
         if (facts->query.base == NULL || !takes_query(self->conf->query.entries + i, facts->query))
@@ -200,6 +255,21 @@ static bool pairs_cover(const struct routing_pairs_conf *a, const struct routing
     return true;
 }
 
+/* As far as can be told: the same expressions, or more of them. */
+static bool regexes_cover(const struct routing_pairs_conf *a, const struct routing_pairs_conf *b)
+{
+    for (size_t i = 0; i != a->size; ++i) {
+        bool is_implied = false;
+        for (size_t j = 0; j != b->size && !is_implied; ++j)
+            is_implied = a->entries[i].name.len == b->entries[j].name.len &&
+                         strncasecmp(a->entries[i].name.base, b->entries[j].name.base, b->entries[j].name.len) == 0 &&
+                         methods_cover(&a->entries[i].values, &b->entries[j].values);
+        if (!is_implied)
+            return false;
+    }
+    return true;
+}
+
 static bool sources_cover(const struct gw_cidrs *a, const struct gw_cidrs *b)
 {
     for (size_t i = 0; i != b->size; ++i) {
@@ -221,6 +291,7 @@ bool routing_conditions_cover(const struct routing_conditions *a, const struct r
     const struct routing_match_conf *in_b = b != NULL ? b->conf : &none;
     return listeners_cover(a, b) && (a->conf->method.size == 0 || methods_cover(&a->conf->method, &in_b->method)) &&
            (a->conf->source_ip.size == 0 || sources_cover(&a->conf->source_ip, &in_b->source_ip)) &&
+           regexes_cover(&a->conf->header_regex, &in_b->header_regex) &&
            pairs_cover(&a->conf->header, &in_b->header, false) && pairs_cover(&a->conf->query, &in_b->query, true);
 }
 
@@ -245,10 +316,9 @@ void routing_list_texts(const struct gw_texts *texts, char *buf, size_t len)
     }
 }
 
-static void explain_header(const struct routing_conditions *self, size_t at, const struct routing_facts *facts,
-                           char *why, size_t why_len, const char *list)
+static void explain_header(h2o_iovec_t name, const struct routing_facts *facts, char *why, size_t why_len,
+                           const char *list)
 {
-    h2o_iovec_t name = self->header_names[at];
     for (size_t i = 0; i != facts->num_headers; ++i) {
         const h2o_header_t *header = facts->headers + i;
         if (header->name->len == name.len && h2o_lcstris(header->name->base, header->name->len, name.base, name.len)) {
@@ -289,7 +359,14 @@ void routing_conditions_explain(const struct routing_conditions *self, const str
         if (!takes_header(self, i, facts)) {
             *at = conf->header.entries[i].at;
             routing_list_texts(&conf->header.entries[i].values, list, sizeof(list));
-            explain_header(self, i, facts, why, why_len, list);
+            explain_header(self->header_names[i], facts, why, why_len, list);
+            return;
+        }
+    for (size_t i = 0; i != conf->header_regex.size; ++i)
+        if (!takes_header_regex(self, i, facts)) {
+            *at = conf->header_regex.entries[i].at;
+            routing_list_texts(&conf->header_regex.entries[i].values, list, sizeof(list));
+            explain_header(self->regex_names[i], facts, why, why_len, list);
             return;
         }
     for (size_t i = 0; i != conf->query.size; ++i)

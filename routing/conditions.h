@@ -5,11 +5,12 @@
 #include "routing/config.h"
 #include "routing/facts.h"
 
-struct routing_conditions; /* memory from the pool; nothing to destroy */
+struct routing_conditions; /* memory from the pool, but for regular expressions */
 
 /* *made is NULL when the route has none of these. Returns false after recording errors (unknown listeners). */
 bool routing_conditions_create(h2o_mem_pool_t *, const struct routing_match_conf *, const h2o_iovec_t *listeners,
                                size_t num_listeners, struct gw_errors *, struct routing_conditions **made);
+void routing_conditions_dispose(struct routing_conditions *); /* NULL is fine */
 bool routing_conditions_hold(const struct routing_conditions *, const struct routing_facts *);
 /* true: whenever b holds a holds too. Either may be NULL, which always holds. */
 bool routing_conditions_cover(const struct routing_conditions *a, const struct routing_conditions *b);

@@ -153,8 +153,10 @@ static bool check_glob_value(struct gw_loader *load, const struct gw_node *at, h
     return true;
 }
 
-static bool read_pair_values(struct gw_loader *load, const struct gw_node *value, struct routing_pair_conf *pair)
+static bool read_pair_values(struct gw_loader *load, const struct gw_setting *setting, const struct gw_node *value,
+                             struct routing_pair_conf *pair)
 {
+    bool is_regex = strcmp(setting->name, "header_regex") == 0;
     bool is_list = value->kind == GW_NODE_LIST;
     size_t n = is_list ? value->size : 1;
     bool is_ok = true;
@@ -171,28 +173,27 @@ static bool read_pair_values(struct gw_loader *load, const struct gw_node *value
             is_ok = gw_error_at(load->errors, entry, "a pattern of %s is no text", pair->name.base);
             continue;
         }
-        is_ok = check_glob_value(load, entry, entry->text) && is_ok;
+        is_ok = (is_regex ? check_regex : check_glob_value)(load, entry, entry->text) && is_ok;
         pair->values.at[pair->values.size] = entry;
         pair->values.entries[pair->values.size++] = entry->text;
     }
     return is_ok;
 }
 
-/* name: pattern, or name: [patterns]; the settings table has no type for that. */
-static bool read_pairs(struct gw_loader *load, const struct gw_setting *setting, const struct gw_node *value,
-                       void *field)
+static bool read_pairs_map(struct gw_loader *load, const struct gw_setting *setting, const struct gw_node *value,
+                           struct routing_pairs_conf *pairs)
 {
-    struct routing_pairs_conf *pairs = field;
+    struct routing_pair_conf *entries;
     bool is_ok = true;
 
-    *pairs = (struct routing_pairs_conf){NULL};
-    if (value == NULL || gw_node_is_null(value))
-        return true;
     if (value->kind != GW_NODE_MAP)
         return gw_error_at(load->errors, value, "%s is no map (expected names and patterns: {NAME: \"PATTERN\"})",
                            setting->name);
-    pairs->entries = h2o_mem_alloc_pool(load->pool, (value->size + 1) * sizeof(*pairs->entries));
-    memset(pairs->entries, 0, (value->size + 1) * sizeof(*pairs->entries));
+    entries = h2o_mem_alloc_pool(load->pool, (pairs->size + value->size + 1) * sizeof(*entries));
+    memset(entries, 0, (pairs->size + value->size + 1) * sizeof(*entries));
+    if (pairs->size != 0)
+        memcpy(entries, pairs->entries, pairs->size * sizeof(*entries));
+    pairs->entries = entries;
     for (size_t i = 0; i != value->size; ++i) {
         struct routing_pair_conf *pair = pairs->entries + pairs->size++;
         pair->name = value->keys[i]->text;
@@ -203,17 +204,52 @@ static bool read_pairs(struct gw_loader *load, const struct gw_setting *setting,
         }
         if (setting->valid != NULL)
             is_ok = setting->valid(load, pair->at, pair->name) && is_ok;
-        is_ok = read_pair_values(load, value->entries[i], pair) && is_ok;
+        is_ok = read_pair_values(load, setting, value->entries[i], pair) && is_ok;
     }
     return is_ok;
+}
+
+/* name: pattern, or name: [patterns], or a list of such maps; the settings table has no type for that. */
+static bool read_pairs(struct gw_loader *load, const struct gw_setting *setting, const struct gw_node *value,
+                       void *field)
+{
+    struct routing_pairs_conf *pairs = field;
+    bool is_ok = true;
+
+    *pairs = (struct routing_pairs_conf){NULL};
+    if (value == NULL || gw_node_is_null(value))
+        return true;
+    if (value->kind == GW_NODE_LIST) { /* several maps: all must hold, so that a name may come twice */
+        for (size_t i = 0; i != value->size; ++i)
+            is_ok = read_pairs_map(load, setting, value->entries[i], pairs) && is_ok;
+        return is_ok;
+    }
+    return read_pairs_map(load, setting, value, pairs);
+}
+
+static bool has_name_twice(const struct routing_pairs_conf *pairs)
+{
+    for (size_t i = 0; i != pairs->size; ++i)
+        for (size_t j = 0; j != i; ++j)
+            if (h2o_memis(pairs->entries[i].name.base, pairs->entries[i].name.len, pairs->entries[j].name.base,
+                          pairs->entries[j].name.len))
+                return true;
+    return false;
 }
 
 static void print_pairs(struct gw_json *json, const struct gw_setting *setting, const void *field)
 {
     const struct routing_pairs_conf *pairs = field;
+    bool is_list = has_name_twice(pairs);
 
+    if (is_list)
+        gw_json_array(json);
     gw_json_object(json);
     for (size_t i = 0; i != pairs->size; ++i) {
+        if (is_list && i != 0) {
+            gw_json_object_end(json);
+            gw_json_object(json);
+        }
         gw_json_key_text(json, pairs->entries[i].name);
         gw_json_array(json);
         for (size_t j = 0; j != pairs->entries[i].values.size; ++j)
@@ -221,11 +257,15 @@ static void print_pairs(struct gw_json *json, const struct gw_setting *setting, 
         gw_json_array_end(json);
     }
     gw_json_object_end(json);
+    if (is_list)
+        gw_json_array_end(json);
 }
 
-#define PAIRS_SCHEMA                                                                                                   \
+#define PAIRS_MAP_SCHEMA                                                                                               \
     "{\"type\":\"object\",\"additionalProperties\":{\"oneOf\":[{\"type\":[\"string\",\"number\",\"boolean\"]},"        \
     "{\"type\":\"array\",\"minItems\":1,\"items\":{\"type\":[\"string\",\"number\",\"boolean\"]}}]}}"
+#define PAIRS_SCHEMA                                                                                                   \
+    "{\"oneOf\":[" PAIRS_MAP_SCHEMA ",{\"type\":\"array\",\"minItems\":1,\"items\":" PAIRS_MAP_SCHEMA "}]}"
 
 /* An empty list would read as "none" and mean "all". */
 static bool check_match(struct gw_loader *load, void *conf)
@@ -250,6 +290,9 @@ static const struct gw_setting match_settings[] = {
     {"host", GW_TEXTS, AT(host),
      "Host globs, compared without port and case: `*` is any run of characters, `?` exactly one.",
      .valid = routing_check_host_glob},
+    {"host_regex", GW_TEXTS, AT(host_regex),
+     "Regular expressions (PCRE2) searched anywhere in the host, ignoring case; a host that `host` takes will do too.",
+     .valid = check_regex},
     {"path", GW_TEXTS, AT(path), "Globs on the canonical path, case-sensitive; `*` also crosses `/`.",
      .valid = check_path_glob},
     {"path_prefix", GW_TEXTS, AT(path_prefix),
@@ -262,6 +305,9 @@ static const struct gw_setting match_settings[] = {
     {"method", GW_TEXTS, AT(method), "Request methods, case-sensitive.", .valid = check_method},
     {"header", GW_CUSTOM, AT(header),
      "Globs by header name: every name must have a header line that one of its globs takes, ignoring case.",
+     .valid = check_header_condition, .read = read_pairs, .print = print_pairs, .schema_json = PAIRS_SCHEMA},
+    {"header_regex", GW_CUSTOM, AT(header_regex),
+     "Regular expressions (PCRE2) by header name, searched anywhere in a value, ignoring case; otherwise as `header`.",
      .valid = check_header_condition, .read = read_pairs, .print = print_pairs, .schema_json = PAIRS_SCHEMA},
     {"query", GW_CUSTOM, AT(query),
      "Globs by query key: every key must have a value, as sent, that one of its globs takes, ignoring case; the key "
@@ -517,7 +563,7 @@ static bool check_rewrite_host(struct gw_loader *load, const struct gw_node *at,
 {
     bool is_ok = host.len != 0;
     for (size_t i = 0; i != host.len; ++i)
-        is_ok = is_ok && (is_unreserved((unsigned char)host.base[i]) || memchr("[]:", host.base[i], 3) != NULL);
+        is_ok = is_ok && (is_unreserved((unsigned char)host.base[i]) || memchr("[]:$", host.base[i], 4) != NULL);
     if (!is_ok)
         return gw_error_at(load->errors, at,
                            "\"%s\" is not a host (expected a name or address, with or without a port)",
@@ -528,12 +574,24 @@ static bool check_rewrite_host(struct gw_loader *load, const struct gw_node *at,
 static bool check_rewrite(struct gw_loader *load, void *conf)
 {
     struct routing_rewrite_conf *rewrite = conf;
-    if (rewrite->path.base == NULL && rewrite->to.base == NULL && rewrite->host.base == NULL)
+    const char *from = rewrite->path.base != NULL ? "path" : "url";
+    bool has_from = rewrite->path.base != NULL || rewrite->url.base != NULL;
+
+    if (!has_from && rewrite->to.base == NULL && rewrite->host.base == NULL && rewrite->host_regex.base == NULL)
         return gw_error_at(load->errors, rewrite->at, "\"rewrite\" changes nothing (expected path and to, or host)");
-    if (rewrite->path.base != NULL && rewrite->to.base == NULL)
-        return gw_error_at(load->errors, rewrite->at, "\"rewrite\" has \"path\" without \"to\"");
-    if (rewrite->path.base == NULL && rewrite->to.base != NULL)
+    if (rewrite->path.base != NULL && rewrite->url.base != NULL)
+        return gw_error_at(load->errors, gw_setting_at(rewrite->at, "url"),
+                           "\"rewrite\" has \"path\" and \"url\" (expected one of them)");
+    if (has_from && rewrite->to.base == NULL)
+        return gw_error_at(load->errors, rewrite->at, "\"rewrite\" has \"%s\" without \"to\"", from);
+    if (!has_from && rewrite->to.base != NULL)
         return gw_error_at(load->errors, rewrite->at, "\"rewrite\" has \"to\" without \"path\"");
+    if (rewrite->host_regex.base != NULL && rewrite->host.base == NULL)
+        return gw_error_at(load->errors, rewrite->at, "\"rewrite\" has \"host_regex\" without \"host\"");
+    if (rewrite->host_regex.base == NULL && rewrite->host.base != NULL &&
+        memchr(rewrite->host.base, '$', rewrite->host.len) != NULL)
+        return gw_error_at(load->errors, gw_setting_at(rewrite->at, "host"),
+                           "\"%s\" is not a host (groups like $1 need a \"host_regex\")", rewrite->host.base);
     return routing_rewrite_check(load, rewrite);
 }
 
@@ -541,10 +599,18 @@ static bool check_rewrite(struct gw_loader *load, void *conf)
 static const struct gw_setting rewrite_settings[] = {
     {"path", GW_TEXT, AT(path), "Regular expression (PCRE2) on the canonical path; its first match is replaced.",
      .min = 1, .max = 1024, .valid = check_regex},
+    {"url", GW_TEXT, AT(url),
+     "Instead of `path`: a regular expression on the canonical path with its query; its first match is replaced.",
+     .min = 1, .max = 1024, .valid = check_regex},
     {"to", GW_TEXT, AT(to),
      "Replacement; `$1` to `$9` are groups, `$0` the whole match, `$$` a dollar; with a `?` it replaces the query too.",
      .max = 1024},
-    {"host", GW_TEXT, AT(host), "Host that the target gets instead of the client's.", .valid = check_rewrite_host},
+    {"host", GW_TEXT, AT(host),
+     "Host that the target gets instead of the client's; with `host_regex` it may hold its groups.",
+     .valid = check_rewrite_host},
+    {"host_regex", GW_TEXT, AT(host_regex),
+     "Regular expression (PCRE2) on the host, ignoring case; `host` replaces its first match, other hosts stay.",
+     .min = 1, .max = 1024, .valid = check_regex},
     {0},
 };
 #undef AT

@@ -19,13 +19,15 @@ struct routing_match_conf {
     const struct gw_node *at;
     struct gw_texts listener;    /* listener names */
     struct gw_texts host;        /* globs, case-insensitive */
+    struct gw_texts host_regex;  /* searched in the host, case-insensitive; one of host and these must match */
     struct gw_texts path;        /* ALB globs */
     struct gw_texts path_prefix; /* whole segments or ending in '/': "/a" takes /a and /a/b, not /ab */
     struct gw_texts path_exact;
     struct gw_texts path_regex;
     struct gw_texts method;
-    struct routing_pairs_conf header; /* name: glob(s), case-insensitive values as on an ALB */
-    struct routing_pairs_conf query;  /* key: glob(s); "*" as key = any key's value */
+    struct routing_pairs_conf header;       /* name: glob(s), case-insensitive values as on an ALB */
+    struct routing_pairs_conf header_regex; /* name: expression(s), case-insensitive, as `header` otherwise */
+    struct routing_pairs_conf query;        /* key: glob(s); "*" as key = any key's value */
     struct gw_cidrs source_ip;
 };
 
@@ -106,8 +108,11 @@ struct routing_header_rules_conf {
 struct routing_rewrite_conf {
     const struct gw_node *at;
     h2o_iovec_t path; /* regex on the canonical path (spec/alb.md 2.7) */
+    h2o_iovec_t url;  /* instead of it: on the path with its query */
     h2o_iovec_t to;   /* $1..$9, $0; may hold a query after '?' */
     h2o_iovec_t host; /* replaces the Host sent to the target; base NULL = preserve */
+    h2o_iovec_t
+        host_regex; /* where it matches the host, which is then made of `host` with $1..$9; base NULL = always */
 };
 /* A body for errors that weir answers itself, by status. */
 struct routing_error_page_conf {

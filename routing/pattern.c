@@ -81,14 +81,15 @@ static size_t anchored_literal(h2o_iovec_t regex)
     return i - 1;
 }
 
-bool routing_pattern_init_regex(struct routing_pattern *self, h2o_mem_pool_t *pool, h2o_iovec_t regex, char *why,
-                                size_t why_len)
+bool routing_pattern_init_regex(struct routing_pattern *self, h2o_mem_pool_t *pool, h2o_iovec_t regex, bool is_host,
+                                char *why, size_t why_len)
 {
-    *self = (struct routing_pattern){.kind = ROUTING_PATTERN_REGEX, .suffix = "", .prefix = ""};
+    *self = (struct routing_pattern){.kind = ROUTING_PATTERN_REGEX, .suffix = "", .prefix = "", .is_host = is_host};
     self->text = self->shown = regex;
-    if ((self->regex = gw_regex_create(regex, false, why, why_len)) == NULL)
+    if ((self->regex = gw_regex_create(regex, is_host, why, why_len)) == NULL)
         return false;
-    set_prefix(self, regex.base + 1, anchored_literal(regex));
+    if (!is_host) /* a prefix in capitals would not be one of hosts, which are in lower case */
+        set_prefix(self, regex.base + 1, anchored_literal(regex));
     return true;
 }
 
@@ -236,6 +237,8 @@ static void to_globs(const struct routing_pattern *self, struct globs *to)
     case ROUTING_PATTERN_REGEX:
         if (self->prefix_len != 0)
             add_glob(to, self->prefix, self->prefix_len, "*");
+        else if (self->is_host)
+            add_glob(to, "", 0, "*");
         else
             add_glob(to, "/", 1, "*");
         break;

@@ -19,6 +19,7 @@ struct routing_pattern {
     const char *prefix, *suffix;
     h2o_iovec_t text;       /* EXACT: unescaped; else as written (hosts in lower case) */
     h2o_iovec_t shown;      /* as written */
+    bool is_host;           /* REGEX: of hosts, so that case does not matter and no "/" comes first */
     struct gw_regex *regex; /* owned; REGEX only, NULL if it does not compile */
 };
 
@@ -27,7 +28,7 @@ void routing_pattern_init_any(struct routing_pattern *, bool is_path);
 void routing_pattern_init_glob(struct routing_pattern *, h2o_mem_pool_t *, h2o_iovec_t glob, bool is_host);
 void routing_pattern_init_literal(struct routing_pattern *, h2o_iovec_t text, bool is_prefix);
 /* false: the expression does not compile; why receives a sentence. */
-bool routing_pattern_init_regex(struct routing_pattern *, h2o_mem_pool_t *, h2o_iovec_t regex, char *why,
+bool routing_pattern_init_regex(struct routing_pattern *, h2o_mem_pool_t *, h2o_iovec_t regex, bool is_host, char *why,
                                 size_t why_len);
 void routing_pattern_dispose(struct routing_pattern *);
 

@@ -453,7 +453,7 @@ bool routing_index_covering(const struct routing_index *self, const struct routi
     if (tables != NULL) {
         h2o_iovec_t front = h2o_iovec_init(pattern->prefix, pattern->prefix_len),
                     back = h2o_iovec_init(pattern->suffix, pattern->suffix_len);
-        if (pattern->kind == ROUTING_PATTERN_REGEX && pattern->prefix_len == 0)
+        if (pattern->kind == ROUTING_PATTERN_REGEX && pattern->prefix_len == 0 && !pattern->is_host)
             front = h2o_iovec_init(H2O_STRLIT("/")); /* of every path but the "*" of OPTIONS */
         if (pattern->kind == ROUTING_PATTERN_EXACT) {
             const struct slot *slot =

@@ -14,3 +14,6 @@ enum routing_rewrite_result { ROUTING_REWRITE_UNCHANGED, ROUTING_REWRITE_CHANGED
  * '?'. FAILED: the result would not be a valid request target (500 TransformInvalidPath). */
 enum routing_rewrite_result routing_rewrite_apply(const struct routing_rewrite *, h2o_mem_pool_t *, h2o_iovec_t path,
                                                   h2o_iovec_t query, h2o_iovec_t *target);
+/* The same for the Host that the target gets; host is in lower case, without port. FAILED: it would not be one. */
+enum routing_rewrite_result routing_rewrite_host(const struct routing_rewrite *, h2o_mem_pool_t *, h2o_iovec_t host,
+                                                 h2o_iovec_t *made);

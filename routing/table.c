@@ -26,18 +26,40 @@ static int compare_routes(const void *a_, const void *b_)
 static size_t count_patterns(const struct routing_match_conf *match)
 {
     size_t paths = match->path.size + match->path_prefix.size + match->path_exact.size + match->path_regex.size;
-    return (match->host.size != 0 ? match->host.size : 1) + (paths != 0 ? paths : 1);
+    size_t hosts = match->host.size + match->host_regex.size;
+    return (hosts != 0 ? hosts : 1) + (paths != 0 ? paths : 1);
 }
 
-static void compile_hosts(struct routing_table *self, struct routing_rule *rule)
+/* regexes beside globs, of hosts or of paths */
+static bool compile_regexes(struct routing_table *self, const struct gw_texts *regexes, bool is_host,
+                            struct gw_errors *errors)
 {
-    const struct gw_texts *hosts = &rule->route.conf->match.host;
+    bool is_ok = true;
+    for (size_t i = 0; i != regexes->size; ++i) {
+        char why[256];
+        h2o_iovec_t regex = regexes->entries[i];
+        if (!routing_pattern_init_regex(self->patterns + self->num_patterns++, &self->pool, regex, is_host, why,
+                                        sizeof(why)))
+            is_ok = gw_error_at(errors, regexes->at[i], "bad regular expression \"%.*s\": %s", (int)regex.len,
+                                regex.base, why);
+    }
+    return is_ok;
+}
+
+static bool compile_hosts(struct routing_table *self, struct routing_rule *rule, struct gw_errors *errors)
+{
+    const struct routing_match_conf *match = &rule->route.conf->match;
+    const struct gw_texts *hosts = &match->host;
+    bool is_ok;
+
     rule->hosts = self->patterns + self->num_patterns;
     for (size_t i = 0; i != hosts->size; ++i)
         routing_pattern_init_glob(self->patterns + self->num_patterns++, &self->pool, hosts->entries[i], true);
-    if (hosts->size == 0)
+    is_ok = compile_regexes(self, &match->host_regex, true, errors);
+    if (self->patterns + self->num_patterns == rule->hosts)
         routing_pattern_init_any(self->patterns + self->num_patterns++, false);
     rule->num_hosts = (uint32_t)(self->patterns + self->num_patterns - rule->hosts);
+    return is_ok;
 }
 
 static bool compile_paths(struct routing_table *self, struct routing_rule *rule, struct gw_errors *errors)
@@ -52,13 +74,7 @@ static bool compile_paths(struct routing_table *self, struct routing_rule *rule,
         routing_pattern_init_literal(self->patterns + self->num_patterns++, match->path_prefix.entries[i], true);
     for (size_t i = 0; i != match->path_exact.size; ++i)
         routing_pattern_init_literal(self->patterns + self->num_patterns++, match->path_exact.entries[i], false);
-    for (size_t i = 0; i != match->path_regex.size; ++i) {
-        char why[256];
-        h2o_iovec_t regex = match->path_regex.entries[i];
-        if (!routing_pattern_init_regex(self->patterns + self->num_patterns++, &self->pool, regex, why, sizeof(why)))
-            is_ok = gw_error_at(errors, match->path_regex.at[i], "bad regular expression \"%.*s\": %s", (int)regex.len,
-                                regex.base, why);
-    }
+    is_ok = compile_regexes(self, &match->path_regex, false, errors);
     if (self->patterns + self->num_patterns == rule->paths)
         routing_pattern_init_any(self->patterns + self->num_patterns++, true);
     rule->num_paths = (uint32_t)(self->patterns + self->num_patterns - rule->paths);
@@ -79,7 +95,7 @@ static bool compile_rules(struct routing_table *self, struct ordered *ordered, s
     for (; self->size != n; ++self->size) {
         struct routing_rule *rule = self->rules + self->size;
         rule->route = (struct routing_route){(uint32_t)self->size, ordered[self->size].conf};
-        compile_hosts(self, rule);
+        is_ok = compile_hosts(self, rule, errors) && is_ok;
         is_ok = compile_paths(self, rule, errors) && is_ok;
         is_ok = routing_conditions_create(&self->pool, &rule->route.conf->match, listeners, num_listeners, errors,
                                           &rule->conditions) &&
@@ -248,6 +264,8 @@ void routing_table_destroy(struct routing_table *self)
         return;
     for (size_t i = 0; i != self->num_patterns; ++i)
         routing_pattern_dispose(self->patterns + i);
+    for (size_t i = 0; i != self->size; ++i)
+        routing_conditions_dispose(self->rules[i].conditions);
     h2o_mem_clear_pool(&self->pool);
     free(self);
 }
@@ -322,7 +340,7 @@ static void trace_loss(const struct match *match, const struct routing_rule *rul
     char list[512], why[1024];
 
     if (!any_takes(rule->hosts, rule->num_hosts, match->host)) {
-        at = gw_setting_at(conf->match.at, "host");
+        at = gw_setting_at(conf->match.at, conf->match.host.size != 0 ? "host" : "host_regex");
         list_patterns(rule->hosts, rule->num_hosts, list, sizeof(list));
         snprintf(why, sizeof(why), "host \"%.*s\" does not match %s", (int)match->host.len, match->host.base, list);
     } else if (!any_takes(rule->paths, rule->num_paths, facts->path)) {

@@ -216,7 +216,7 @@ static void bad_headers_and_queries_are_refused(void **state)
 {
     refuse_match("{header: {Host: a}}", "35: the Host header is matched by \"host\", not by \"header\"");
     refuse_match("{header: {\"a b\": a}}", "35: \"a b\" is not a header name");
-    refuse_match("{header: [a]}", "34: header is no map (expected names and patterns: {NAME: \"PATTERN\"})");
+    refuse_match("{header: [a]}", "35: header is no map (expected names and patterns: {NAME: \"PATTERN\"})");
     refuse_match("{header: {x-a: []}}", "40: x-a has no pattern (\"*\" takes every value)");
     refuse_match("{header: {x-a: }}", "40: x-a has no pattern (\"*\" takes every value)");
     refuse_match("{header: {x-a: {b: c}}}", "40: x-a is a map (expected a pattern or a list of patterns)");

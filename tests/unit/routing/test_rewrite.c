@@ -5,10 +5,13 @@
 static const char *rewrite(const char *regex, const char *to, const char *path, const char *query)
 {
     static char text[70000];
-    struct routing_rewrite_conf conf = {.path = text_of(regex), .to = text_of(to)};
+    bool is_url = *regex == '@'; /* on the whole URL */
+    h2o_iovec_t expression = text_of(regex + is_url);
+    struct routing_rewrite_conf conf = {.to = text_of(to)};
     struct gw_errors errors;
     h2o_mem_pool_t pool;
     h2o_iovec_t target = text_of("as it was");
+    *(is_url ? &conf.url : &conf.path) = expression;
 
     gw_errors_init(&errors);
     h2o_mem_init_pool(&pool);
@@ -36,6 +39,41 @@ static const char *rewrite(const char *regex, const char *to, const char *path, 
     return text;
 }
 
+/* The Host made by `host_regex` -> `host`: "" unchanged, "!" failed. */
+static const char *rewrite_host(const char *regex, const char *to, const char *host)
+{
+    static char text[1000];
+    struct routing_rewrite_conf conf = {.host_regex = {(char *)regex, regex != NULL ? strlen(regex) : 0},
+                                        .host = text_of(to)};
+    struct gw_errors errors;
+    h2o_mem_pool_t pool;
+    h2o_iovec_t made = {NULL, 0};
+
+    gw_errors_init(&errors);
+    h2o_mem_init_pool(&pool);
+    struct routing_rewrite *compiled = routing_rewrite_create(&conf, &errors);
+    assert_non_null(compiled);
+    enum routing_rewrite_result result = routing_rewrite_host(compiled, &pool, text_of(host), &made);
+    snprintf(text, sizeof(text), "%.*s", (int)made.len, made.base != NULL ? made.base : "");
+    if (result != ROUTING_REWRITE_CHANGED)
+        strcpy(text, result == ROUTING_REWRITE_FAILED ? "!" : "");
+    routing_rewrite_destroy(compiled);
+    h2o_mem_clear_pool(&pool);
+    gw_errors_dispose(&errors);
+    return text;
+}
+
+/* spec/alb.md 2.7 */
+static void host_is_made_of_the_groups_of_its_expression(void **state)
+{
+    assert_string_equal(rewrite_host("^mywebsite-(.+).com$", "internal.dev.$1.myweb.com", "mywebsite-shop.com"),
+                        "internal.dev.shop.myweb.com");
+    assert_string_equal(rewrite_host("^MyWebsite-(.+).com$", "$1.net", "mywebsite-shop.com"), "shop.net");
+    assert_string_equal(rewrite_host("^mywebsite-(.+).com$", "$1.net", "other.com"), "");
+    assert_string_equal(rewrite_host("^(x)?.*$", "$1", "y"), "!"); /* nothing is no host */
+    assert_string_equal(rewrite_host(NULL, "fixed.example.com:8080", "y"), "fixed.example.com:8080");
+}
+
 /* spec/alb.md 2.7 */
 static void groups_go_into_the_replacement(void **state)
 {
@@ -46,6 +84,17 @@ static void groups_go_into_the_replacement(void **state)
                         "/ihgfedcba");
     assert_string_equal(rewrite("^/a$", "/x$0", "/a", NULL), "/x/a");
     assert_string_equal(rewrite("^/(a)(b)?$", "/[$1|$2]", "/a", NULL), "/[a|]");
+}
+
+/* spec/alb.md 2.7: an ALB's url-rewrite sees path and query */
+static void url_is_rewritten_with_its_query(void **state)
+{
+    assert_string_equal(rewrite("@^/item\\?id=([0-9]+)(&.*)?$", "/items/$1", "/item", "id=7"), "/items/7");
+    assert_string_equal(rewrite("@^/item\\?id=([0-9]+)&(.*)$", "/items/$1?$2", "/item", "id=7&a=b"), "/items/7?a=b");
+    assert_string_equal(rewrite("@^/old/", "/new/", "/old/x", "a=b"), "/new/x?a=b");
+    assert_string_equal(rewrite("@^/old/", "/new/", "/old/x", NULL), "/new/x");
+    assert_string_equal(rewrite("@debug=1", "debug=0", "/x", "debug=1"), "/x?debug=0");
+    assert_string_equal(rewrite("@^/item\\?", "/other?", "/item", NULL), "");
 }
 
 static void path_that_does_not_match_is_unchanged(void **state)
@@ -140,6 +189,8 @@ static void bad_rewrites_are_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(host_is_made_of_the_groups_of_its_expression),
+        cmocka_unit_test(url_is_rewritten_with_its_query),
         cmocka_unit_test(groups_go_into_the_replacement),
         cmocka_unit_test(path_that_does_not_match_is_unchanged),
         cmocka_unit_test(only_the_first_match_is_replaced),

@@ -113,6 +113,48 @@ static void path_regex_is_searched_unless_anchored(void **state)
     assert_true(takes_url("{path_regex: \"^/x|^/y\"}", "h", "/y"));
 }
 
+static void host_regex_is_searched_ignoring_case_beside_globs(void **state)
+{
+    assert_true(takes_url("{host_regex: '^API-[0-9]+\\.example\\.com$'}", "api-7.example.com", "/"));
+    assert_false(takes_url("{host_regex: '^api-[0-9]+\\.example\\.com$'}", "api-x.example.com", "/"));
+    assert_true(takes_url("{host_regex: 'internal'}", "my.internal.net", "/"));
+    const char *both = "{host: \"*.shop.example\", host_regex: '^shop[0-9]$'}";
+    assert_true(takes_url(both, "a.shop.example", "/"));
+    assert_true(takes_url(both, "shop3", "/"));
+    assert_false(takes_url(both, "shop33", "/"));
+}
+
+static bool takes_header_value(const char *match, const char *name, const char *value)
+{
+    h2o_iovec_t key = text_of(name);
+    h2o_header_t headers[] = {{&key, NULL, text_of("nothing")}, {&key, NULL, text_of(value)}};
+    struct routing_facts facts = request("h", "/");
+    facts.headers = headers;
+    facts.num_headers = 2;
+    return takes(match, &facts);
+}
+
+/* spec/alb.md 2.2: each occurrence of the header, name and value without case */
+static void header_regex_is_searched_in_each_line(void **state)
+{
+    const char *match = "{header_regex: {User-Agent: ['^curl/[0-9]', 'BOT']}}";
+    assert_true(takes_header_value(match, "user-agent", "Curl/8"));
+    assert_true(takes_header_value(match, "user-agent", "some robots"));
+    assert_false(takes_header_value(match, "user-agent", "xcurl/8"));
+    assert_false(takes_header_value(match, "x-agent", "curl/8"));
+}
+
+static void header_named_twice_must_have_both_values(void **state)
+{
+    const char *match = "{header: [{x-a: \"*one*\"}, {x-a: [\"*two*\", \"*three*\"]}]}";
+    assert_true(takes_header_value(match, "x-a", "one two"));
+    assert_true(takes_header_value(match, "x-a", "three, one"));
+    assert_false(takes_header_value(match, "x-a", "one"));
+    assert_false(takes_header_value(match, "x-a", "two"));
+    assert_true(takes_url("{query: [{k: a}, {k: b}]}", "h", "/?k=a&k=b"));
+    assert_false(takes_url("{query: [{k: a}, {k: b}]}", "h", "/?k=a"));
+}
+
 static void kinds_of_path_conditions_are_alternatives(void **state)
 {
     const char *match = "{path: \"/g*\", path_prefix: /p, path_exact: /e, path_regex: \"^/r+$\"}";
@@ -560,6 +602,9 @@ int main(void)
         cmocka_unit_test(path_prefix_takes_whole_segments),
         cmocka_unit_test(path_exact_takes_only_itself),
         cmocka_unit_test(path_regex_is_searched_unless_anchored),
+        cmocka_unit_test(host_regex_is_searched_ignoring_case_beside_globs),
+        cmocka_unit_test(header_regex_is_searched_in_each_line),
+        cmocka_unit_test(header_named_twice_must_have_both_values),
         cmocka_unit_test(kinds_of_path_conditions_are_alternatives),
         cmocka_unit_test(host_glob_ignores_case_and_takes_any_number_of_labels),
         cmocka_unit_test(header_globs_ignore_case_and_any_line_of_the_name_will_do),
