@@ -9,9 +9,21 @@
 #include "gateway/admin_request.h"
 #include "gateway/embedded.h"
 
-enum { MAX_CONFIG_SHOWN = 64 * 1024 };
+enum { MAX_CONFIG_SHOWN = 64 * 1024, DEATH_IS_NEWS_S = 600 };
 
 /* ---- the head of the page ---- */
+
+/* Of the worker, not of its supervisor. */
+static uint64_t uptime_s(const struct gw_process *process)
+{
+    uint64_t now_s = (uint64_t)time(NULL);
+    return now_s > process->started_ms / 1000 ? now_s - process->started_ms / 1000 : 0;
+}
+
+static uint64_t num_deaths(const struct gw_process *process)
+{
+    return process->supervised != NULL ? gw_supervised_hello(process->supervised)->restarts : 0;
+}
 
 static void put_state(struct gw_html *html, struct gw_process *process)
 {
@@ -23,12 +35,13 @@ static void put_state(struct gw_html *html, struct gw_process *process)
         gw_html_markup(html, "<span class=\"pill good\">ready</span>");
     if (!process->last_reload_ok)
         gw_html_markup(html, " <a class=\"pill bad\" href=\"#reloads\">last reload failed</a>");
+    if (num_deaths(process) != 0 && uptime_s(process) < DEATH_IS_NEWS_S)
+        gw_html_markup(html, " <span class=\"pill warn\">the worker before this one died: see the error log</span>");
 }
 
 static void put_uptime(struct gw_html *html, struct gw_process *process)
 {
-    uint64_t now_s = (uint64_t)time(NULL),
-             s = now_s > process->started_ms / 1000 ? now_s - process->started_ms / 1000 : 0;
+    uint64_t s = uptime_s(process);
 
     if (s >= 86400)
         gw_html_format(html, "%n d %n h", s / 86400, s % 86400 / 3600);
@@ -49,6 +62,8 @@ static void put_facts(struct gw_html *html, struct gw_process *process)
                    WEIR_VERSION, process->generation, (uint64_t)process->active->num_routes);
     put_uptime(html, process);
     gw_html_format(html, "</span> <span>pid %m</span>", pid);
+    if (num_deaths(process) != 0)
+        gw_html_format(html, " <span>workers that died: <b>%n</b></span>", num_deaths(process));
 }
 
 /* ---- numbers of this moment ---- */

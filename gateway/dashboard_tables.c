@@ -219,7 +219,8 @@ static void put_target(struct gw_html *html, const struct gw_process *process, h
     uint32_t weight = routing_health_weight(target->health, target->weight);
 
     gw_target_sum(process, target, &sums);
-    gw_html_format(html, "<tr data-key=\"target %t %t\"><th scope=\"row\">%t</th>", group, target->name, target->name);
+    gw_html_format(html, "<tr data-key=\"target %t %t\"><th scope=\"row\" title=\"%t\">%t</th>", group, target->name,
+                   target->name, target->name);
     put_state(html, target);
     gw_html_format(html, "<td class=\"n\">%n%m</td><td class=\"n wide\">%n</td>", (uint64_t)weight,
                    weight != target->weight ? "<small>*</small>" : "", sums.in_flight);

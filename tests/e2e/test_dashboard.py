@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import threading
 
@@ -137,6 +138,26 @@ def test_a_large_configuration_is_shown_in_part(weir):
     assert status == 200 and len(text) < 400_000
     Reader(text)
     assert "2,800 more" in text and "200 more" in text and "only the beginning is shown" in text
+
+
+def test_a_worker_that_died_and_a_reload_that_failed_are_news(start):
+    gateway = start()
+    gateway.may_die = True
+    assert "died" not in page(gateway).text
+    before = gateway.worker()
+    os.kill(before, signal.SIGKILL)
+
+    def is_another():
+        try:
+            return gateway.worker() != before
+        except OSError:
+            return False
+    wait_for(is_another, "another worker")
+    gateway.config_path.write_text(gateway.config_path.read_text() + "nonsense: 1\n")
+    assert gateway.admin("/reload", "POST")[0] == 422
+    text = Reader(page(gateway).text).text
+    assert "the worker before this one died" in text and "workers that died: 1" in text
+    assert "last reload failed" in text and 'unknown key "nonsense"' in text
 
 
 # --- with a browser -----------------------------------------------------------------------------------------------
