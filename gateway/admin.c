@@ -31,8 +31,9 @@ struct gw_admin { /* control thread */
     struct gw_process *process;
     struct gw_server server;
     struct door doors[2]; /* admin.address, admin.tcp */
-    size_t num_requests;  /* in flight */
-    h2o_iovec_t token;    /* owned; base NULL: none */
+    bool has_successor;
+    size_t num_requests; /* in flight */
+    h2o_iovec_t token;   /* owned; base NULL: none */
     struct gw_recent recent;
     struct gw_reloads reloads;
     struct gw_traffic *traffic;
@@ -322,8 +323,11 @@ struct gw_admin *gw_admin_create(struct gw_process *process)
 
 bool gw_admin_is_idle(const struct gw_admin *admin) { return admin->num_requests == 0; }
 
+bool gw_admin_has_successor(const struct gw_admin *admin) { return admin->has_successor; }
+
 void gw_admin_close_doors(struct gw_admin *admin)
 {
+    admin->has_successor = true;
     for (size_t i = 0; i != sizeof(admin->doors) / sizeof(admin->doors[0]); ++i)
         close_door(&admin->doors[i]);
 }

@@ -9,8 +9,9 @@
 struct gw_admin;
 struct gw_admin *gw_admin_create(struct gw_process *);
 void gw_admin_destroy(struct gw_admin *);
-/* Takes no further connection; those that are there go on. */
+/* Takes no further connection, for another worker does; those that are there go on. */
 void gw_admin_close_doors(struct gw_admin *);
+bool gw_admin_has_successor(const struct gw_admin *);
 bool gw_admin_is_idle(const struct gw_admin *); /* no request is being answered */
 /* Opens or moves its listeners as the active snapshot's config says; called on the control thread after each load. A
  * default Unix path that cannot be opened is a warning, a written one an error (false). A stale socket file nobody

@@ -85,7 +85,7 @@ static bool find_address(h2o_mem_pool_t *pool, const struct gw_admin_client *cli
 
 /* ---- one exchange ---- */
 
-static int connect_to(const char *command, const struct gw_address *address, unsigned timeout_s)
+static int connect_to(const struct gw_admin_client *client, const struct gw_address *address, unsigned timeout_s)
 {
     struct timeval timeout = {.tv_sec = timeout_s};
     int fd = socket(address->sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -96,11 +96,14 @@ static int connect_to(const char *command, const struct gw_address *address, uns
         int error = errno;
         if (fd != -1)
             close(fd);
+        if (client->is_quiet)
+            return -1;
         if (error == ENOENT || error == ECONNREFUSED)
-            fprintf(stderr, "weir %s: nobody listens on %s: is weir running, and is this its admin address?\n", command,
-                    address->text.base);
+            fprintf(stderr, "weir %s: nobody listens on %s: is weir running, and is this its admin address?\n",
+                    client->command, address->text.base);
         else
-            fprintf(stderr, "weir %s: cannot connect to %s: %s\n", command, address->text.base, strerror(error));
+            fprintf(stderr, "weir %s: cannot connect to %s: %s\n", client->command, address->text.base,
+                    strerror(error));
         return -1;
     }
     return fd;
@@ -180,8 +183,7 @@ static int send_request(const struct gw_admin_client *client, const char *method
     int fd = -1;
 
     h2o_mem_init_pool(&pool);
-    if (find_address(&pool, client, &address, &token) &&
-        (fd = connect_to(client->command, &address, timeout_s)) != -1) {
+    if (find_address(&pool, client, &address, &token) && (fd = connect_to(client, &address, timeout_s)) != -1) {
         request = write_request(method, path, body, token, version);
         if (!send_all(fd, request.base, request.len)) {
             fprintf(stderr, "weir %s: cannot ask %s: %s\n", client->command, address.text.base, strerror(errno));
@@ -242,8 +244,9 @@ FILE *gw_admin_client_open(const struct gw_admin_client *client, const char *pat
         return stream;
     }
     json_t *problem = code != 0 && getline(&line, &capacity, stream) > 0 ? json_loads(line, 0, NULL) : NULL;
-    fprintf(stderr, "weir %s: %s\n", client->command,
-            problem != NULL ? gw_json_text_in(problem, "message") : "the answer makes no sense");
+    if (!client->is_quiet)
+        fprintf(stderr, "weir %s: %s\n", client->command,
+                problem != NULL ? gw_json_text_in(problem, "message") : "the answer makes no sense");
     json_decref(problem);
     free(line);
     fclose(stream);

@@ -9,6 +9,7 @@
 struct gw_admin_client {
     const char *command;                  /* for messages */
     const char *config, *address, *token; /* as given; NULL: not */
+    bool is_quiet;                        /* what goes wrong is expected */
 };
 /* Rows for getopt_long(); what it returns for them goes to gw_admin_client_option(). -c is the short form of --config.
  */

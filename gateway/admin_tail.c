@@ -8,7 +8,7 @@
 
 /* An empty line now and then: so that a client that has gone is noticed, and one that is there knows it is not alone.
  */
-enum { HEARTBEAT_MS = 5000 };
+enum { TICK_MS = 250, HEARTBEAT_TICKS = 20 };
 
 /* In the request's pool. */
 struct tail_view {
@@ -19,6 +19,7 @@ struct tail_view {
     struct gw_tail_piece *sending;
     bool is_busy;  /* h2o_send is under way */
     char note[64]; /* about lines left out */
+    unsigned ticks;
 };
 
 static void send_bytes(struct tail_view *view, h2o_iovec_t *bufs, size_t num_bufs)
@@ -71,14 +72,20 @@ static void on_piece(void *data, struct gw_tail_piece *piece)
     send_next(view);
 }
 
-static void on_heartbeat(struct gw_timer *timer)
+static void on_tick(struct gw_timer *timer)
 {
     struct gw_admin_request *self = H2O_STRUCT_FROM_MEMBER(struct gw_admin_request, timer, timer);
     struct tail_view *view = self->data;
     h2o_iovec_t line = h2o_iovec_init(H2O_STRLIT("\n"));
 
-    gw_timer_arm(self->process->control.wheel, timer, gw_thread_now(&self->process->control) + HEARTBEAT_MS);
-    if (!view->is_busy)
+    struct gw_conn *conn = self->request.stream->conn;
+
+    if (gw_admin_has_successor(self->admin)) { /* what is to be seen is there: the client asks again */
+        conn->ops->close(conn, GW_END_DRAIN);
+        return;
+    }
+    gw_timer_arm(self->process->control.wheel, timer, gw_thread_now(&self->process->control) + TICK_MS);
+    if (++view->ticks % HEARTBEAT_TICKS == 0 && !view->is_busy)
         send_bytes(view, &line, 1);
 }
 
@@ -161,8 +168,8 @@ void gw_admin_tail(struct gw_admin_request *self)
     self->is_answered = true;
     gw_admin_count_tails(self->admin, 1);
     view->tail = gw_tail_create(self->process, &filter, on_piece, view);
-    gw_timer_init(&self->timer, on_heartbeat);
-    gw_timer_arm(self->process->control.wheel, &self->timer, gw_thread_now(&self->process->control) + HEARTBEAT_MS);
+    gw_timer_init(&self->timer, on_tick);
+    gw_timer_arm(self->process->control.wheel, &self->timer, gw_thread_now(&self->process->control) + TICK_MS);
     req->res.status = 200;
     req->res.reason = "OK";
     gw_answer_add_server(&self->request);

@@ -5,17 +5,19 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include <h2o.h>
 #include "gateway/admin.h"
 #include "gateway/admin_client.h"
 
-enum { SILENCE_S = 30 }; /* the server says something every five seconds */
+enum { ATTEMPTS = 10, ATTEMPT_MS = 100, SILENCE_S = 30 }; /* the server says something every five seconds */
 
 struct settings {
     struct gw_admin_client client;
     bool as_json, has_color;
     long count; /* lines to print; 0: no end */
+    bool is_silent;
 };
 
 /* Filters are passed on as they are: option and parameter have one name, but for the dash. */
@@ -135,11 +137,11 @@ static void print(const struct settings *settings, const char *text, size_t len)
     json_decref(line);
 }
 
-static int follow(const struct settings *settings, FILE *stream)
+/* To the end of the stream, or of what is wanted. True: that is all. */
+static bool follow(struct settings *settings, FILE *stream)
 {
     char *line = NULL;
     size_t capacity = 0;
-    long left = settings->count;
     ssize_t len;
 
     while ((len = getline(&line, &capacity, stream)) > 0) {
@@ -148,16 +150,33 @@ static int follow(const struct settings *settings, FILE *stream)
         print(settings, line, (size_t)len);
         if (fflush(stdout) != 0 || ferror(stdout))
             break;
-        if (settings->count != 0 && --left == 0) {
+        if (settings->count != 0 && --settings->count == 0) {
             free(line);
-            return 0;
+            return true;
         }
     }
+    settings->is_silent = ferror(stream) && errno == EAGAIN;
     free(line);
-    if (ferror(stdout)) /* `weir tail | head` */
-        return 0;
-    fprintf(stderr, "weir tail: %s\n", ferror(stream) && errno == EAGAIN ? "no sign of life" : "weir has stopped");
-    return 1;
+    return ferror(stdout) != 0; /* `weir tail | head` */
+}
+
+/* A worker that died or was upgraded has a successor at the same address; NULL: there is none. */
+static FILE *ask_again(struct settings *settings, const char *path)
+{
+    FILE *stream = NULL;
+
+    settings->client.is_quiet = true;
+    for (int i = 0; i != ATTEMPTS && stream == NULL && !settings->is_silent; ++i) {
+        struct timespec pause = {.tv_nsec = ATTEMPT_MS * 1000000};
+        if (i != 0)
+            nanosleep(&pause, NULL);
+        stream = gw_admin_client_open(&settings->client, path, SILENCE_S);
+    }
+    if (stream != NULL)
+        fputs("weir tail: another worker serves; lines of the moment in between are missing\n", stderr);
+    else
+        fprintf(stderr, "weir tail: %s\n", settings->is_silent ? "no sign of life" : "weir has stopped");
+    return stream;
 }
 
 int gw_command_tail(int argc, char **argv)
@@ -180,9 +199,12 @@ int gw_command_tail(int argc, char **argv)
     settings.has_color = isatty(STDOUT_FILENO) && getenv("NO_COLOR") == NULL;
     if (asprintf(&path, "/api/v1/log%s", query) == -1)
         h2o_fatal("no memory");
-    if ((stream = gw_admin_client_open(&settings.client, path, SILENCE_S)) != NULL) {
-        status = follow(&settings, stream);
+    stream = gw_admin_client_open(&settings.client, path, SILENCE_S);
+    while (stream != NULL) {
+        bool is_all = follow(&settings, stream);
         fclose(stream);
+        stream = is_all ? NULL : ask_again(&settings, path);
+        status = is_all ? 0 : 1;
     }
     free(path);
     free(query);

@@ -1,5 +1,6 @@
 """`weir tail` and the stream behind it."""
 import json
+import os
 import signal
 import subprocess
 import threading
@@ -144,6 +145,23 @@ def test_the_end_of_weir_ends_the_tail_and_the_tail_does_not_hold_up_weir(weir):
         assert gateway.terminate(timeout=20) == 0
         assert tail.process.wait(10) == 1
         assert "has stopped" in tail.process.stderr.read()
+
+
+@pytest.mark.parametrize("how", ["a crash", "an upgrade"])
+def test_a_tail_goes_on_with_the_next_worker(weir, how):
+    gateway = weir(TEXT)
+    gateway.may_die = True
+    with Tail(gateway) as tail:
+        ready(gateway, tail)
+        before = gateway.worker()
+        if how == "a crash":
+            os.kill(before, signal.SIGKILL)
+        else:
+            assert gateway.run("upgrade", "--admin", gateway.admin_socket).returncode == 0
+        wait_for(lambda: (fetch(gateway.port("http"), "/users/after"), any("/users/after" in line for line in tail.lines))[1],
+                 "lines of the next worker")
+        tail.process.terminate()
+        assert "another worker serves" in tail.process.stderr.read()
 
 
 def test_a_tail_that_leaves_is_let_go_of(weir):
