@@ -42,7 +42,9 @@
     X(BAD_PATH, 400, "The path cannot be made canonical: bad escape, NUL, or .. above the root.", "Fix the URL.")      \
     X(HEADER_TIMEOUT, 408, "The request head did not arrive within limits.header_timeout.",                            \
       "Check the client's network.")                                                                                   \
-    X(BODY_TIMEOUT, 408, "The request body stopped coming for limits.body_timeout.", "Check the client's network.")    \
+    X(BODY_TIMEOUT, 408,                                                                                               \
+      "The request body stopped coming for limits.body_timeout, or comes slower than min_body_rate.",                  \
+      "Check the client's network.")                                                                                   \
     X(BAD_CHUNK, 400, "The chunked framing of the request body is broken.", "Fix the client's encoder.")               \
     X(BODY_TOO_LARGE, 413, "The request body is above max_body of the route or of limits.",                            \
       "Send less, or raise max_body.")                                                                                 \
@@ -111,7 +113,8 @@
       "Let one side send pings more often, or raise the limit.")                                                       \
     X(CLIENT_CLOSED, 460, "The client closed the connection before the response was complete.",                        \
       "Nothing to do here; look at latency.")                                                                          \
-    X(SEND_TIMEOUT, 0, "The client stopped reading for limits.send_timeout.", "Check the client's network.")           \
+    X(SEND_TIMEOUT, 0, "The client stopped reading for limits.send_timeout, or takes less than min_send_rate.",        \
+      "Check the client's network.")                                                                                   \
     X(SHUTTING_DOWN, 0, "The exchange was cut off: shutdown_timeout passed.", "Raise shutdown_timeout.")               \
     X(TOO_MANY_CONNECTIONS, 0, "The connection was closed unserved: limits.max_connections.",                          \
       "Raise the limit, or look for clients that hold idle connections.")                                              \

@@ -73,6 +73,8 @@ static void apply_settings(struct gw_worker *worker, const struct gw_config *con
         .idle_timeout_ms = config->limits.idle_timeout_ms,
         .body_timeout_ms = config->limits.body_timeout_ms,
         .send_timeout_ms = config->limits.send_timeout_ms,
+        .min_body_rate = config->limits.min_body_rate,
+        .min_send_rate = config->limits.min_send_rate,
         .max_requests = config->limits.keepalive_requests,
         .max_age_ms = config->limits.keepalive_time_ms,
         .http2 = {.max_streams = 128,

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* How long a client that shut down its sending side may wait for the next byte of its answer: nothing tells it apart from
- * one that went away, and the target should not work for those. While bytes move, they tell. */
+/* How long a client that shut down its sending side may wait for the next byte of its answer: nothing tells it apart
+ * from one that went away, and the target should not work for those. While bytes move, they tell. */
 enum { HALF_CLOSED_GRACE_MS = 1000 };
 /* Lingering close (RFC 9112 9.6): time for the client to read our last words before a reset could destroy them. */
 enum { LINGER_MS = 2000 };
@@ -39,7 +39,7 @@ static void expect_nothing(struct gw_http1_conn *conn)
     conn->recv_due_ms = UINT64_MAX;
 }
 
-/* Looks twice per send_timeout; the client is stuck when two looks in a row see no progress. */
+/* Looks twice per send_timeout; the client is stuck when two looks in a row see none or too little progress. */
 void gw_http1_expect_sent(struct gw_http1_conn *conn)
 {
     conn->send_seen = UINT64_MAX;
@@ -51,7 +51,8 @@ void gw_http1_expect_sent(struct gw_http1_conn *conn)
 static void on_send_due(struct gw_http1_conn *conn)
 {
     uint64_t seen = gw_socket_send_progress(conn->super.sock);
-    conn->send_stalls = seen == conn->send_seen ? conn->send_stalls + 1 : 0;
+    bool is_stalled = gw_send_is_stalled(&conn->super.server->settings, conn->send_seen, seen);
+    conn->send_stalls = is_stalled ? conn->send_stalls + 1 : 0;
     conn->send_seen = seen;
     if (conn->send_stalls >= 2) {
         gw_http1_close(conn, GW_END_SEND_TIMEOUT);

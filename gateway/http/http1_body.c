@@ -24,6 +24,7 @@ void gw_http1_begin_body(struct gw_http1_conn *conn)
         gw_chunked_init(&conn->body.chunked);
     else
         conn->body.left = head->content_length != UINT64_MAX ? head->content_length : 0;
+    gw_patience_init(&conn->body.patience, &conn->super.server->settings);
     conn->body.wants_continue = head->expects_continue && conn->stream.has_body && head->minor_version >= 1;
 }
 
@@ -57,11 +58,21 @@ bool gw_http1_may_keep_alive(const struct gw_http1_conn *conn)
 
 static void turn_later(struct gw_http1_conn *conn) { gw_thread_defer(conn->super.server->thread, &conn->body_turn); }
 
+static void pay_for(struct gw_http1_conn *conn, size_t bytes)
+{
+    gw_patience_pay(&conn->body.patience, &conn->super.server->settings, gw_thread_now(conn->super.server->thread),
+                    bytes);
+}
+
 static void await_more(struct gw_http1_conn *conn)
 {
+    uint64_t now_ms = gw_thread_now(conn->super.server->thread);
+
     gw_http1_resume_read(conn);
     if (!conn->stream.is_tunnel) /* how long one may be idle is the pipeline's business */
-        gw_http1_expect(conn, GW_WAIT_BODY, conn->super.server->settings.body_timeout_ms);
+        gw_http1_expect(conn, GW_WAIT_BODY,
+                        gw_patience_wait(&conn->body.patience, &conn->super.server->settings, now_ms,
+                                         !conn->stream.response_started || conn->is_discarding));
 }
 
 /* Both have said their last, and ours has left: nothing will happen any more. */
@@ -129,6 +140,7 @@ static void deliver(struct gw_http1_conn *conn)
         }
     }
     stream->body_bytes_in += len;
+    pay_for(conn, len);
     if (len == 0 && !stream->body_complete) {
         await_more(conn);
         return;
@@ -165,6 +177,7 @@ static void discard(struct gw_http1_conn *conn)
         is_complete = conn->body.left == 0;
     }
     conn->body.discarded += used;
+    pay_for(conn, used);
     h2o_buffer_consume(&sock->input, used);
     if (is_complete || conn->body.discarded > DISCARD_MAX) {
         conn->is_discarding = false;

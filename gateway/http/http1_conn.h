@@ -2,6 +2,7 @@
  * bodies) and http1_out.c (responses). Nothing else includes this. */
 #pragma once
 #include "gateway/http/chunked.h"
+#include "gateway/http/patience.h"
 #include "gateway/http/response.h"
 #include "gateway/http/socket.h"
 #include "gateway/http/stream.h"
@@ -24,6 +25,7 @@ struct gw_http1_body {
     h2o_buffer_t *held; /* what on_body was given last */
     size_t unconsumed;  /* bytes of it not yet consumed */
     uint64_t discarded;
+    struct gw_patience patience;
     bool wants_continue; /* the client waits for 100 Continue */
     bool is_last_delivered;
 };

@@ -39,7 +39,7 @@ static void arm_nearest(struct gw_http2_conn *conn)
     gw_http2_arm(conn, due);
 }
 
-/* Looks twice per send_timeout; the client is stuck when two looks in a row see no progress. */
+/* Looks twice per send_timeout; the client is stuck when two looks in a row see none or too little progress. */
 void gw_http2_expect_sent(struct gw_http2_conn *conn)
 {
     conn->send_seen = UINT64_MAX;
@@ -52,7 +52,8 @@ void gw_http2_expect_sent(struct gw_http2_conn *conn)
 static bool check_sent(struct gw_http2_conn *conn)
 {
     uint64_t seen = gw_socket_send_progress(conn->super.sock);
-    conn->send_stalls = seen == conn->send_seen ? conn->send_stalls + 1 : 0;
+    bool is_stalled = gw_send_is_stalled(&conn->super.server->settings, conn->send_seen, seen);
+    conn->send_stalls = is_stalled ? conn->send_stalls + 1 : 0;
     conn->send_seen = seen;
     if (conn->send_stalls >= 2) {
         gw_http2_close(conn, GW_END_SEND_TIMEOUT);

@@ -7,6 +7,7 @@
 #pragma once
 #include <nghttp2/nghttp2.h>
 #include "gateway/http/http2_head.h"
+#include "gateway/http/patience.h"
 #include "gateway/http/socket.h"
 #include "gateway/http/stream.h"
 
@@ -22,6 +23,7 @@ struct gw_http2_body {
     bool is_unwanted; /* nobody will take it: what comes is dropped */
     bool wants_continue;
     uint64_t due_ms; /* when it must have moved on; UINT64_MAX: we are not waiting */
+    struct gw_patience patience;
 };
 
 struct gw_http2_out {

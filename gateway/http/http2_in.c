@@ -33,6 +33,7 @@ static struct gw_http2_stream *create_stream(struct gw_http2_conn *conn, int32_t
     stream->conn = conn;
     stream->id = id;
     stream->body.due_ms = UINT64_MAX;
+    gw_patience_init(&stream->body.patience, &server->settings);
     stream->body_turn.run = on_body_turn;
     gw_http2_init_out(stream);
     h2o_linklist_insert(&conn->streams, &stream->link);
@@ -258,12 +259,23 @@ static bool is_body_over(const struct gw_http2_stream *stream)
     return stream->super.is_tunnel ? stream->body.is_ended : stream->super.body_complete;
 }
 
+/* Its streams may be silent most of the time, and the answer begins with their end. */
+static bool is_grpc(const struct gw_http2_stream *stream)
+{
+    const h2o_headers_t *headers = &stream->super.req.headers;
+    ssize_t at = h2o_find_header(headers, H2O_TOKEN_CONTENT_TYPE, -1);
+    return at != -1 && headers->entries[at].value.len >= 16 &&
+           memcmp(headers->entries[at].value.base, "application/grpc", 16) == 0;
+}
+
 static void await_more(struct gw_http2_stream *stream)
 {
     struct gw_http2_conn *conn = stream->conn;
     if (stream->super.is_tunnel) /* its own idle timeout is the pipeline's */
         return;
-    stream->body.due_ms = gw_thread_now(conn->super.server->thread) + conn->super.server->settings.body_timeout_ms;
+    uint64_t now_ms = gw_thread_now(conn->super.server->thread);
+    stream->body.due_ms = now_ms + gw_patience_wait(&stream->body.patience, &conn->super.server->settings, now_ms,
+                                                    !stream->super.response_started && !is_grpc(stream));
     gw_http2_arm(conn, stream->body.due_ms);
 }
 
@@ -278,6 +290,8 @@ static void deliver(struct gw_http2_stream *stream)
     body->held = body->waiting;
     body->waiting = NULL;
     body->unconsumed = body->held != NULL ? body->held->size : 0;
+    const struct gw_server *server = stream->conn->super.server;
+    gw_patience_pay(&body->patience, &server->settings, gw_thread_now(server->thread), body->unconsumed);
     if (body->unconsumed == 0 && !is_last) {
         await_more(stream);
         return;

@@ -119,8 +119,9 @@ struct gw_http2_settings {
 struct gw_http_settings {
     struct gw_head_limits limits;
     uint64_t header_timeout_ms, idle_timeout_ms, body_timeout_ms, send_timeout_ms, handshake_timeout_ms;
-    uint64_t max_requests; /* per connection; 0 = unlimited */
-    uint64_t max_age_ms;   /* of a connection that takes further requests; 0 = unlimited */
+    uint64_t min_body_rate, min_send_rate; /* bytes a second; 0 = any */
+    uint64_t max_requests;                 /* per connection; 0 = unlimited */
+    uint64_t max_age_ms;                   /* of a connection that takes further requests; 0 = unlimited */
     struct gw_http2_settings http2;
 };
 
