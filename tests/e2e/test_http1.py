@@ -891,10 +891,10 @@ def test_a_body_that_stops_is_answered_408(impatient):
 
 def test_a_slow_body_that_makes_progress_is_taken(impatient):
     with Client(impatient.port("http")) as client:
-        client.send(head("POST /slow HTTP/1.1", "Content-Length: 10"))
-        for _ in range(10):  # together longer than body_timeout, each step shorter
+        client.send(head("POST /slow HTTP/1.1", "Content-Length: 1000"))
+        for _ in range(10):  # together longer than body_timeout, each step shorter, and above min_body_rate
             time.sleep(0.1)
-            client.send(b"x")
+            client.send(b"x" * 100)
         assert client.response().status == 200
 
 
