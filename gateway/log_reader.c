@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include <h2o/string_.h>
 #include "gateway/access_line.h"
+#include "gateway/reason.h"
 
 /* A line of weir's own is below 1.1 MB even if every text in it is full of escapes (gw_access_line_bound). */
 enum { BUFFER_BYTES = 4 << 20, MAX_DEPTH = 32 };
@@ -238,6 +239,18 @@ static bool is_clean(const struct gw_log_entry *entry)
            !has_control(entry->referer, true) && !has_control(entry->x_forwarded_for, true);
 }
 
+/* Of such a head the line shows what it seemed to say, which is not all of it. */
+static bool was_refused(const struct gw_log_entry *entry)
+{
+    char code[64];
+
+    if (entry->route.base != NULL || entry->status < 400 || entry->reason.len >= sizeof(code))
+        return false;
+    memcpy(code, entry->reason.base, entry->reason.len);
+    code[entry->reason.len] = '\0';
+    return gw_reason_is_of_head(gw_reason_find(code));
+}
+
 enum gw_log_result gw_log_line_parse(char *line, size_t len, struct gw_log_entry *entry)
 {
     struct scanner s = {line, line + len};
@@ -255,7 +268,11 @@ enum gw_log_result gw_log_line_parse(char *line, size_t len, struct gw_log_entry
             return GW_LOG_BAD;
     }
     skip_space(&s);
-    if (s.p != s.end || entry->status == -1 || entry->reason.base == NULL || !is_clean(entry))
+    if (s.p != s.end || entry->status == -1 || entry->reason.base == NULL)
+        return GW_LOG_BAD;
+    if (was_refused(entry)) /* with whatever bytes it was refused for */
+        return GW_LOG_NO_REQUEST;
+    if (!is_clean(entry))
         return GW_LOG_BAD;
     if (entry->method.len == 0 || entry->path.len == 0 || entry->path.len >= GW_ACCESS_MAX_TEXT ||
         entry->query.len >= GW_ACCESS_MAX_TEXT)

@@ -86,6 +86,16 @@ enum gw_reason gw_reason_of_head(enum gw_head_result result)
     return GW_REASON_INTERNAL_ERROR;
 }
 
+bool gw_reason_is_of_head(enum gw_reason reason)
+{
+    if (reason == GW_REASON_NONE || reason == GW_REASON_METHOD_NOT_ALLOWED || reason == GW_REASON_UPSTREAM_BAD_RESPONSE)
+        return false;
+    for (int i = 0; i != GW_HEAD_NUM_RESULTS; ++i)
+        if (gw_reason_of_head((enum gw_head_result)i) == reason)
+            return true;
+    return false;
+}
+
 enum gw_reason gw_reason_of_client(enum gw_client_error error)
 {
     switch (error) {

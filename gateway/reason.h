@@ -161,6 +161,8 @@ const struct gw_reason_info *gw_reason_info(enum gw_reason);
 enum gw_reason gw_reason_find(const char *code); /* case-insensitive; GW_REASON_COUNT if unknown */
 
 enum gw_reason gw_reason_of_head(enum gw_head_result);
+/* One that only a refused head brings about: what an access log's line says of it is not the whole request. */
+bool gw_reason_is_of_head(enum gw_reason);
 enum gw_reason gw_reason_of_client(enum gw_client_error);
 enum gw_reason gw_reason_of_end(enum gw_stream_end);
 

@@ -162,9 +162,26 @@ static void on_request(struct gw_stream *stream)
     gw_pipeline_run(request);
 }
 
+/* For whoever reads the log; no decision is made upon it. */
+static void note_refused(struct gw_request *request)
+{
+    h2o_iovec_t bytes = request->stream->refused_bytes;
+    struct routing_facts *facts = &request->facts;
+
+    if (bytes.len == 0)
+        return;
+    struct gw_head_glimpse seen = gw_head_glimpse(bytes.base, bytes.len);
+    h2o_iovec_t *const to[] = {&facts->method, &facts->raw_path, &facts->query, &facts->host};
+    const h2o_iovec_t from[] = {seen.method, seen.path, seen.query, seen.host};
+    for (size_t i = 0; i != sizeof(to) / sizeof(to[0]); ++i)
+        if (from[i].base != NULL)
+            *to[i] = h2o_strdup(request->pool, from[i].base, from[i].len);
+}
+
 static void on_bad_head(struct gw_stream *stream, enum gw_head_result result)
 {
     struct gw_request *request = create_request(stream);
+    note_refused(request);
     request->error = gw_head_problem(result);
     gw_answer_error(request, result == GW_HEAD_INCOMPLETE ? GW_REASON_HEADER_TIMEOUT : gw_reason_of_head(result), 0);
 }

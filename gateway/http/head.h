@@ -75,6 +75,14 @@ struct gw_request_head {
 enum gw_head_result gw_head_parse_request(char *bytes, size_t len, size_t prev_len, const struct gw_head_limits *,
                                           struct gw_request_head *, size_t *consumed);
 
+/* What a head that was refused seems to say, for the log and nothing else: nothing is checked, and any byte may stand
+ * in path and query. base NULL: it does not look like one. path as sent (absolute-form too), at most 8 KiB with the
+ * query; method and host are visible ASCII of at most 32 and 255 bytes. Slices point into the bytes. */
+struct gw_head_glimpse {
+    h2o_iovec_t method, path, query, host;
+};
+struct gw_head_glimpse gw_head_glimpse(const char *bytes, size_t len);
+
 struct gw_response_head {
     int status;
     int minor_version;

@@ -378,6 +378,7 @@ void gw_http1_refuse(struct gw_http1_conn *conn, enum gw_head_result result)
     stream->req.input.query_at = stream->req.query_at = SIZE_MAX;
     stream->has_body = true; /* nobody knows what else the client sends: linger after the answer */
     stream->close_after = true;
+    stream->refused_bytes = h2o_iovec_init(conn->super.sock->input->bytes, conn->super.sock->input->size);
     expect_nothing(conn);
     conn->super.server->on_bad_head(stream, result);
 }

@@ -67,6 +67,7 @@ struct gw_stream {
     uint64_t started_us;                              /* CLOCK_MONOTONIC at the end of the head */
     uint64_t head_bytes_in, body_bytes_in, bytes_out; /* wire bytes of head, payload bytes of body, wire bytes out */
     uint64_t head_bytes_out;                          /* of bytes_out; set when the response starts */
+    h2o_iovec_t refused_bytes;                        /* see on_bad_head */
     void *user;                                       /* the pipeline's */
 };
 
@@ -141,8 +142,9 @@ struct gw_server {
     bool is_draining;                 /* loop */
     /* A complete, valid head. Must answer, now or later. */
     void (*on_request)(struct gw_stream *);
-    /* A head that is refused: answer with the status of the result, the connection then closes. Fields of the head may
-     * be unset (base NULL). GW_HEAD_INCOMPLETE stands for the header timeout (408). */
+    /* A head that is refused: answer with the status of the result, the connection then closes. The head is unset (base
+     * NULL), refused_bytes hold it, as far as it came and as long as the call. GW_HEAD_INCOMPLETE stands for the header
+     * timeout (408). */
     void (*on_bad_head)(struct gw_stream *, enum gw_head_result);
     /* The request is over (stream->end); its pool is still there. Called once for each on_request / on_bad_head. */
     void (*on_done)(struct gw_stream *);

@@ -219,6 +219,29 @@ routes: [{{name: all, forward: origin}}]
     assert (entry["status"], entry["reason"], entry["target"]) == (460, "CLIENT_CLOSED", origin.address)
 
 
+@pytest.mark.parametrize("head, method, path, query, host, reason", [
+    (b"GET /a?b=c HTTP/1.1\r\nHost: x y\r\n\r\n", "GET", "/a", "b=c", None, "BAD_HOST"),
+    (b"GET /a HTTP/1.1\r\nHost: One\r\nHost: two\r\n\r\n", "GET", "/a", None, "One", "BAD_HOST"),
+    (b'GE(T /"\\\x01\xff HTTP/1.1\r\nHost: a\r\n\r\n', "GE(T", '/"\\\x01\ufffd', None, "a", "BAD_METHOD"),
+    (b"POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\n", "POST", "/up", None, "a", "BAD_LENGTH"),
+    (b"GET /" + b"u" * 20000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", "GET", "/" + "u" * 8191, None, None, "URL_TOO_LONG"),
+    (b"\x16\x03\x01\x02\x00 \x01\x00\r\n\r\n", None, None, None, None, "BAD_METHOD"),
+    (b"nonsense\r\n\r\n", None, None, None, None, "BAD_METHOD"),
+])
+def test_a_refused_head_is_logged_with_what_it_seemed_to_say(weir, head, method, path, query, host, reason):
+    gateway = weir(TEXT.replace('access_log: {path: "@log@"}\n', ""))
+    with Client(gateway.port("http")) as client:
+        client.send(head)
+        client.response()
+    entry = gateway.wait_log()[0]
+    assert (entry["method"], entry["path"], entry["query"], entry["reason"]) == (method, path, query, reason)
+    assert entry["host"] == host or len(head) > 8192  # its Host may not have come yet
+    assert entry["route"] is None
+    with open(gateway.stdout_path, "rb") as log:
+        done = gateway.run("replay", "-", "-c", str(gateway.config_path), stdin=log)
+    assert done.returncode == 0 and "1 without a whole request" in done.stdout, "nobody knows the rest of it"
+
+
 def test_the_client_behind_a_trusted_proxy_is_logged_with_the_proxy_as_peer(weir, log):
     gateway = weir("trusted_proxies: [127.0.0.0/8]\n" + TEXT, log=log)
     fetch(gateway.port("http"), "/", headers=[("X-Forwarded-For", "192.0.2.7")])

@@ -116,11 +116,21 @@ static void check_same(const struct parsed *whole, const struct parsed *other)
         assert(whole->result == other->result);
 }
 
+/* Whatever the bytes are, the glimpse for the log stays inside of them. */
+static void check_glimpse(const char *bytes, size_t len)
+{
+    struct gw_head_glimpse seen = gw_head_glimpse(bytes, len);
+    const h2o_iovec_t slices[] = {seen.method, seen.path, seen.query, seen.host};
+    for (size_t i = 0; i != sizeof(slices) / sizeof(slices[0]); ++i)
+        assert(slices[i].base == NULL || (slices[i].base >= bytes && slices[i].base + slices[i].len <= bytes + len));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     static struct parsed whole, part;
     size_t cut = fuzz_cut(data, len, 0);
     char *bytes = fuzz_copy(data, len);
+    check_glimpse(bytes, len);
     parse(&whole, bytes, len, 0);
     if (whole.result == GW_HEAD_OK) {
         assert(whole.consumed <= len && whole.consumed <= limits.max_bytes);
