@@ -4,6 +4,7 @@
 #include "gateway/admin.h"
 #include "gateway/command_check.h"
 #include "gateway/command_diff.h"
+#include "gateway/command_import.h"
 #include "gateway/command_replay.h"
 #include "gateway/command_run.h"
 #include "gateway/command_test.h"
@@ -29,6 +30,8 @@ static const struct command {
     {"test", gw_command_test, "test FILE                       ask the configuration its own tests, without a network"},
     {"diff", gw_command_diff, "diff OLD NEW [--log LOG]        what changes, and for which logged requests"},
     {"replay", gw_command_replay, "replay LOG -c FILE              decide logged requests anew, show what differs"},
+    {"import", gw_command_import,
+     "import alb [GROUP=]FILE...       a configuration from what the AWS CLI says of a load balancer"},
     {"reload", gw_command_reload, "reload [-c FILE | --admin ADDR] load the configuration anew"},
     {"upgrade", gw_command_upgrade,
      "upgrade [-c FILE | --admin ADDR] let the binary on disk take over from the one that runs"},
