@@ -111,6 +111,8 @@ static const struct gw_setting limits_settings[] = {
      .initial = 3600000, .max = 604800000},
     {"keepalive_requests", GW_NUMBER, LIMIT(keepalive_requests),
      "Most requests on one client connection. 0 is unlimited.", .max = 1000000000},
+    {"http2", GW_SECTION, LIMIT(http2), "What a client may ask of one HTTP/2 connection.",
+     .section = &gw_http2_section},
     {0},
 };
 

@@ -6,6 +6,7 @@
 #include "gateway/access_format.h"
 #include "gateway/base/ip.h"
 #include "gateway/base/settings.h"
+#include "gateway/http/http2_budget.h"
 #include "routing/config.h"
 #include "tls/certificate.h"
 #include "tls/context.h"
@@ -46,6 +47,15 @@ struct gw_admin_conf {
     h2o_iovec_t token;         /* asked for over TCP; base NULL = none */
 };
 
+/* limits.http2, per connection */
+struct gw_http2_conf {
+    const struct gw_node *at;
+    uint64_t max_streams;
+    uint64_t stream_window, connection_window;  /* bytes */
+    uint64_t ping_interval_ms, ping_timeout_ms; /* interval 0 = none */
+    uint64_t budgets[GW_HTTP2_NUM_BUDGETS];     /* gateway/http/http2_budget.h; 0 = unlimited */
+};
+
 struct gw_limits_conf {
     const struct gw_node *at;
     uint64_t header_block;                       /* bytes of a request head; 431 */
@@ -61,6 +71,7 @@ struct gw_limits_conf {
     uint64_t min_body_rate, min_send_rate;       /* bytes a second, 0 = any */
     uint64_t keepalive_time_ms;                  /* after it a connection serves one more request; 0 = unlimited */
     uint64_t keepalive_requests;                 /* per client connection, 0 = unlimited */
+    struct gw_http2_conf http2;
 };
 
 /* Taking over from an older binary: `weir upgrade`. */
@@ -161,6 +172,8 @@ struct gw_config {
 };
 
 extern const struct gw_section gw_config_section;
+/* config_http2.c */
+extern const struct gw_section gw_http2_section;
 extern const struct gw_section gw_proxy_section; /* config_edge.c */
 /* config_observe.c */
 /* l4_config.c */

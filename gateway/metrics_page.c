@@ -266,6 +266,16 @@ static void put_handshake_failures(struct gw_exposition *out, struct gw_process 
                              tls_failure_name((enum tls_failure)i), NULL);
 }
 
+static void put_floods(struct gw_exposition *out, struct gw_process *process)
+{
+    gw_exposition_family(out, "weir_http2_floods_total", "counter",
+                         "HTTP/2 connections closed because a budget of limits.http2 was spent, by its setting.");
+    for (int i = 0; i != GW_HTTP2_NUM_BUDGETS; ++i)
+        gw_exposition_sample(out, "weir_http2_floods_total",
+                             (double)SUM_OF_WORKERS(process, worker->server.stats.http2_floods[i]), "budget",
+                             gw_http2_budget_name((enum gw_http2_budget)i), NULL);
+}
+
 static void put_refusals(struct gw_exposition *out, struct gw_process *process)
 {
     gw_exposition_family(out, "weir_connections_refused_total", "counter",
@@ -311,6 +321,7 @@ static void put_connections(struct gw_exposition *out, struct gw_process *proces
     put_one(out, "weir_connections_accepted_total", "counter", "Client connections that were served.",
             (double)SUM_OF_WORKERS(process, worker->server.stats.accepted));
     put_refusals(out, process);
+    put_floods(out, process);
     put_one(out, "weir_accept_pauses_total", "counter",
             "Times that new connections had to wait because of limits.accept_rate.",
             (double)SUM_OF_WORKERS(process, worker->stats.accept_pauses));

@@ -51,6 +51,8 @@ enum gw_reason gw_reason_of_head(enum gw_head_result result)
         return GW_REASON_BAD_FIELD;
     case GW_HEAD_CONNECTION_FIELD:
         return GW_REASON_CONNECTION_FIELD;
+    case GW_HEAD_FLOOD: /* until the end of the stream says which budget */
+        return GW_REASON_TOO_MANY_EMPTY_FRAMES;
     case GW_HEAD_BAD_PSEUDO:
         return GW_REASON_BAD_PSEUDO_HEADER;
     case GW_HEAD_MISSING_HOST:
@@ -132,8 +134,38 @@ enum gw_reason gw_reason_of_client(enum gw_client_error error)
     return GW_REASON_INTERNAL_ERROR;
 }
 
+static enum gw_reason reason_of_budget(enum gw_http2_budget budget)
+{
+    switch (budget) {
+    case GW_HTTP2_RESETS:
+        return GW_REASON_TOO_MANY_RESETS;
+    case GW_HTTP2_STREAM_ERRORS:
+        return GW_REASON_TOO_MANY_STREAM_ERRORS;
+    case GW_HTTP2_PINGS:
+        return GW_REASON_TOO_MANY_PINGS;
+    case GW_HTTP2_SETTINGS:
+        return GW_REASON_TOO_MANY_SETTINGS;
+    case GW_HTTP2_PRIORITIES:
+        return GW_REASON_TOO_MANY_PRIORITIES;
+    case GW_HTTP2_EMPTY_FRAMES:
+        return GW_REASON_TOO_MANY_EMPTY_FRAMES;
+    case GW_HTTP2_WINDOW_UPDATES:
+        return GW_REASON_TOO_MANY_WINDOW_UPDATES;
+    case GW_HTTP2_CONTINUATIONS:
+        return GW_REASON_TOO_MANY_CONTINUATIONS;
+    case GW_HTTP2_FIELD_BYTES:
+        return GW_REASON_HEADER_BOMB;
+    case GW_HTTP2_NUM_BUDGETS:
+        break;
+    }
+    assert(!"no such budget");
+    return GW_REASON_INTERNAL_ERROR;
+}
+
 enum gw_reason gw_reason_of_end(enum gw_stream_end end)
 {
+    if (end >= GW_END_FLOOD)
+        return reason_of_budget((enum gw_http2_budget)(end - GW_END_FLOOD));
     switch (end) {
     case GW_END_COMPLETE:
         return GW_REASON_NONE;
@@ -149,6 +181,8 @@ enum gw_reason gw_reason_of_end(enum gw_stream_end end)
         return GW_REASON_SHUTTING_DOWN;
     case GW_END_TUNNEL_IDLE:
         return GW_REASON_TUNNEL_IDLE_TIMEOUT;
+    case GW_END_FLOOD:
+        break;
     case GW_END_ABORTED: /* whoever broke it off has set a better one */
         return GW_REASON_INTERNAL_ERROR;
     }

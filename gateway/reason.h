@@ -142,6 +142,22 @@
     X(CONNECTION_IDLE, 0, "No byte moved on the connection for the listener's idle_timeout.",                          \
       "Raise it, or let an end send keep-alives.")                                                                     \
     X(CLIENT_RESET, 0, "The client reset the connection; the target's was reset too.", "Nothing to do here.")          \
+    X(TOO_MANY_RESETS, 0, "HTTP/2: the client cancelled more requests than limits.http2.resets.",                      \
+      "If it is an honest one, raise the limit.")                                                                      \
+    X(TOO_MANY_STREAM_ERRORS, 0, "HTTP/2: more streams were reset for the client's mistakes than limits allow.",       \
+      "Fix the client; limits.http2.stream_errors.")                                                                   \
+    X(TOO_MANY_PINGS, 0, "HTTP/2: more PING frames than limits.http2.pings.", "Let the client ping less often.")       \
+    X(TOO_MANY_SETTINGS, 0, "HTTP/2: more SETTINGS frames than limits.http2.settings.", "Fix the client.")             \
+    X(TOO_MANY_PRIORITIES, 0, "HTTP/2: more PRIORITY or PRIORITY_UPDATE frames than limits.http2.priorities.",         \
+      "Fix the client.")                                                                                               \
+    X(TOO_MANY_EMPTY_FRAMES, 0, "HTTP/2: more frames that carry nothing than limits.http2.empty_frames.",              \
+      "Fix the client.")                                                                                               \
+    X(TOO_MANY_WINDOW_UPDATES, 0, "HTTP/2: more WINDOW_UPDATE frames than limits.http2.window_updates.",               \
+      "Let the client open its windows in larger steps.")                                                              \
+    X(TOO_MANY_CONTINUATIONS, 0, "HTTP/2: a field section in more CONTINUATION frames than limits allow.",             \
+      "Fix the client; limits.http2.continuations.")                                                                   \
+    X(HEADER_BOMB, 0, "HTTP/2: a field section decompresses to many times limits.header_block.",                       \
+      "An attack; limits.http2.field_sections.")                                                                       \
     X(INTERNAL_ERROR, 500, "weir could not do its work (out of descriptors, or a bug).", "See the error log.")
 
 enum gw_reason {

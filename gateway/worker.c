@@ -63,6 +63,19 @@ void gw_held_snapshot_release(struct gw_worker *worker, struct gw_held_snapshot 
     }
 }
 
+static void apply_http2(struct gw_http2_settings *to, const struct gw_http2_conf *conf)
+{
+    *to = (struct gw_http2_settings){
+        .max_streams = (uint32_t)conf->max_streams,
+        .stream_window = (uint32_t)conf->stream_window,
+        .connection_window = (uint32_t)conf->connection_window,
+        .ping_interval_ms = conf->ping_interval_ms,
+        .ping_timeout_ms = conf->ping_timeout_ms,
+    };
+    for (int i = 0; i != GW_HTTP2_NUM_BUDGETS; ++i)
+        to->budgets[i] = (uint32_t)conf->budgets[i];
+}
+
 static void apply_settings(struct gw_worker *worker, const struct gw_config *config)
 {
     worker->server.settings = (struct gw_http_settings){
@@ -77,12 +90,8 @@ static void apply_settings(struct gw_worker *worker, const struct gw_config *con
         .min_send_rate = config->limits.min_send_rate,
         .max_requests = config->limits.keepalive_requests,
         .max_age_ms = config->limits.keepalive_time_ms,
-        .http2 = {.max_streams = 128,
-                  .stream_window = 64 << 10,
-                  .connection_window = 1 << 20,
-                  .ping_interval_ms = 30000,
-                  .ping_timeout_ms = 15000},
     };
+    apply_http2(&worker->server.settings.http2, &config->limits.http2);
 }
 
 void gw_worker_publish(struct gw_message *message)

@@ -34,6 +34,7 @@ enum gw_head_result {
     GW_HEAD_BAD_EXPECT,                /* 417: anything but 100-continue */
     GW_HEAD_BAD_PSEUDO,                /* 400: HTTP/2, RFC 9113 8.3 */
     GW_HEAD_CONNECTION_FIELD,          /* 400: HTTP/2, RFC 9113 8.2.2 */
+    GW_HEAD_FLOOD,                     /* HTTP/2: no head at all, but a budget of its connection is spent */
     GW_HEAD_NUM_RESULTS
 };
 int gw_head_status(enum gw_head_result);

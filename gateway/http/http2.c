@@ -95,9 +95,11 @@ static void on_head_due(struct gw_http2_conn *conn)
     conn->head_due_ms = UINT64_MAX;
     if (conn->head_id != 0)
         stream = nghttp2_session_get_stream_user_data(conn->session, conn->head_id);
+    conn->is_deaf = true; /* nothing else can come on a connection in the middle of a field section */
     if (stream != NULL && !stream->is_dispatched)
         gw_http2_refuse(stream, GW_HEAD_INCOMPLETE);
-    gw_http2_terminate(conn, NGHTTP2_NO_ERROR);
+    nghttp2_submit_goaway(conn->session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(conn->session),
+                          NGHTTP2_NO_ERROR, NULL, 0);
 }
 
 static void check_streams(struct gw_http2_conn *conn, uint64_t now)
@@ -253,13 +255,32 @@ static void on_eof(struct gw_http2_conn *conn)
     gw_http2_flush_soon(conn);
 }
 
+/* Streams whose bytes a write holds stay until it is done. */
+static void end_flooded(struct gw_http2_conn *conn)
+{
+    gw_http2_tell_flood(conn);
+    gw_http2_terminate(conn, NGHTTP2_ENHANCE_YOUR_CALM);
+    if (conn->is_writing)
+        stop_read(conn);
+    else
+        gw_http2_end_flooded(conn);
+}
+
 static void feed(struct gw_http2_conn *conn)
 {
     h2o_buffer_t *input = gw_socket_detach_input(conn->super.sock);
-    ssize_t rv = nghttp2_session_mem_recv(conn->session, (const uint8_t *)input->bytes, input->size);
+    const uint8_t *bytes = (const uint8_t *)input->bytes;
+    ssize_t rv = gw_http2_charge_frames(conn, bytes, input->size)
+                     ? nghttp2_session_mem_recv(conn->session, bytes, input->size)
+                     : NGHTTP2_ERR_FLOODED;
 
     gw_buffer_free(input);
     conn->read_ms = now_ms(conn);
+    conn->is_deaf = rv < 0; /* what it will be called with next is up to nobody */
+    if (conn->is_flooded) {
+        end_flooded(conn);
+        return;
+    }
     if (rv < 0)
         gw_http2_terminate(conn, rv == NGHTTP2_ERR_FLOODED ? NGHTTP2_ENHANCE_YOUR_CALM : NGHTTP2_PROTOCOL_ERROR);
     if (conn->head_id != 0 && conn->head_due_ms == UINT64_MAX) {
@@ -286,6 +307,8 @@ void gw_http2_on_read(h2o_socket_t *sock, const char *err)
         on_eof(conn);
     } else if (err != NULL) {
         gw_http2_close(conn, GW_END_CLIENT_GONE);
+    } else if (conn->is_deaf) {
+        h2o_buffer_consume(&sock->input, sock->input->size);
     } else if (sock->input->size != 0) {
         feed(conn);
     }
@@ -323,7 +346,9 @@ static void prepare_server(struct gw_server *server)
     gw_http2_set_out_callbacks(server->http2_callbacks);
     nghttp2_option_new(&server->http2_option);
     nghttp2_option_set_no_auto_window_update(server->http2_option, 1);
-    nghttp2_option_set_no_http_messaging(server->http2_option, 1); /* http2_head.c is stricter, and says why */
+    nghttp2_option_set_no_http_messaging(server->http2_option, 1);          /* http2_head.c is stricter, and says why */
+    nghttp2_option_set_max_continuations(server->http2_option, UINT32_MAX); /* http2_budget.c counts */
+    nghttp2_option_set_stream_reset_rate_limit(server->http2_option, UINT32_MAX, UINT32_MAX);
     nghttp2_option_set_no_closed_streams(server->http2_option, 1);
     nghttp2_option_set_builtin_recv_extension_type(server->http2_option, NGHTTP2_PRIORITY_UPDATE);
 }
@@ -360,6 +385,7 @@ static void start(struct gw_http2_conn *conn)
     h2o_linklist_init_anchor(&conn->touched);
     conn->idle_due_ms = conn->send_due_ms = conn->ping_due_ms = conn->drain_due_ms = conn->end_due_ms = UINT64_MAX;
     conn->is_new = conn->is_read_stopped = true;
+    conn->scan_skip = NGHTTP2_CLIENT_MAGIC_LEN;
     conn->read_ms = now_ms(conn);
     conn->head_due_ms = conn->read_ms + conn->super.server->settings.header_timeout_ms;
     gw_http2_arm(conn, conn->head_due_ms);

@@ -82,7 +82,14 @@ struct gw_http2_conn {
     struct gw_http2_gather *writing; /* being gathered, or referred to by the write in progress */
     uint64_t payload_out;            /* bytes written */
     int32_t head_id;                 /* the stream whose field section is being read; 0: none */
-    bool is_writing, is_read_stopped, is_lingering, is_draining, is_broken, is_ping_out, is_new, peer_eof;
+    bool is_writing, is_read_stopped, is_lingering, is_draining, is_broken, is_deaf, is_ping_out, is_new, peer_eof;
+    bool is_flooded, has_data; /* a budget is spent: flood; the DATA frame being read carried something */
+    enum gw_http2_budget flood;
+    uint32_t continuations; /* of the field section being read */
+    uint32_t scan_skip;     /* bytes until the next frame's head */
+    uint8_t scan_have;      /* bytes of it in scan_head */
+    uint8_t scan_head[9];
+    struct gw_http2_bucket buckets[GW_HTTP2_NUM_BUDGETS];
     int32_t updated[8]; /* idle streams that a PRIORITY_UPDATE was for: stands above the field (RFC 9218 7) */
     unsigned updated_at;
 };
@@ -106,7 +113,21 @@ void gw_http2_linger(struct gw_http2_conn *);
 /* No further frames are read: GOAWAY, then the end. Fine inside callbacks. */
 void gw_http2_terminate(struct gw_http2_conn *, uint32_t error_code);
 
+/* http2_budget.c: what charges returns 0, or what makes the library stop reading: the budget is spent then */
+int gw_http2_spend(struct gw_http2_conn *, enum gw_http2_budget);
+/* Looks at the heads of frames in bytes that are about to be read: the library tells nobody of those it ignores. False:
+ * a budget is spent. */
+bool gw_http2_charge_frames(struct gw_http2_conn *, const uint8_t *bytes, size_t len);
+int gw_http2_charge_data(struct gw_http2_conn *, const nghttp2_frame *); /* a DATA frame has come */
+int gw_http2_charge_fields(struct gw_http2_conn *, const struct gw_http2_head *);
+int gw_http2_flooded(struct gw_http2_conn *, enum gw_http2_budget);
+void gw_http2_earn_by_data(struct gw_http2_conn *, size_t bytes); /* of a DATA frame that we sent */
+void gw_http2_earn_by_request(struct gw_http2_conn *);            /* a response is complete */
+void gw_http2_tell_flood(struct gw_http2_conn *);
+
 /* http2_in.c */
+/* Ends all streams for a budget that is spent; there is a line in the log even if there were none. */
+void gw_http2_end_flooded(struct gw_http2_conn *);
 extern const struct gw_stream_ops gw_http2_stream_ops;
 void gw_http2_set_in_callbacks(nghttp2_session_callbacks *);
 /* A field section that is not to be served: it gets an answer and a line in the log. */

@@ -102,7 +102,9 @@ void gw_http2_abort(struct gw_http2_stream *stream, uint32_t error_code)
 {
     if (stream->is_closed)
         return;
-    if (stream->super.end == GW_END_COMPLETE && !stream->out.is_malformed)
+    if (stream->out.is_malformed)
+        gw_http2_spend(stream->conn, GW_HTTP2_STREAM_ERRORS); /* noticed when the bytes at hand have been read */
+    else if (stream->super.end == GW_END_COMPLETE)
         stream->super.end = GW_END_ABORTED;
     stream->body.is_unwanted = true;
     release_body(stream);
@@ -130,6 +132,25 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t error_
 }
 
 /* ---- requests ---- */
+
+void gw_http2_end_flooded(struct gw_http2_conn *conn)
+{
+    enum gw_stream_end end = GW_END_FLOOD + conn->flood;
+    bool is_told = false;
+
+    while (!h2o_linklist_is_empty(&conn->streams)) {
+        struct gw_http2_stream *stream = H2O_STRUCT_FROM_MEMBER(struct gw_http2_stream, link, conn->streams.next);
+        is_told |= stream->is_dispatched && !stream->out.is_malformed;
+        nghttp2_session_set_stream_user_data(conn->session, stream->id, NULL);
+        gw_http2_end_stream(stream, stream->out.is_malformed ? GW_END_COMPLETE : end);
+    }
+    if (!is_told) {
+        struct gw_http2_stream *stream = create_stream(conn, 0);
+        stream->is_over = true; /* nothing is sent of an answer to it */
+        gw_http2_refuse(stream, GW_HEAD_FLOOD);
+        gw_http2_end_stream(stream, end);
+    }
+}
 
 static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *data)
 {
@@ -160,7 +181,7 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, nghtt
     v = nghttp2_rcbuf_get_buf(value);
     gw_http2_head_add(&stream->head, h2o_iovec_init(n.base, n.len), h2o_iovec_init(v.base, v.len),
                       nghttp2_rcbuf_is_static(value));
-    return 0;
+    return gw_http2_charge_fields(stream->conn, &stream->head);
 }
 
 static void take_priority(struct gw_http2_stream *stream)
@@ -369,8 +390,10 @@ void gw_http2_break_body(struct gw_http2_stream *stream, enum gw_stream_end end)
 static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *bytes, size_t len, void *data)
 {
     struct gw_http2_stream *stream = find(session, id);
+    struct gw_http2_conn *conn = data;
     struct gw_http2_body *body;
 
+    conn->has_data = true;
     if (stream == NULL || stream->body.is_unwanted) {
         nghttp2_session_consume(session, id, len);
         return 0;
@@ -450,6 +473,8 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
             take_trailers(stream, is_ended);
         break;
     case NGHTTP2_DATA:
+        if (gw_http2_charge_data(conn, frame) != 0)
+            return NGHTTP2_ERR_CALLBACK_FAILURE;
         if (is_ended && (stream = find(session, frame->hd.stream_id)) != NULL)
             end_body(stream);
         break;
@@ -457,6 +482,8 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
         if (conn->is_new) {
             conn->is_new = false;
             conn->head_due_ms = UINT64_MAX;
+            if (conn->num_streams == 0)
+                gw_http2_became_idle(conn);
         }
         break;
     case NGHTTP2_PRIORITY_UPDATE:
@@ -466,9 +493,16 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
     return 0;
 }
 
+/* The library resets the stream for it. */
+static int on_invalid_frame(nghttp2_session *session, const nghttp2_frame *frame, int error, void *data)
+{
+    return frame->hd.stream_id != 0 ? gw_http2_spend(data, GW_HTTP2_STREAM_ERRORS) : 0;
+}
+
 void gw_http2_set_in_callbacks(nghttp2_session_callbacks *callbacks)
 {
     nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
+    nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks, on_invalid_frame);
     nghttp2_session_callbacks_set_on_header_callback2(callbacks, on_header);
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);

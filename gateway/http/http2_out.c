@@ -220,6 +220,7 @@ static int on_send_data(nghttp2_session *session, nghttp2_frame *frame, const ui
     if (gather->used + FRAME_HEAD + length > BLOCK || gather->num_vecs >= GW_HTTP2_MAX_VECS - 4 ||
         gather->used >= GW_HTTP2_GATHER || gather->total >= PLAIN_GATHER)
         return NGHTTP2_ERR_WOULDBLOCK;
+    gw_http2_earn_by_data(conn, length);
     put(gather, head, FRAME_HEAD);
     take_payload(stream, gather, length);
     stream->super.bytes_out += FRAME_HEAD + length;
@@ -343,6 +344,7 @@ static void finish(struct gw_http2_stream *stream)
             nghttp2_submit_rst_stream(conn->session, NGHTTP2_FLAG_NONE, stream->id, NGHTTP2_NO_ERROR);
         nghttp2_session_set_stream_user_data(conn->session, stream->id, NULL);
     }
+    gw_http2_earn_by_request(conn);
     gw_http2_end_stream(stream, GW_END_COMPLETE);
 }
 
@@ -428,6 +430,8 @@ static void on_written(h2o_socket_t *sock, const char *err)
         gw_http2_close(conn, GW_END_CLIENT_GONE);
         return;
     }
+    if (conn->is_flooded && !conn->is_lingering)
+        gw_http2_end_flooded(conn);
     after_write(conn);
     gw_http2_flush(conn);
 }

@@ -10,6 +10,7 @@
 #include "gateway/base/metrics.h"
 #include "gateway/base/thread.h"
 #include "gateway/http/head.h"
+#include "gateway/http/http2_budget.h"
 #include "gateway/http/peer.h"
 
 struct gw_stream;
@@ -25,6 +26,7 @@ enum gw_stream_end {
     GW_END_DRAIN,        /* shutdown_timeout passed */
     GW_END_TUNNEL_IDLE,  /* nothing moved in a tunnel for too long; set by whoever aborts it for that */
     GW_END_ABORTED,      /* our side broke the response off (truncated upstream) */
+    GW_END_FLOOD,        /* HTTP/2: the first of GW_HTTP2_NUM_BUDGETS values, one for each budget that may be spent */
 };
 
 struct gw_stream_ops {
@@ -115,6 +117,7 @@ struct gw_http2_settings {
     uint32_t max_streams;                       /* at a time, per connection */
     uint32_t stream_window, connection_window;  /* bytes of bodies that may wait for us */
     uint64_t ping_interval_ms, ping_timeout_ms; /* connections in use that are quiet: 0 = no pings */
+    uint32_t budgets[GW_HTTP2_NUM_BUDGETS];
 };
 
 struct gw_http_settings {
@@ -153,10 +156,12 @@ struct gw_server {
     void (*on_bad_body)(struct gw_stream *);
     struct {
         gw_counter accepted, requests, closed_idle, header_timeouts, bytes_in, bytes_out;
+        gw_counter http2_floods[GW_HTTP2_NUM_BUDGETS]; /* connections that were closed for it */
     } stats;
     /* A connection is about to be freed (caps, gauges); may be NULL. */
     void (*on_conn_closed)(struct gw_conn *);
     struct gw_head_scratch *scratch;                   /* loop */
+    uint64_t http2_warn_ms;                            /* loop: no warning about floods before */
     struct gw_http2_gather *spare_gather;              /* loop: of http2_out.c */
     struct nghttp2_session_callbacks *http2_callbacks; /* frozen */
     struct nghttp2_option *http2_option;               /* frozen */

@@ -239,8 +239,8 @@ class H2Client:
             if f.ends:
                 return answer
 
-    def fetch(self, path="/", method="GET", fields=(), body=None, **options):
-        return self.answer(self.request(path, method, fields, body, **options))
+    def fetch(self, path="/", method="GET", fields=(), body=None, *, timeout=None, **options):
+        return self.answer(self.request(path, method, fields, body, **options), timeout)
 
     def ping(self, timeout=None):
         """A round trip: what was sent before has been dealt with."""

@@ -14,6 +14,7 @@ from client import Client, Closed
 from h2client import PROTOCOL_ERROR, H2Client
 from origin import OK, Origin
 from stream_peer import StreamPeer, client_hello
+from test_http2_attacks import FLOODS, attack, malformed
 from weir import BINARY, Weir, wait_for
 
 TEXT = """
@@ -135,6 +136,20 @@ def raw_h2(fields):
         case.port = case.client.socket.getsockname()[1]
         assert case.client.answer(case.client.headers(fields)).reset == PROTOCOL_ERROR
     return trigger
+
+
+def flood(data_of):
+    def trigger(case):
+        case.client = H2Client(case.gateway.port("h2c"))
+        case.port = case.client.socket.getsockname()[1]
+        attack(case.client, data_of(case.client))
+    return trigger
+
+
+def flood_triggers():
+    triggers = {reason: (data_of,) for reason, data_of in FLOODS.values()}
+    triggers["TOO_MANY_STREAM_ERRORS"] = (lambda client: malformed(client, 500),)  # no other request is under way
+    return triggers
 
 
 def with_fields(*fields, line="GET /fixed HTTP/1.1"):
@@ -354,6 +369,7 @@ TRIGGERS = {
     "BAD_FIELD": with_fields("a b: c"),
     "BAD_PSEUDO_HEADER": raw_h2([(":method", "GET"), (":scheme", "http"), (":authority", "a")]),
     "CONNECTION_FIELD": raw_h2([*PSEUDO, ("connection", "close")]),
+    **{reason: flood(*found) for reason, found in flood_triggers().items()},
     "MISSING_HOST": raw(b"GET / HTTP/1.1\r\n\r\n"),
     "BAD_HOST": with_fields("Host: b"),
     "BAD_LENGTH": with_fields("Content-Length: five"),

@@ -1,0 +1,294 @@
+"""What a hostile HTTP/2 client may not get away with, and what an honest one must be able to go on doing."""
+import socket
+import struct
+import threading
+import time
+
+import pytest
+
+from client import Closed
+from h2client import (ACK, CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, GOAWAY, HEADERS,
+                      INITIAL_WINDOW_SIZE, PADDED, PING, PRIORITY, PRIORITY_UPDATE, RST_STREAM, SETTINGS, WINDOW_UPDATE,
+                      H2Client, frame, literal, settings, u32)
+from origin import OK, Origin
+from weir import SANITIZED, Weir, wait_for
+
+TEXT = """
+worker_threads: 1
+limits: {send_timeout: 600ms, body_timeout: 600ms, idle_timeout: 700ms, header_timeout: 500ms}
+listeners: {h2c: {address: "127.0.0.1:@h2c@", protocols: h2}}
+target_groups: {origin: {targets: ["127.0.0.1:@origin@"], health_check: {enabled: false}}}
+routes:
+  - {name: fixed, match: {path: /fixed}, respond: {status: 200, body: fixed}}
+  - {name: site, match: {path: "/site/*"}, files: {root: site, strip_prefix: /site}}
+  - {name: forward, match: {path: "/o/*"}, forward: origin}
+"""
+
+
+def hold(exchange):
+    exchange.wait_peer_closed(20)
+
+
+@pytest.fixture(scope="module")
+def origin():
+    with Origin() as server:
+        server.on("/o/hold", hold)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def gateway(module_weir, origin):
+    return module_weir(TEXT, origin=origin.port, files={"site/large": "x" * (4 << 20)})
+
+
+def head(client, path="/fixed"):
+    return client.encode([(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", path)])
+
+
+def requests_and_resets(client, count, path="/o/hold"):
+    block = head(client, path)
+    return b"".join(frame(HEADERS, END_HEADERS | END_STREAM, 2 * i + 1, block) + frame(RST_STREAM, 0, 2 * i + 1, u32(CANCEL))
+                    for i in range(count))
+
+
+def provoked_resets(client, count, path="/fixed"):
+    """MadeYouReset: requests that are served, and then a frame for which the server must reset the stream itself."""
+    block = head(client, path)
+    return b"".join(frame(HEADERS, END_HEADERS, 2 * i + 1, block) + frame(WINDOW_UPDATE, 0, 2 * i + 1, u32(0x7fffffff))
+                    for i in range(count))
+
+
+def malformed(client, count):
+    block = head(client) + literal("connection", "close")
+    return b"".join(frame(HEADERS, END_HEADERS | END_STREAM, 2 * i + 1, block) for i in range(count))
+
+
+def bomb(client):
+    """HPACK: one long field goes into the table, then each byte is a copy of it."""
+    entry = b"\x40" + literal("x-bomb", "b" * 3900)[1:]
+    return frame(HEADERS, END_HEADERS | END_STREAM, 1, head(client) + entry + b"\xbe" * 10000)
+
+
+def continuations(client):
+    block = b"".join(literal(f"x-{i}", "y") for i in range(3))
+    return frame(HEADERS, END_STREAM, 1, head(client)) + b"".join(frame(CONTINUATION, 0, 1, block) for _ in range(1000))
+
+
+# budget: (reason, what is sent)
+FLOODS = {
+    "resets": ("TOO_MANY_RESETS", lambda client: requests_and_resets(client, 1000)),
+    "stream_errors": ("TOO_MANY_STREAM_ERRORS", lambda client: provoked_resets(client, 500)),
+    "pings": ("TOO_MANY_PINGS", lambda client: frame(PING, 0, 0, b"12345678") * 1000),
+    "settings": ("TOO_MANY_SETTINGS", lambda client: frame(SETTINGS) * 1000),
+    "priorities": ("TOO_MANY_PRIORITIES", lambda client: frame(PRIORITY, 0, 1, u32(0) + b"\0") * 5000),
+    "empty_frames": ("TOO_MANY_EMPTY_FRAMES",
+                     lambda client: frame(HEADERS, END_HEADERS, 1, head(client, "/o/hold")) + frame(DATA, 0, 1) * 1000),
+    "window_updates": ("TOO_MANY_WINDOW_UPDATES", lambda client: frame(WINDOW_UPDATE, 0, 0, u32(1)) * 5000),
+    "continuations": ("TOO_MANY_CONTINUATIONS", continuations),
+    "field_sections": ("HEADER_BOMB", bomb),
+}
+VARIANTS = {
+    "malformed requests": ("stream_errors", lambda client: malformed(client, 500)),
+    "PING answers nobody asked for": ("pings", lambda client: frame(PING, ACK, 0, b"12345678") * 1000),
+    "SETTINGS with entries": ("settings", lambda client: frame(SETTINGS, 0, 0, settings({INITIAL_WINDOW_SIZE: 100})) * 1000),
+    "PRIORITY_UPDATE": ("priorities", lambda client: frame(PRIORITY_UPDATE, 0, 0, u32(1) + b"u=1") * 5000),
+    "padding without data": ("empty_frames", lambda client: frame(HEADERS, END_HEADERS, 1, head(client, "/o/hold"))
+                             + frame(DATA, PADDED, 1, b"\xc8" + b"\0" * 200) * 1000),
+    "unknown frames": ("empty_frames", lambda client: frame(0xbb, 0, 0, b"what?") * 1000),
+    "DATA for a stream that is over": ("empty_frames", lambda client: requests_and_resets(client, 1)
+                                       + frame(DATA, 0, 1, b"x") * 30000),
+    "empty CONTINUATION": ("continuations", lambda client: frame(HEADERS, END_STREAM, 1, head(client))
+                           + frame(CONTINUATION, 0, 1) * 1000),
+    "a bomb in trailers": ("field_sections", lambda client: frame(HEADERS, END_HEADERS, 1, head(client, "/o/hold"))
+                           + frame(HEADERS, END_HEADERS | END_STREAM, 1,
+                                   b"\x40" + literal("x-bomb", "b" * 3900)[1:] + b"\xbe" * 10000)),
+}
+
+
+def attack(client, data):
+    """All of it, unless the gateway is quicker."""
+    try:
+        client.send(data)
+    except OSError:
+        pass
+    try:
+        return client.goaway()
+    except Closed:
+        return None
+
+
+def check_flood(gateway, budget, data_of):
+    reason = FLOODS[budget][0]
+    before = gateway.metric("weir_http2_floods_total", budget=budget)
+    with H2Client(gateway.port("h2c")) as client:
+        port = client.socket.getsockname()[1]
+        last = attack(client, data_of(client))
+        assert last is not None and last.code == ENHANCE_YOUR_CALM
+        client.wait_closed()
+    gateway.wait_log(lambda entry: entry["client_port"] == port and entry["reason"] == reason)
+    assert gateway.metric("weir_http2_floods_total", budget=budget) == before + 1
+
+
+@pytest.mark.parametrize("budget", FLOODS)
+def test_a_flood_ends_its_connection_and_is_told(gateway, budget):
+    check_flood(gateway, budget, FLOODS[budget][1])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_flood_in_another_dress_ends_its_connection_too(gateway, variant):
+    check_flood(gateway, *VARIANTS[variant])
+
+
+@pytest.mark.parametrize("budget", FLOODS)
+def test_a_budget_of_zero_is_none(weir, origin, budget):
+    own = weir(TEXT.replace("limits: {", f"limits: {{http2: {{{budget}: 0}}, "), origin=origin.port, files={"site/large": "x"})
+    with H2Client(own.port("h2c")) as client:
+        attack_thread = threading.Thread(target=lambda: attack_quietly(client, FLOODS[budget][1](client)))
+        attack_thread.start()
+        attack_thread.join()
+    with H2Client(own.port("h2c")) as client:
+        assert client.fetch("/fixed").status == 200
+    assert own.metric("weir_http2_floods_total", budget=budget) == 0
+
+
+def attack_quietly(client, data):
+    try:
+        client.send(data)
+    except OSError:
+        pass
+
+
+def test_upstream_work_ends_with_the_stream_that_asked_for_it(gateway, origin):
+    gone = threading.Event()
+
+    def answer(exchange):
+        exchange.wait_peer_closed(20)
+        gone.set()
+    origin.on("/o/gone", answer)
+    with H2Client(gateway.port("h2c")) as client:
+        stream = client.request("/o/gone")
+        wait_for(lambda: any(r.target == "/o/gone" for r in origin.requests), "the request at the origin")
+        client.reset(stream)
+        assert gone.wait(10)
+        assert client.fetch("/fixed").status == 200
+
+
+def test_cancelling_as_many_as_are_let_complete_is_no_flood(gateway):
+    with H2Client(gateway.port("h2c")) as client:
+        for _ in range(600):
+            client.reset(client.request("/o/hold"))
+            assert client.fetch("/fixed").status == 200
+
+
+def test_a_client_that_opens_its_window_frame_by_frame_is_no_flood(gateway):
+    with H2Client(gateway.port("h2c")) as client:
+        for _ in range(4):
+            assert len(client.fetch("/site/large", timeout=30).body) == 4 << 20
+
+
+def test_a_stream_whose_window_stays_shut_is_ended_and_others_go_on(gateway):
+    with H2Client(gateway.port("h2c"), settings={INITIAL_WINDOW_SIZE: 0}, opens_windows=False) as client:
+        stream = client.request("/site/large")
+        began = time.monotonic()
+        reset = client.wait_kind(RST_STREAM, stream)
+        assert reset.code == CANCEL and 0.5 < time.monotonic() - began < 8
+        other = client.request("/fixed")
+        client.window(other, 100)
+        assert client.answer(other).body == b"fixed"
+    gateway.wait_log(lambda entry: entry["path"] == "/site/large" and entry["reason"] == "SEND_TIMEOUT")
+
+
+def test_a_window_opened_byte_by_byte_does_not_hold_a_stream(gateway):
+    with H2Client(gateway.port("h2c"), settings={INITIAL_WINDOW_SIZE: 1}, opens_windows=False) as client:
+        stream = client.request("/site/large")
+        client.socket.settimeout(0.05)
+        deadline = time.monotonic() + 10
+        while not any(f.kind == RST_STREAM for f in client.frames):
+            assert time.monotonic() < deadline
+            client.window(stream, 1)
+            try:
+                client._take(client._read())
+                time.sleep(0.01)
+            except socket.timeout:
+                pass
+
+
+def test_a_client_that_reads_nothing_is_closed(gateway):
+    client = H2Client(gateway.port("h2c"), settings={INITIAL_WINDOW_SIZE: 0x7fffffff}, receive_buffer=4096)
+    client.window(0, 0x7fffffff - 65535)
+    for _ in range(20):
+        client.request("/site/large")
+    port = client.socket.getsockname()[1]
+    entries = gateway.wait_log(lambda entry: entry["client_port"] == port and entry["reason"] == "SEND_TIMEOUT", 20)
+    assert len(entries) == 20
+    client.close()
+
+
+def test_a_body_that_stops_is_answered(gateway):
+    with H2Client(gateway.port("h2c")) as client:
+        stream = client.headers([(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/o/hold"),
+                                 ("content-length", "10")], end=False)
+        client.data(stream, b"12345")
+        assert client.answer(stream).status == 408
+        assert client.fetch("/fixed").status == 200
+
+
+@pytest.mark.parametrize("begun", [
+    b"", b"PRI * HTTP/2.0", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0"])
+def test_a_connection_that_does_not_begin_is_closed(gateway, begun):
+    with H2Client(gateway.port("h2c"), start=False) as client:
+        client.send(begun)
+        client.wait_closed()
+
+
+def test_a_field_section_that_does_not_end_is_answered_and_the_connection_closed(gateway):
+    with H2Client(gateway.port("h2c")) as client:
+        client.frame(HEADERS, END_STREAM, 1, head(client))
+        assert client.answer(1).status == 408
+        client.wait_closed()
+
+
+def test_bytes_that_make_no_request_do_not_keep_a_connection(gateway):
+    with H2Client(gateway.port("h2c")) as client:
+        deadline = time.monotonic() + 10
+        try:
+            while time.monotonic() < deadline:
+                client.ping(timeout=5)
+                time.sleep(0.1)
+        except (Closed, OSError):
+            return
+        raise AssertionError("PINGs alone kept it open")
+
+
+def test_bodies_nobody_takes_hold_no_more_than_the_windows(gateway, origin):
+    """The target reads nothing; the client ignores the windows it was given as far as it can."""
+    took = []
+    with H2Client(gateway.port("h2c"), timeout=5) as client:
+        streams = [client.headers([(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/fixed")], end=False)
+                   for _ in range(3)]
+        for stream in streams:
+            took.append(client.answer(stream).status)
+    assert took == [200] * 3
+
+
+def test_more_than_a_window_is_a_flow_control_error(gateway):
+    with H2Client(gateway.port("h2c")) as client:
+        stream = client.headers([(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/o/hold")], end=False)
+        client.send(frame(DATA, 0, stream, b"x" * 16384) * 80)
+        f = client.wait(lambda f: f.kind in (RST_STREAM, GOAWAY))
+        assert f.code == 3
+
+
+@pytest.mark.skipif(SANITIZED, reason="memory is not what it is")
+@pytest.mark.xdist_group("load")
+def test_floods_leave_no_memory_behind(weir, origin):
+    own = weir(TEXT, origin=origin.port, files={"site/large": "x" * (4 << 20)})
+    with H2Client(own.port("h2c")) as client:
+        assert client.fetch("/fixed").status == 200
+    before = own.rss()
+    for _ in range(10):
+        for budget in FLOODS:
+            with H2Client(own.port("h2c")) as client:
+                attack(client, FLOODS[budget][1](client))
+    assert own.rss() < before + (64 << 20)
+    wait_for(lambda: own.metric("weir_requests_in_flight") == 0, "no request left")
