@@ -208,8 +208,10 @@ static uint32_t failure_of(enum gw_client_error error)
     case GW_CLIENT_TLS_TIMEOUT:
     case GW_CLIENT_TLS_CERTIFICATE:
     case GW_CLIENT_TLS_FAILED:
+    case GW_CLIENT_NOT_HTTP2:
         return ROUTING_FAILURE_CONNECT;
     case GW_CLIENT_CLOSED_EARLY:
+    case GW_CLIENT_REFUSED:
         return ROUTING_FAILURE_RESET;
     case GW_CLIENT_FIRST_BYTE_TIMEOUT:
         return ROUTING_FAILURE_TIMEOUT;
@@ -283,13 +285,14 @@ static bool has_body_for_another(const struct gw_exchange *exchange)
     return !exchange->body_is_lost && !exchange->request->stream->response_started && !exchange->head_is_ready;
 }
 
-/* A connection of the pool that had died: no fault of the target, which is asked again on a new one. */
-static bool retry_stale(struct gw_try *try)
+/* A connection of the pool that had died: no fault of the target, which is asked again on a new one. is_untouched: it
+ * has said itself that it did nothing with the request, whatever the method (RFC 9113 8.7). */
+static bool retry_stale(struct gw_try *try, bool is_untouched)
 {
     struct gw_exchange *exchange = try->exchange;
     struct gw_request *request = exchange->request;
 
-    if (!routing_is_idempotent(request->facts.method) || request->attempts >= GW_STALE_TRIES)
+    if ((!routing_is_idempotent(request->facts.method) && !is_untouched) || request->attempts >= GW_STALE_TRIES)
         return false;
     count_retry(request);
     gw_exchange_end_try(try);
@@ -387,7 +390,7 @@ bool gw_exchange_try_failed(struct gw_try *try, enum gw_client_error error, bool
     struct gw_exchange *exchange = try->exchange;
     uint32_t failure = failure_of(error);
     struct gw_try *rival = rival_of(try);
-    bool is_stale = error == GW_CLIENT_CLOSED_EARLY && is_safe;
+    bool is_stale = (error == GW_CLIENT_CLOSED_EARLY && is_safe) || error == GW_CLIENT_REFUSED;
 
     if (!is_stale) {
         gw_count(&try->slot->failures, 1);
@@ -401,7 +404,8 @@ bool gw_exchange_try_failed(struct gw_try *try, enum gw_client_error error, bool
     if (failure == 0 || !has_body_for_another(exchange))
         return false;
     gw_timer_disarm(&exchange->hedge);
-    return (is_stale && retry_stale(try)) || retry_by_policy(try, failure, 0) || fail_over(try, failure, 0);
+    return (is_stale && retry_stale(try, error == GW_CLIENT_REFUSED)) || retry_by_policy(try, failure, 0) ||
+           fail_over(try, failure, 0);
 }
 
 bool gw_exchange_try_answered(struct gw_try *try, int status)

@@ -111,6 +111,12 @@ enum gw_reason gw_reason_of_client(enum gw_client_error error)
         return GW_REASON_UPSTREAM_CERTIFICATE;
     case GW_CLIENT_TLS_FAILED:
         return GW_REASON_UPSTREAM_TLS_FAILED;
+    case GW_CLIENT_NOT_HTTP2:
+        return GW_REASON_UPSTREAM_NOT_HTTP2;
+    case GW_CLIENT_REFUSED:
+        return GW_REASON_UPSTREAM_REFUSED;
+    case GW_CLIENT_NO_UPGRADE:
+        return GW_REASON_UPSTREAM_NO_UPGRADE;
     case GW_CLIENT_CONNECT_TIMEOUT:
         return GW_REASON_CONNECT_TIMEOUT;
     case GW_CLIENT_CLOSED_EARLY:

@@ -22,11 +22,13 @@ struct tls_origin {
 };
 
 static int session_index = -1; /* of SSL: its struct tls_origin_session */
+static int id_index = -1;      /* of SSL: the session_id */
 
 static void make_session_index(void)
 {
     session_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
-    assert(session_index >= 0);
+    id_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+    assert(session_index >= 0 && id_index >= 0);
 }
 
 /* ---- loading ---- */
@@ -112,6 +114,7 @@ static bool load_identity(SSL_CTX *ssl, const struct tls_origin_conf *conf, EVP_
 struct beginning {
     const struct tls_origin *origin;
     struct tls_origin_session *session;
+    uint64_t session_id;
 };
 static __thread const struct beginning *beginning;
 
@@ -134,9 +137,10 @@ static void prepare(SSL *ssl, const struct beginning *it)
         X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
         is_good = X509_VERIFY_PARAM_set1_host(param, name, 0) == 1;
     }
-    if (!is_good || SSL_set_ex_data(ssl, session_index, it->session) != 1)
+    if (!is_good || SSL_set_ex_data(ssl, session_index, it->session) != 1 ||
+        SSL_set_ex_data(ssl, id_index, (void *)(uintptr_t)it->session_id) != 1)
         h2o_fatal("no memory");
-    if (it->session != NULL && it->session->session != NULL)
+    if (it->session != NULL && it->session->session != NULL && it->session->id == it->session_id)
         SSL_set_session(ssl, it->session->session);
     tls_socket_watch_alerts(ssl);
 }
@@ -159,6 +163,7 @@ static int on_new_session(SSL *ssl, SSL_SESSION *session)
         return 0;
     SSL_SESSION_free(kept->session);
     kept->session = session; /* with its reference */
+    kept->id = (uint64_t)(uintptr_t)SSL_get_ex_data(ssl, id_index);
     return 1;
 }
 
@@ -241,9 +246,9 @@ uint64_t tls_origin_id(const struct tls_origin *self) { return self->id; }
 /* ---- handshakes ---- */
 
 void tls_origin_handshake(struct tls_origin *self, h2o_socket_t *sock, const char *name,
-                          struct tls_origin_session *session, h2o_socket_cb on_done)
+                          struct tls_origin_session *session, uint64_t session_id, h2o_socket_cb on_done)
 {
-    const struct beginning it = {self, session};
+    const struct beginning it = {self, session, session_id};
     beginning = &it;
     h2o_socket_ssl_handshake(sock, self->ssl, name, on_done);
     beginning = NULL;

@@ -29,14 +29,16 @@ uint64_t tls_origin_id(const struct tls_origin *);
  * detached from them. */
 struct tls_origin_session {
     SSL_SESSION *session;
+    uint64_t id; /* of the settings it was made under: under others it would get round the verification */
 };
 void tls_origin_session_dispose(struct tls_origin_session *);
 
 /* Handshakes on a connected socket. name: a host name, sent as SNI and verified, or the text of an IP address, verified
- * against the addresses of the certificate and not sent (RFC 6066 3). session may be NULL. on_done gets libh2o's error
+ * against the addresses of the certificate and not sent (RFC 6066 3). session may be NULL; it is resumed only if it was
+ * made under the same session_id. on_done gets libh2o's error
  * text, which tls_origin_judge turns into what really happened. */
 void tls_origin_handshake(struct tls_origin *, h2o_socket_t *, const char *name, struct tls_origin_session *,
-                          h2o_socket_cb on_done);
+                          uint64_t session_id, h2o_socket_cb on_done);
 /* Before closing: no session will be kept any more. */
 void tls_origin_detach(h2o_socket_t *);
 

@@ -4,6 +4,7 @@
 #include <string.h>
 #include "gateway/upstream/client_state.h"
 #include "gateway/http/socket.h"
+#include "gateway/upstream/h2_session.h"
 
 static uint64_t after(const struct gw_client *client, uint32_t ms)
 {
@@ -50,6 +51,8 @@ static void close_connection(struct gw_client *client)
     detach(client);
     if (conn != NULL)
         gw_pool_close(conn);
+    else if (client->h2 != NULL)
+        gw_h2_client_detach(client);
     free_out(client); /* the socket pointed to it */
 }
 
@@ -68,7 +71,7 @@ void gw_client_end(struct gw_client *client, bool connection_is_clean)
 
 static bool is_safe_to_retry(const struct gw_client *client, enum gw_client_error error)
 {
-    if (gw_client_error_is_of_connect(error))
+    if (gw_client_error_is_of_connect(error) || error == GW_CLIENT_REFUSED)
         return true;
     return error == GW_CLIENT_CLOSED_EARLY && client->failure.was_reused && !client->failure.any_response_byte;
 }
@@ -80,6 +83,9 @@ static const char *const phrases[] = {
     [GW_CLIENT_TLS_TIMEOUT] = "no TLS handshake in time",
     [GW_CLIENT_TLS_CERTIFICATE] = "the target's certificate is not trusted",
     [GW_CLIENT_TLS_FAILED] = "TLS handshake failed",
+    [GW_CLIENT_NOT_HTTP2] = "the target does not speak HTTP/2",
+    [GW_CLIENT_REFUSED] = "the target refused the stream",
+    [GW_CLIENT_NO_UPGRADE] = "HTTP/2 targets cannot switch protocols",
     [GW_CLIENT_CLOSED_EARLY] = "closed before a response",
     [GW_CLIENT_FIRST_BYTE_TIMEOUT] = "no response head in time",
     [GW_CLIENT_BAD_HEAD] = "malformed response head",
@@ -122,6 +128,10 @@ static void on_deferred(struct gw_deferred *deferred)
     client->to_defer = 0;
     if (to_do & GW_DEFER_CONNECT_FAILED) {
         gw_client_fail(client, GW_CLIENT_CONNECT_FAILED);
+        return;
+    }
+    if (to_do & GW_DEFER_NO_UPGRADE) {
+        gw_client_fail(client, GW_CLIENT_NO_UPGRADE);
         return;
     }
     if ((to_do & GW_DEFER_STARTED) && !gw_client_report_started(client))
@@ -330,6 +340,8 @@ struct gw_client *gw_client_start(struct gw_pool *pool, const struct gw_endpoint
     client->timeouts = *timeouts;
     client->callbacks = callbacks;
     client->data = data;
+    if (__builtin_expect(req->transport != NULL, 0) && req->transport->is_http2)
+        return gw_h2_client_start(client, endpoint, req, allow_reuse);
     client->conn = allow_reuse ? gw_pool_take(pool, endpoint, req->transport, !is_repeatable(req)) : NULL;
     uint32_t num_before = client->conn != NULL ? client->conn->num_requests : 0;
     bool is_last =
@@ -380,6 +392,10 @@ static size_t frame(struct gw_client *client, h2o_iovec_t bytes, bool is_last, h
 
 void gw_client_write(struct gw_client *client, h2o_iovec_t bytes, bool is_last)
 {
+    if (client->h2 != NULL) {
+        gw_h2_client_write(client, bytes, is_last);
+        return;
+    }
     if (client->state == GW_CLIENT_ENDED || client->write_failed)
         return;
     assert(client->is_started && !client->is_writing && !client->request_is_sent);
@@ -407,9 +423,16 @@ void gw_client_release(struct gw_client *client)
     if (client->was_released != NULL)
         *client->was_released = true;
     close_connection(client);
+    if (client->h2 != NULL)
+        gw_h2_client_release(client);
     gw_client_drop_buffers(client);
     client->magic = 0;
     gw_pool_free_client(client->pool, client);
+}
+
+const struct gw_trailers *gw_client_trailers(const struct gw_client *client)
+{
+    return client->h2 != NULL && client->h2->response_trailers.size != 0 ? &client->h2->response_trailers : NULL;
 }
 
 uint64_t gw_client_connected_us(const struct gw_client *client) { return client->connected_us; }

@@ -1,10 +1,11 @@
-/* One request to one endpoint over HTTP/1.1 (libh2o.md 7, "Upstream client"). The exchange starts it, feeds the body,
+/* One request to one endpoint over HTTP/1.1 or HTTP/2. The exchange starts it, feeds the body,
  * gets head, body and the end; it decides about retries. Everything on one thread; callbacks never run from inside
  * gw_client_start, gw_client_write or gw_client_consumed. */
 #pragma once
 #include <stdbool.h>
 #include "gateway/upstream/pool.h"
 #include "gateway/http/head.h"
+#include "gateway/http/stream.h"
 
 enum gw_client_error { /* how an attempt failed; reason codes are the gateway's */
                        GW_CLIENT_OK,
@@ -13,6 +14,9 @@ enum gw_client_error { /* how an attempt failed; reason codes are the gateway's 
                        GW_CLIENT_TLS_TIMEOUT,     /* the handshake took too long */
                        GW_CLIENT_TLS_CERTIFICATE, /* the target's certificate is not trusted, or for another name */
                        GW_CLIENT_TLS_FAILED,      /* the handshake failed for another reason */
+                       GW_CLIENT_NOT_HTTP2,       /* it was to be HTTP/2, and is not */
+                       GW_CLIENT_REFUSED,         /* HTTP/2: the target says that it has not looked at the request */
+                       GW_CLIENT_NO_UPGRADE,      /* HTTP/2 targets cannot switch protocols */
                        GW_CLIENT_CLOSED_EARLY,    /* closed or reset before the first byte of a response */
                        GW_CLIENT_FIRST_BYTE_TIMEOUT,
                        GW_CLIENT_BAD_HEAD, /* gw_client_failure()->head says which rule; 101 and endless 1xx too */
@@ -25,7 +29,7 @@ enum gw_client_error { /* how an attempt failed; reason codes are the gateway's 
 /* No connection came about: nothing of the request can have reached the target. */
 static inline bool gw_client_error_is_of_connect(enum gw_client_error error)
 {
-    return error >= GW_CLIENT_CONNECT_FAILED && error <= GW_CLIENT_TLS_FAILED;
+    return error >= GW_CLIENT_CONNECT_FAILED && error <= GW_CLIENT_NOT_HTTP2;
 }
 enum { GW_CLIENT_MAX_PREFACE = 1024 };
 struct gw_client; /* one attempt: created by gw_client_start, freed by gw_client_release and nothing else */
@@ -51,6 +55,8 @@ struct gw_client_request {
     /* Bytes that the connection begins with, before TLS (a PROXY header): it is a new one then, and serves this request
      * alone. Base NULL: none; at most GW_CLIENT_MAX_PREFACE. */
     h2o_iovec_t preface;
+    /* Of the request; NULL: none. Read when the body ends, valid until then. Left out where framing has no room. */
+    const struct gw_trailers *trailers;
     const struct gw_transport *transport; /* NULL: plain HTTP/1.1. Held as long as it is needed */
 };
 struct gw_client_timeouts {
@@ -99,6 +105,9 @@ void gw_client_write(struct gw_client *, h2o_iovec_t bytes, bool is_last);
 /* When a new connection came about (CLOCK_MONOTONIC); 0 while there is none, and on one of the pool. */
 uint64_t gw_client_connected_us(const struct gw_client *);
 const struct gw_client_failure *gw_client_failure(const struct gw_client *);
+/* Trailers of the response, those that may be passed on; from on_body's is_last (or an on_head without body) to the
+ * release. NULL: none. */
+const struct gw_trailers *gw_client_trailers(const struct gw_client *);
 /* Response bytes have been written on: reads go on when less than 64 KiB is outstanding. */
 void gw_client_consumed(struct gw_client *, size_t bytes);
 /* Ends the attempt at any time (the client went away, a retry begins) and frees it. A complete exchange leaves its

@@ -25,7 +25,7 @@ enum gw_client_state {
     GW_CLIENT_ENDED,       /* complete or failed: no connection, no more callbacks */
 };
 enum gw_client_framing { GW_FRAMED_BY_LENGTH, GW_FRAMED_BY_CHUNKS, GW_FRAMED_BY_CLOSE };
-enum { GW_DEFER_STARTED = 1, GW_DEFER_DRAINED = 2, GW_DEFER_CONNECT_FAILED = 4 };
+enum { GW_DEFER_STARTED = 1, GW_DEFER_DRAINED = 2, GW_DEFER_CONNECT_FAILED = 4, GW_DEFER_NO_UPGRADE = 8 };
 
 struct gw_client_buffer { /* a read buffer that body bytes given to the caller point into */
     h2o_buffer_t *buffer;
@@ -47,7 +47,8 @@ struct gw_client {
     uint8_t upgrade_len;
     char upgrade[GW_HEAD_MAX_UPGRADE]; /* the protocol asked for; upgrade_len 0: none */
     struct gw_pool *pool;
-    struct gw_upstream_connection *conn; /* NULL once ended */
+    struct gw_upstream_connection *conn; /* NULL once ended, and with HTTP/2 */
+    struct gw_h2_stream *h2;             /* NULL: HTTP/1.1 */
     const struct gw_client_callbacks *callbacks;
     void *data;
     bool *was_released; /* while a callback runs: where to tell that it released the client */

@@ -5,6 +5,7 @@
 #include "gateway/upstream/pool.h"
 #include "gateway/upstream/connection.h"
 #include "gateway/http/socket.h"
+#include "gateway/upstream/h2_session.h"
 
 /* Structs kept for reuse. None under AddressSanitizer, which would not see a use after free of a recycled struct. */
 #if defined(__SANITIZE_ADDRESS__)
@@ -22,6 +23,7 @@ struct gw_pool_slot {
     const struct gw_endpoint *endpoint;
     uint64_t transport_id; /* of all idle connections, and of the session */
     struct tls_origin_session session;
+    h2o_linklist_t sessions; /* of gw_h2_session: those that take requests, newest first */
     uint32_t num_idle;
     uint32_t idle_ms;    /* as the latest request said */
     uint32_t generation; /* moves on when the endpoint is forgotten */
@@ -36,6 +38,7 @@ struct gw_pool {
     struct gw_pool_slot **slots; /* by gw_endpoint.index; entries may be NULL */
     size_t num_slots;
     h2o_linklist_t to_sweep;
+    h2o_linklist_t sessions; /* of gw_h2_session: all that live */
     struct gw_timer sweep;
     struct gw_upstream_connection *spare_connections;
     struct spare *spare_clients;
@@ -126,6 +129,7 @@ struct gw_pool *gw_pool_create(struct gw_thread *thread)
     memset(pool, 0, sizeof(*pool));
     pool->thread = thread;
     h2o_linklist_init_anchor(&pool->to_sweep);
+    h2o_linklist_init_anchor(&pool->sessions);
     gw_timer_init(&pool->sweep, on_sweep);
     return pool;
 }
@@ -134,6 +138,9 @@ void gw_pool_destroy(struct gw_pool *pool)
 {
     if (pool == NULL)
         return;
+    while (!h2o_linklist_is_empty(&pool->sessions))
+        gw_h2_session_fail(H2O_STRUCT_FROM_MEMBER(struct gw_h2_session, link_of_all, pool->sessions.next),
+                           GW_CLIENT_CLOSED_EARLY, "the thread ends");
     for (size_t i = 0; i != pool->num_slots; ++i) {
         if (pool->slots[i] == NULL)
             continue;
@@ -167,6 +174,7 @@ static struct gw_pool_slot *add_slot(struct gw_pool *pool, uint32_t index)
     struct gw_pool_slot *slot = h2o_mem_alloc(sizeof(*slot));
     memset(slot, 0, sizeof(*slot));
     h2o_linklist_init_anchor(&slot->idle);
+    h2o_linklist_init_anchor(&slot->sessions);
     pool->slots[index] = slot;
     return slot;
 }
@@ -174,6 +182,8 @@ static struct gw_pool_slot *add_slot(struct gw_pool *pool, uint32_t index)
 static void forget(struct gw_pool_slot *slot)
 {
     close_all_idle(slot);
+    while (!h2o_linklist_is_empty(&slot->sessions))
+        gw_h2_session_retire(H2O_STRUCT_FROM_MEMBER(struct gw_h2_session, link, slot->sessions.next));
     tls_origin_session_dispose(&slot->session);
     ++slot->generation;
     slot->endpoint = NULL;
@@ -274,10 +284,20 @@ struct gw_upstream_connection *gw_pool_connect(struct gw_pool *pool, const struc
     return self;
 }
 
+h2o_linklist_t *gw_pool_sessions(struct gw_pool *pool, const struct gw_endpoint *endpoint,
+                                 const struct gw_transport *transport, struct gw_pool_slot **slot)
+{
+    *slot = slot_of(pool, endpoint, transport);
+    return &(*slot)->sessions;
+}
+
+struct tls_origin_session *gw_pool_tls_session(struct gw_pool_slot *slot) { return &slot->session; }
+h2o_linklist_t *gw_pool_all_sessions(struct gw_pool *pool) { return &pool->sessions; }
+
 void gw_pool_handshake(struct gw_upstream_connection *self, h2o_socket_cb on_done)
 {
-    tls_origin_handshake(self->transport->tls, self->sock, self->transport->name,
-                         self->generation == self->slot->generation ? &self->slot->session : NULL, on_done);
+    tls_origin_handshake(self->transport->tls, self->sock, self->transport->name, &self->slot->session,
+                         self->transport->id, on_done);
 }
 
 enum tls_origin_failure gw_pool_judge_handshake(struct gw_upstream_connection *self, const char *err,

@@ -2,6 +2,7 @@
 #include <strings.h>
 #include "gateway/upstream/client_state.h"
 #include "gateway/http/socket.h"
+#include "gateway/upstream/h2_session.h"
 
 static const struct gw_head_limits head_limits = {GW_CLIENT_MAX_HEAD, SIZE_MAX, GW_HEAD_MAX_FIELDS};
 
@@ -31,6 +32,10 @@ static void drop_head_buffer(struct gw_client *client)
 
 void gw_client_consumed(struct gw_client *client, size_t bytes)
 {
+    if (client->h2 != NULL) {
+        gw_h2_client_consumed(client, bytes);
+        return;
+    }
     assert(bytes <= client->outstanding);
     client->outstanding -= bytes;
     size_t of_head = bytes < client->head_outstanding ? bytes : client->head_outstanding;
