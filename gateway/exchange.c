@@ -248,6 +248,22 @@ static void on_head(void *data, const struct gw_response_head *head, bool body_f
         gw_thread_defer(&exchange->request->worker->thread, &exchange->flush);
 }
 
+/* Copied: the client's memory goes with the client, the stream writes them when it is their turn. */
+static void take_trailers(struct gw_exchange *exchange, const struct gw_trailers *from)
+{
+    struct gw_trailers *to = &exchange->request->stream->response_trailers;
+    h2o_mem_pool_t *pool = exchange->request->pool;
+
+    to->entries = h2o_mem_alloc_pool(pool, sizeof(*to->entries) * from->size);
+    for (to->size = 0; to->size != from->size; ++to->size) {
+        const h2o_header_t *field = &from->entries[to->size];
+        h2o_header_t *copy = &to->entries[to->size];
+        h2o_iovec_t *name = h2o_mem_alloc_pool(pool, sizeof(*name));
+        *name = h2o_strdup(pool, field->name->base, field->name->len);
+        *copy = (h2o_header_t){.name = name, .value = h2o_strdup(pool, field->value.base, field->value.len)};
+    }
+}
+
 static void on_body(void *data, h2o_iovec_t bytes, bool is_last)
 {
     struct gw_try *try = data;
@@ -260,8 +276,12 @@ static void on_body(void *data, h2o_iovec_t bytes, bool is_last)
     exchange->is_last |= is_last;
     if (__builtin_expect(exchange->tunnel != NULL, 0))
         gw_tunnel_moved(exchange->tunnel, bytes.len, false, is_last);
-    if (is_last)
+    if (is_last) {
+        const struct gw_trailers *trailers = gw_client_trailers(try->client);
+        if (__builtin_expect(trailers != NULL, 0))
+            take_trailers(exchange, trailers);
         GW_NOTE(exchange, gw_exchange_note_end(try, GW_CLIENT_OK));
+    }
     if (!exchange->is_sending) {
         gw_thread_undefer(&exchange->flush);
         send_pending(exchange);
@@ -327,6 +347,7 @@ void gw_exchange_start(struct gw_request *request)
     exchange->out.num_fields = fields.size;
     exchange->out.content_length = stream->head.content_length;
     exchange->out.has_body = stream->has_body;
+    exchange->out.trailers = &stream->request_trailers;
     exchange->out.expects_head_only = stream->is_head_request;
     if (__builtin_expect(request->upgrade.base != NULL, 0)) {
         gw_upgrade_complete_fields(request, &fields);

@@ -218,7 +218,7 @@ static void on_connect(h2o_socket_t *sock, const char *err)
     }
     self->state = GW_L4_HANDSHAKING;
     arm(self, self->transport->handshake_ms);
-    tls_origin_handshake(self->transport->tls, sock, self->transport->name, NULL, on_handshake);
+    tls_origin_handshake(self->transport->tls, sock, self->transport->name, NULL, 0, on_handshake);
 }
 
 /* False: it failed at once. */

@@ -96,7 +96,7 @@
       "`error` in the access log says how that was seen; check the group's protocol.")                                 \
     X(UPSTREAM_REFUSED, 503, "The target refused the HTTP/2 stream, and so did every further try.",                    \
       "Look into the target's load and its limit of concurrent streams.")                                              \
-    X(UPSTREAM_NO_UPGRADE, 502, "The request wants to switch protocols, which targets of HTTP/2 cannot.",              \
+    X(UPSTREAM_NO_UPGRADE, 464, "The request wants to switch protocols, which targets of HTTP/2 cannot.",              \
       "Forward WebSocket routes to a group of protocol http or https.")                                                \
     X(UPSTREAM_CLOSED, 502, "The target closed the connection before it answered.", "Look into the target's log.")     \
     X(FIRST_BYTE_TIMEOUT, 504, "The target did not begin its response within timeouts.first_byte.",                    \

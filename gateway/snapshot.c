@@ -101,10 +101,10 @@ static bool build_l4(struct builder *b)
 
 static bool build_tls_of_group(struct builder *b, struct routing_target_group *group)
 {
-    const struct routing_tls_conf *tls = &group->conf->tls;
-    const struct gw_node *at = tls->at != NULL ? tls->at : group->conf->at;
-    if (!routing_protocol_has_tls(group->conf->protocol))
+    const struct routing_tls_conf *tls = routing_group_tls(group->conf);
+    if (tls == NULL)
         return true;
+    const struct gw_node *at = tls->at != NULL ? tls->at : group->conf->at;
     const struct tls_origin_conf conf = {
         .at = at,
         .at_ca = gw_setting_at(at, "ca"),
@@ -115,7 +115,9 @@ static bool build_tls_of_group(struct builder *b, struct routing_target_group *g
         .key = tls->key,
         .policy = routing_tls_policies[tls->min_version],
         .insecure = tls->insecure,
-        .alpn = group->conf->protocol == ROUTING_PROTOCOL_TLS ? NULL : "http/1.1",
+        .alpn = group->conf->protocol == ROUTING_PROTOCOL_TLS      ? NULL
+                : routing_protocol_is_http2(group->conf->protocol) ? "h2"
+                                                                   : "http/1.1",
     };
     group->tls = tls_origin_create(&conf, b->errors);
     return group->tls != NULL;
@@ -125,17 +127,23 @@ static bool build_tls_of_group(struct builder *b, struct routing_target_group *g
 static bool make_transport(struct builder *b, const struct routing_target_group *group,
                            const struct routing_target_conf *target, struct gw_transport **transport)
 {
-    const struct routing_tls_conf *tls = &group->conf->tls;
-    h2o_iovec_t name = tls->server_name.base != NULL ? tls->server_name : target->address.host;
-    if (group->tls == NULL)
+    const struct routing_tls_conf *tls = routing_group_tls(group->conf);
+    bool is_http2 = routing_protocol_is_http2(group->conf->protocol);
+    h2o_iovec_t name = target->address.host;
+    if (tls == NULL) {
+        if (is_http2)
+            *transport = gw_transport_create(true, NULL, name, 0);
         return true;
-    if (target->address.is_unix && tls->server_name.base == NULL) {
+    }
+    if (tls->server_name.base != NULL) {
+        name = tls->server_name;
+    } else if (target->address.is_unix) {
         if (!tls->insecure)
             return gw_error_at(b->errors, target->at,
                                "TLS over a Unix socket needs a name to verify (expected tls.server_name)");
         name = h2o_iovec_init(H2O_STRLIT("localhost"));
     }
-    *transport = gw_transport_create(false, group->tls, name, (uint32_t)tls->handshake_timeout_ms);
+    *transport = gw_transport_create(is_http2, group->tls, name, (uint32_t)tls->handshake_timeout_ms);
     return true;
 }
 

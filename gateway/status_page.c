@@ -115,10 +115,10 @@ static void put_warnings(struct gw_json *json, const struct gw_snapshot *snapsho
     gw_json_array(json);
     for (size_t i = 0; i != snapshot->num_groups; ++i) {
         const struct routing_target_group *group = &snapshot->groups[i];
-        const struct gw_node *at = group->conf->tls.at;
-        if (group->tls == NULL || !group->conf->tls.insecure)
+        const struct routing_tls_conf *tls = group->conf->tls;
+        if (tls == NULL || !tls->insecure)
             continue;
-        at = gw_setting_at(at, "insecure");
+        const struct gw_node *at = gw_setting_at(tls->at, "insecure");
         snprintf(text, sizeof(text), "target group \"%.*s\" does NOT verify its targets: tls.insecure at %s:%u",
                  (int)group->name.len, group->name.base, at->file, at->line);
         gw_json_string(json, text);

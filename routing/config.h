@@ -202,7 +202,14 @@ enum routing_criticality { ROUTING_NORMAL, ROUTING_SHEDDABLE, ROUTING_CRITICAL }
 enum routing_action routing_route_action(const struct routing_route_conf *);
 
 /* What checks of targets speak; order of the setting's choices. */
-enum routing_check_protocol { ROUTING_HEALTH_CHECK_HTTP, ROUTING_HEALTH_CHECK_TCP, ROUTING_HEALTH_CHECK_HTTPS };
+enum routing_check_protocol {
+    ROUTING_HEALTH_CHECK_HTTP,
+    ROUTING_HEALTH_CHECK_TCP,
+    ROUTING_HEALTH_CHECK_HTTPS,
+    ROUTING_HEALTH_CHECK_H2C,
+    ROUTING_HEALTH_CHECK_H2,
+    ROUTING_HEALTH_CHECK_GRPC
+};
 
 /* TLS towards the targets of a group. */
 struct routing_tls_conf {
@@ -215,7 +222,10 @@ struct routing_tls_conf {
     uint64_t handshake_timeout_ms;
 };
 extern const struct gw_section routing_tls_section; /* target_tls.c */
-extern const char *const routing_tls_policies[];    /* by min_version: names for tls/policy.h */
+struct routing_target_group_conf;
+/* What holds for a group of a protocol with TLS, written or not; NULL: plain. */
+const struct routing_tls_conf *routing_group_tls(const struct routing_target_group_conf *);
+extern const char *const routing_tls_policies[]; /* by min_version: names for tls/policy.h */
 
 struct routing_health_check_conf {
     const struct gw_node *at;
@@ -252,8 +262,12 @@ enum routing_protocol {
     ROUTING_PROTOCOL_TCP,
     ROUTING_PROTOCOL_TLS,
     ROUTING_PROTOCOL_UDP,
-    ROUTING_PROTOCOL_HTTPS
+    ROUTING_PROTOCOL_HTTPS,
+    ROUTING_PROTOCOL_H2C,
+    ROUTING_PROTOCOL_H2,
+    ROUTING_PROTOCOL_GRPC, /* HTTP/2; with TLS where tls is set */
 };
+static inline bool routing_protocol_is_http2(int protocol) { return protocol >= ROUTING_PROTOCOL_H2C; }
 /* Bytes or datagrams, which listeners forward; routes cannot. */
 static inline bool routing_protocol_is_l4(int protocol)
 {
@@ -261,7 +275,7 @@ static inline bool routing_protocol_is_l4(int protocol)
 }
 static inline bool routing_protocol_has_tls(int protocol)
 {
-    return protocol == ROUTING_PROTOCOL_HTTPS || protocol == ROUTING_PROTOCOL_TLS;
+    return protocol == ROUTING_PROTOCOL_HTTPS || protocol == ROUTING_PROTOCOL_H2 || protocol == ROUTING_PROTOCOL_TLS;
 }
 /* The header that tells a target whom a connection is for (HAProxy's proxy-protocol.txt). */
 enum routing_proxy_protocol { ROUTING_PROXY_OFF, ROUTING_PROXY_V1, ROUTING_PROXY_V2 };
@@ -341,10 +355,10 @@ struct routing_outlier_conf {
 };
 struct routing_target_group_conf {
     const struct gw_node *at;
-    int protocol;            /* enum routing_protocol */
-    int send_proxy_protocol; /* enum routing_proxy_protocol */
-    struct routing_tls_conf tls;
-    struct gw_list targets; /* of routing_target_conf; a scalar is its address */
+    int protocol;                 /* enum routing_protocol */
+    int send_proxy_protocol;      /* enum routing_proxy_protocol */
+    struct routing_tls_conf *tls; /* NULL: not written; see routing_group_tls */
+    struct gw_list targets;       /* of routing_target_conf; a scalar is its address */
     struct routing_algorithm_conf algorithm;
     uint64_t slow_start_ms; /* 0 = off */
     struct routing_zones_conf zones;

@@ -149,21 +149,16 @@ const char *routing_health_reason(const struct routing_health *health)
 
 /* ---- matcher: code or code-code, separated by commas; spaces around the parts are allowed ---- */
 
-static bool read_code(h2o_iovec_t text, size_t *at, uint16_t *code)
+static bool read_code(h2o_iovec_t text, unsigned lowest, unsigned highest, size_t *at, uint16_t *code)
 {
     unsigned value = 0;
-    size_t i = *at, end = *at + 3;
+    size_t i = *at, digits = 0;
 
-    if (text.len < end)
+    for (; i != text.len && text.base[i] >= '0' && text.base[i] <= '9' && digits != 4; ++i, ++digits)
+        value = value * 10 + (unsigned)(text.base[i] - '0');
+    if (digits == 0 || value < lowest || value > highest)
         return false;
-    for (; i != end; ++i) {
-        if (text.base[i] < '0' || text.base[i] > '9')
-            return false;
-        value = value * 10 + (text.base[i] - '0');
-    }
-    if (value < 200 || value > 599)
-        return false;
-    *at = end;
+    *at = i;
     *code = (uint16_t)value;
     return true;
 }
@@ -174,7 +169,7 @@ static void skip_spaces(h2o_iovec_t text, size_t *at)
         ++*at;
 }
 
-bool routing_matcher_parse(h2o_iovec_t text, struct routing_matcher *matcher)
+bool routing_matcher_parse(h2o_iovec_t text, unsigned lowest, unsigned highest, struct routing_matcher *matcher)
 {
     size_t at = 0;
 
@@ -184,14 +179,14 @@ bool routing_matcher_parse(h2o_iovec_t text, struct routing_matcher *matcher)
             return false;
         uint16_t *range = matcher->ranges[matcher->size++];
         skip_spaces(text, &at);
-        if (!read_code(text, &at, range))
+        if (!read_code(text, lowest, highest, &at, range))
             return false;
         range[1] = range[0];
         skip_spaces(text, &at);
         if (at != text.len && text.base[at] == '-') {
             ++at;
             skip_spaces(text, &at);
-            if (!read_code(text, &at, range + 1) || range[1] < range[0])
+            if (!read_code(text, lowest, highest, &at, range + 1) || range[1] < range[0])
                 return false;
             skip_spaces(text, &at);
         }

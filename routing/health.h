@@ -102,5 +102,6 @@ struct routing_matcher {
     uint16_t ranges[16][2];
     unsigned size;
 };
-bool routing_matcher_parse(h2o_iovec_t text, struct routing_matcher *);
+/* Codes from lowest to highest: 200 to 599 of HTTP, 0 to 99 of gRPC. */
+bool routing_matcher_parse(h2o_iovec_t text, unsigned lowest, unsigned highest, struct routing_matcher *);
 bool routing_matcher_passes(const struct routing_matcher *, int status);

@@ -16,16 +16,6 @@ static bool check_probe_path(struct gw_loader *load, const struct gw_node *at, h
     return true;
 }
 
-static bool check_matcher(struct gw_loader *load, const struct gw_node *at, h2o_iovec_t text)
-{
-    struct routing_matcher matcher;
-    if (!routing_matcher_parse(text, &matcher))
-        return gw_error_at(load->errors, at,
-                           "\"%s\" is not a list of status codes (expected 200 to 599, like \"200-299,301\")",
-                           text.len == 0 ? "" : text.base);
-    return true;
-}
-
 static bool check_host_value(struct gw_loader *load, const struct gw_node *at, h2o_iovec_t host)
 {
     if (host.len == 0 || !routing_is_field_value(host) || memchr(host.base, ' ', host.len) != NULL)
@@ -49,13 +39,18 @@ static bool check_health_check(struct gw_loader *load, void *conf)
 static const char *const health_protocols[] = {[ROUTING_HEALTH_CHECK_HTTP] = "http",
                                                [ROUTING_HEALTH_CHECK_TCP] = "tcp",
                                                [ROUTING_HEALTH_CHECK_HTTPS] = "https",
+                                               [ROUTING_HEALTH_CHECK_H2C] = "h2c",
+                                               [ROUTING_HEALTH_CHECK_H2] = "h2",
+                                               [ROUTING_HEALTH_CHECK_GRPC] = "grpc",
                                                NULL};
 #define AT(field) offsetof(struct routing_health_check_conf, field)
 static const struct gw_setting health_check_settings[] = {
     {"enabled", GW_BOOL, AT(is_enabled), "Whether targets are checked; unchecked targets always take traffic.",
      .initial = 1},
     {"protocol", GW_CHOICE, AT(protocol),
-     "`http` and `https` ask for a path and look at the status, `tcp` only connects. Left out, it is the group's: "
+     "`http`, `https`, `h2c` and `h2` ask for a path and look at the status, `grpc` calls a method, `tcp` only "
+     "connects. "
+     "Left out, it is the group's: "
      "groups of tcp, tls and udp check by tcp unless a path or matcher says otherwise.",
      .choices = health_protocols},
     {"path", GW_TEXT, AT(path), "Path that a check asks for; may have a query.", .initial_text = "/", .max = 1024,
@@ -69,8 +64,10 @@ static const struct gw_setting health_check_settings[] = {
      "Checks in a row that an unhealthy target must pass; a new target needs one.", .initial = 5, .min = 1, .max = 10},
     {"unhealthy_threshold", GW_NUMBER, AT(unhealthy_threshold), "Checks in a row that a target must fail.",
      .initial = 2, .min = 1, .max = 10},
-    {"matcher", GW_TEXT, AT(matcher), "Status codes that pass: codes and ranges, separated by commas.",
-     .initial_text = "200", .valid = check_matcher},
+    {"matcher", GW_TEXT, AT(matcher),
+     "Status codes that pass, or those of gRPC: codes and ranges, separated by commas. `grpc` checks take 0 unless "
+     "told.",
+     .initial_text = "200"},
     {"host", GW_TEXT, AT(host), "Host header of the checks; left out, the address of the target.",
      .valid = check_host_value},
     {0},
@@ -228,27 +225,68 @@ static bool check_l4_group(struct gw_loader *load, struct routing_target_group_c
 
 static const char *const protocols[] = {
     [ROUTING_PROTOCOL_HTTP] = "http", [ROUTING_PROTOCOL_TCP] = "tcp",     [ROUTING_PROTOCOL_TLS] = "tls",
-    [ROUTING_PROTOCOL_UDP] = "udp",   [ROUTING_PROTOCOL_HTTPS] = "https", NULL};
-static bool has_tls_settings(const struct routing_tls_conf *tls)
+    [ROUTING_PROTOCOL_UDP] = "udp",   [ROUTING_PROTOCOL_HTTPS] = "https", [ROUTING_PROTOCOL_H2C] = "h2c",
+    [ROUTING_PROTOCOL_H2] = "h2",     [ROUTING_PROTOCOL_GRPC] = "grpc",   NULL};
+
+/* Checks of the group's own protocol, on its connections' terms. */
+static int check_protocol_of(int protocol)
 {
-    return tls->ca.base != NULL || tls->server_name.base != NULL || tls->certificate.base != NULL ||
-           tls->min_version != 0 || tls->insecure ||
-           !gw_setting_is_default(&routing_tls_section, "handshake_timeout", tls);
+    switch (protocol) {
+    case ROUTING_PROTOCOL_HTTPS:
+    case ROUTING_PROTOCOL_TLS:
+        return ROUTING_HEALTH_CHECK_HTTPS;
+    case ROUTING_PROTOCOL_H2C:
+        return ROUTING_HEALTH_CHECK_H2C;
+    case ROUTING_PROTOCOL_H2:
+        return ROUTING_HEALTH_CHECK_H2;
+    case ROUTING_PROTOCOL_GRPC:
+        return ROUTING_HEALTH_CHECK_GRPC;
+    default:
+        return ROUTING_HEALTH_CHECK_HTTP;
+    }
+}
+
+/* What stands for the defaults in checks by gRPC: its own method, its own codes. */
+static bool check_grpc_check(struct gw_loader *load, struct routing_health_check_conf *check)
+{
+    struct routing_matcher matcher;
+    bool is_grpc = check->protocol == ROUTING_HEALTH_CHECK_GRPC;
+    if (is_grpc && gw_node_get(check->at, "path") == NULL)
+        check->path = h2o_iovec_init(H2O_STRLIT("/grpc.health.v1.Health/Check"));
+    if (gw_node_get(check->at, "matcher") == NULL) {
+        if (is_grpc)
+            check->matcher = h2o_iovec_init(H2O_STRLIT("0"));
+        return true;
+    }
+    return routing_matcher_parse(check->matcher, is_grpc ? 0 : 200, is_grpc ? 99 : 599, &matcher) ||
+           gw_error_at(load->errors, gw_setting_at(check->at, "matcher"),
+                       is_grpc ? "\"%s\" is not a list of gRPC codes (expected 0 to 99, like \"0,12\")"
+                               : "\"%s\" is not a list of status codes (expected 200 to 599, like \"200-299,301\")",
+                       check->matcher.len == 0 ? "" : check->matcher.base);
 }
 
 static bool check_protocols(struct gw_loader *load, struct routing_target_group_conf *group)
 {
-    bool has_tls = routing_protocol_has_tls(group->protocol);
     struct routing_health_check_conf *check = &group->health_check;
-    if (!has_tls && has_tls_settings(&group->tls))
-        return gw_error_at(load->errors, gw_setting_at(group->at, "tls"),
-                           "tls has no use with protocol %s (expected protocol: https or tls)", protocols[group->protocol]);
-    if (group->protocol == ROUTING_PROTOCOL_HTTPS && gw_node_get(check->at, "protocol") == NULL)
-        check->protocol = ROUTING_HEALTH_CHECK_HTTPS;
-    if (!has_tls && check->protocol == ROUTING_HEALTH_CHECK_HTTPS)
+    int protocol = group->protocol, own = check_protocol_of(protocol);
+    bool is_ok = true;
+    if (group->tls != NULL && !routing_protocol_has_tls(protocol) && protocol != ROUTING_PROTOCOL_GRPC)
+        is_ok = gw_error_at(load->errors, gw_setting_at(group->at, "tls"),
+                            "tls has no use with protocol %s (expected protocol: https, h2, grpc or tls)",
+                            protocols[protocol]);
+    if (routing_protocol_is_http2(protocol) && group->send_proxy_protocol != ROUTING_PROXY_OFF)
+        is_ok = gw_error_at(load->errors, gw_setting_at(group->at, "send_proxy_protocol"),
+                            "\"send_proxy_protocol\" needs connections of one client each, which those of %s are not "
+                            "(expected protocol: http or https)",
+                            protocols[protocol]);
+    if (!routing_protocol_is_l4(protocol) && gw_node_get(check->at, "protocol") == NULL)
+        check->protocol = own;
+    if (check->protocol != own && check->protocol != ROUTING_HEALTH_CHECK_HTTP &&
+        check->protocol != ROUTING_HEALTH_CHECK_TCP)
         return gw_error_at(load->errors, gw_setting_at(check->at, "protocol"),
-                           "https checks need a target group of protocol https or tls, whose tls settings they use");
-    return true;
+                           "%s checks need a target group of protocol %s (expected tcp, http or the group's protocol)",
+                           health_protocols[check->protocol], health_protocols[check->protocol]);
+    return check_grpc_check(load, check) && is_ok;
 }
 
 /* A target written twice would get twice the traffic and be checked twice; a weight says that better. */
@@ -283,7 +321,8 @@ static const struct gw_setting target_group_settings[] = {
     {"send_proxy_protocol", GW_CHOICE, AT(send_proxy_protocol),
      "Whether each connection to a target begins with a PROXY protocol header that names the client.",
      .choices = proxy_versions},
-    {"tls", GW_SECTION, AT(tls), "TLS towards the targets; for protocols with TLS.", .section = &routing_tls_section},
+    {"tls", GW_OPTION, AT(tls), "TLS towards the targets: for https and h2, and for grpc, which is plain without it.",
+     .section = &routing_tls_section},
     {"targets", GW_LIST, AT(targets), "The servers; an address alone is a target of weight 1.",
      .section = &target_section, .is_required = true},
     {"algorithm", GW_SECTION, AT(algorithm), "How the target of a request is chosen.",

@@ -2,6 +2,8 @@
 #include <string.h>
 #include "routing/config.h"
 
+enum { DEFAULT_HANDSHAKE_MS = 5000 };
+
 /* Of RFC 1123, or an address. Wildcards are for certificates. */
 static bool check_server_name(struct gw_loader *load, const struct gw_node *at, h2o_iovec_t name)
 {
@@ -49,8 +51,8 @@ static const struct gw_setting tls_settings[] = {
     {"min_version", GW_CHOICE, AT(min_version),
      "Lowest TLS version; 1.0 takes what old servers need, down to SHA-1 and short keys.", .choices = tls_versions},
     {"insecure", GW_BOOL, AT(insecure), "Does not verify the target at all. For tests only."},
-    {"handshake_timeout", GW_DURATION, AT(handshake_timeout_ms), "How long a handshake may take.", .initial = 5000,
-     .min = 1, .max = 600000},
+    {"handshake_timeout", GW_DURATION, AT(handshake_timeout_ms), "How long a handshake may take.",
+     .initial = DEFAULT_HANDSHAKE_MS, .min = 1, .max = 600000},
     {0},
 };
 #undef AT
@@ -61,3 +63,11 @@ const struct gw_section routing_tls_section = {
     .settings = tls_settings,
     .check = check_tls,
 };
+
+const struct routing_tls_conf *routing_group_tls(const struct routing_target_group_conf *group)
+{
+    static const struct routing_tls_conf defaults = {.handshake_timeout_ms = DEFAULT_HANDSHAKE_MS};
+    if (group->tls != NULL)
+        return group->tls;
+    return routing_protocol_has_tls(group->protocol) ? &defaults : NULL;
+}

@@ -192,7 +192,8 @@ static void take_request(struct gw_h2_stream *stream, const struct gw_client_req
 {
     stream->fields = gw_h2_request_fields(req, req->transport->tls != NULL, &stream->num_fields);
     stream->trailers = req->trailers;
-    stream->has_body = req->has_body && !(req->body_is_whole && req->body.len == 0 && req->trailers == NULL);
+    stream->has_body = req->has_body && !(req->body_is_whole && req->body.len == 0 &&
+                                          (req->trailers == NULL || req->trailers->size == 0));
     if (!stream->has_body)
         return;
     stream->piece_is_last = req->body_is_whole;

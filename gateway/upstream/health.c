@@ -209,7 +209,8 @@ static void build_request(struct probed *target)
         bool is_v6 = memchr(address->host.base, ':', address->host.len) != NULL;
         int n = snprintf(host, sizeof(host), "%s%.*s%s", is_v6 ? "[" : "", (int)address->host.len, address->host.base,
                          is_v6 ? "]" : "");
-        if (address->port != (target->transport != NULL ? 443 : 80) && n > 0 && n < (int)sizeof(host))
+        if (address->port != (target->transport != NULL && target->transport->tls != NULL ? 443 : 80) && n > 0 &&
+            n < (int)sizeof(host))
             snprintf(host + n, sizeof(host) - (size_t)n, ":%u", (unsigned)address->port);
     }
     target->host = h2o_strdup(NULL, host, SIZE_MAX);
@@ -249,7 +250,8 @@ static void set_port(struct gw_address *address, uint16_t port)
 /* Plain checks of TLS targets exist: another port may be for them. */
 static const struct gw_transport *transport_of(const struct gw_prober_target *target)
 {
-    return target->conf.protocol == ROUTING_HEALTH_CHECK_HTTPS ? target->transport : NULL;
+    int protocol = target->conf.protocol;
+    return protocol == ROUTING_HEALTH_CHECK_HTTP || protocol == ROUTING_HEALTH_CHECK_TCP ? NULL : target->transport;
 }
 
 static void add_target(struct gw_prober *prober, const struct gw_prober_target *from)
@@ -271,7 +273,9 @@ static void add_target(struct gw_prober *prober, const struct gw_prober_target *
     set_preface(target, from->send_proxy_protocol);
     build_request(target);
     /* The configuration was checked; a matcher that does not parse leaves 200, the default. */
-    if (target->conf.matcher.base == NULL || !routing_matcher_parse(target->conf.matcher, &target->matcher))
+    bool is_grpc = target->conf.protocol == ROUTING_HEALTH_CHECK_GRPC;
+    if (target->conf.matcher.base == NULL ||
+        !routing_matcher_parse(target->conf.matcher, is_grpc ? 0 : 200, is_grpc ? 99 : 599, &target->matcher))
         target->matcher = (struct routing_matcher){.ranges = {{200, 200}}, .size = 1};
     target->probe.thread = prober->thread;
     target->probe.on_done = on_probe_done;

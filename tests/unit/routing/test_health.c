@@ -125,7 +125,7 @@ static void reason_says_how_the_last_check_failed(void **state)
 static void matcher_takes_codes_and_ranges(void **state)
 {
     struct routing_matcher matcher;
-    assert_true(routing_matcher_parse(text_of("200-299, 301,404 - 404"), &matcher));
+    assert_true(routing_matcher_parse(text_of("200-299, 301,404 - 404"), 200, 599, &matcher));
     static const int taken[] = {200, 250, 299, 301, 404}, refused[] = {0, 100, 199, 300, 302, 403, 405, 500};
     for (size_t i = 0; i != sizeof(taken) / sizeof(taken[0]); ++i)
         assert_true(routing_matcher_passes(&matcher, taken[i]));
@@ -140,12 +140,12 @@ static void matcher_refuses_what_is_no_list_of_codes(void **state)
                                       "200;3", "200,201x", "200--299", "200-299-300", "0x200",   "+200"};
     struct routing_matcher matcher;
     for (size_t i = 0; i != sizeof(bad) / sizeof(bad[0]); ++i)
-        if (routing_matcher_parse(text_of(bad[i]), &matcher))
+        if (routing_matcher_parse(text_of(bad[i]), 200, 599, &matcher))
             fail_msg("\"%s\" was taken", bad[i]);
     assert_true(
-        routing_matcher_parse(text_of("200,200,200,200,200,200,200,200,200,200,200,200,200,200,200,200"), &matcher));
+        routing_matcher_parse(text_of("200,200,200,200,200,200,200,200,200,200,200,200,200,200,200,200"), 200, 599, &matcher));
     assert_false(routing_matcher_parse(text_of("200,200,200,200,200,200,200,200,200,200,200,200,200,200,200,200,200"),
-                                       &matcher));
+                                       200, 599, &matcher));
 }
 
 int main(void)
