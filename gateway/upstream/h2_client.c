@@ -141,6 +141,7 @@ static ssize_t read_body(nghttp2_session *ng, int32_t id, uint8_t *dst, size_t s
         piece_is_out(stream);
     }
     gw_h2_touch(stream);
+    stream->session->num_fidgets = stream->session->fidget_bytes = 0;
     return (ssize_t)len;
 }
 
@@ -216,6 +217,24 @@ static void arm_for_connection(struct gw_h2_stream *stream, const struct gw_tran
     gw_timer_arm(thread_of(stream)->wheel, &stream->timer, stream->deadline_ms);
 }
 
+void gw_h2_stream_enter(struct gw_h2_stream *stream, struct gw_h2_session *session)
+{
+    struct gw_client *client = stream->client;
+    stream->session = session;
+    if (session == NULL) {
+        client->failure.os_error = errno;
+        defer(stream, GW_DEFER_CONNECT_FAILED);
+        return;
+    }
+    client->failure.was_reused = session->state == GW_H2_OPEN;
+    stream->begins_session = session->num_waiting + session->num_running + session->num_requests == 0;
+    session->limits = client->limits;
+    h2o_linklist_insert(&session->waiting, &stream->link);
+    ++session->num_waiting;
+    if (session->state == GW_H2_OPEN)
+        gw_h2_session_flush_later(session);
+}
+
 struct gw_client *gw_h2_client_start(struct gw_client *client, const struct gw_endpoint *endpoint,
                                      const struct gw_client_request *req, bool allow_reuse)
 {
@@ -223,6 +242,7 @@ struct gw_client *gw_h2_client_start(struct gw_client *client, const struct gw_e
     memset(stream, 0, sizeof(*stream));
     client->h2 = stream;
     stream->client = client;
+    stream->endpoint = endpoint;
     stream->newest = &stream->oldest;
     stream->deadline_ms = GW_NO_DEADLINE;
     gw_timer_init(&stream->timer, on_due);
@@ -231,22 +251,9 @@ struct gw_client *gw_h2_client_start(struct gw_client *client, const struct gw_e
         defer(stream, GW_DEFER_NO_UPGRADE);
         return client;
     }
-    struct gw_h2_session *session =
-        gw_h2_session_for(client->pool, endpoint, req->transport, &client->timeouts, &client->limits, allow_reuse);
-    if (session == NULL) {
-        client->failure.os_error = errno;
-        defer(stream, GW_DEFER_CONNECT_FAILED);
-        return client;
-    }
-    stream->session = session;
-    client->failure.was_reused = session->state == GW_H2_OPEN;
-    stream->begins_session = session->num_waiting + session->num_running + session->num_requests == 0;
-    session->limits = client->limits;
-    h2o_linklist_insert(&session->waiting, &stream->link);
-    ++session->num_waiting;
     arm_for_connection(stream, req->transport);
-    if (session->state == GW_H2_OPEN)
-        gw_h2_session_flush_later(session);
+    gw_h2_stream_enter(stream, gw_h2_session_for(client->pool, endpoint, req->transport, &client->timeouts,
+                                                 &client->limits, allow_reuse));
     return client;
 }
 

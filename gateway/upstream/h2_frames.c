@@ -120,7 +120,7 @@ static int on_data_chunk(nghttp2_session *ng, uint8_t flags, int32_t id, const u
     struct gw_h2_session *session = data;
     struct gw_h2_stream *stream = live_stream_of(ng, id);
     nghttp2_session_consume_connection(ng, len);
-    session->num_fidgets = 0;
+    session->num_fidgets = session->fidget_bytes = 0;
     if (stream == NULL)
         return 0;
     gw_h2_touch(stream);
@@ -166,7 +166,7 @@ static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *data)
     bool is_end = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
     switch (frame->hd.type) {
     case NGHTTP2_HEADERS:
-        session->num_fidgets = 0;
+        session->num_fidgets = session->fidget_bytes = 0;
         if (stream != NULL)
             on_headers_end(stream, is_end);
         return 0;

@@ -74,7 +74,8 @@ void gw_h2_session_fail(struct gw_h2_session *self, enum gw_client_error error, 
     if (self->state == GW_H2_CLOSED)
         return;
     if (self->detail == NULL) {
-        self->error = error;
+        /* who speaks HTTP/2 begins with SETTINGS */
+        self->error = self->state == GW_H2_GREETING && error == GW_CLIENT_CLOSED_EARLY ? GW_CLIENT_NOT_HTTP2 : error;
         self->detail = detail;
     }
     unlist(self);
@@ -140,6 +141,18 @@ static void gather(struct gw_h2_session *self)
     }
 }
 
+/* The target allows fewer streams than was thought when they came: they go to another connection. */
+static void rehome_waiting(struct gw_h2_session *self)
+{
+    struct gw_h2_stream *stream;
+    while ((stream = first_of(&self->waiting)) != NULL) {
+        h2o_linklist_unlink(&stream->link);
+        --self->num_waiting;
+        gw_h2_stream_enter(stream, gw_h2_session_for(self->pool, stream->endpoint, self->transport,
+                                                     &stream->client->timeouts, &stream->client->limits, true));
+    }
+}
+
 static void submit_waiting(struct gw_h2_session *self)
 {
     struct gw_h2_stream *stream;
@@ -158,6 +171,8 @@ static void submit_waiting(struct gw_h2_session *self)
             gw_h2_on_lost(stream);
         }
     }
+    if (self->is_listed)
+        rehome_waiting(self);
 }
 
 /* With nothing under way it waits for the next request, or ends. True: it is gone. */
@@ -195,7 +210,6 @@ static void flush(struct gw_h2_session *self)
         if (self->state == GW_H2_CLOSED || self->out_len == 0)
             break;
         h2o_iovec_t buf = {self->out, self->out_len};
-        self->num_fidgets = 0;
         if (!gw_socket_write(self->sock, &buf, 1, on_written)) {
             self->is_writing = true;
             return;
@@ -249,6 +263,10 @@ static void on_readable(h2o_socket_t *sock, const char *err)
     if (sock->input->size != 0) {
         self->read_at_ms = gw_thread_now(thread_of(self));
         size_t size = sock->input->size;
+        if ((self->fidget_bytes += size) > GW_H2_MAX_FIDGET_BYTES) {
+            gw_h2_session_fail(self, GW_CLIENT_CLOSED_EARLY, "too many bytes without content");
+            return;
+        }
         self->is_inside = true;
         ssize_t used = nghttp2_session_mem_recv(self->ng, (const uint8_t *)sock->input->bytes, size);
         self->is_inside = false;
@@ -376,6 +394,17 @@ static void on_due(struct gw_timer *timer)
     close_idle(self);
 }
 
+/* What the target's other connections have said, or what most say. */
+static uint32_t known_max_streams(const h2o_linklist_t *list)
+{
+    for (const h2o_linklist_t *node = list->next; node != list; node = node->next) {
+        const struct gw_h2_session *self = H2O_STRUCT_FROM_MEMBER(const struct gw_h2_session, link, node);
+        if (self->state == GW_H2_OPEN)
+            return self->max_streams;
+    }
+    return 100;
+}
+
 static struct gw_h2_session *create(struct gw_pool *pool, const struct gw_endpoint *endpoint,
                                     const struct gw_transport *transport, const struct gw_client_timeouts *timeouts,
                                     h2o_linklist_t *list, struct gw_pool_slot *slot)
@@ -393,7 +422,7 @@ static struct gw_h2_session *create(struct gw_pool *pool, const struct gw_endpoi
                                    .transport = gw_transport_hold(transport),
                                    .sock = sock,
                                    .is_listed = true,
-                                   .max_streams = 100,
+                                   .max_streams = known_max_streams(list),
                                    .flush = {.run = on_flush}};
     sock->data = self;
     h2o_linklist_init_anchor(&self->waiting);

@@ -17,8 +17,9 @@ enum {
     GW_H2_MAX_OUT = 64 * 1024,                  /* bytes gathered for one write */
     GW_H2_READ = 64 * 1024,                     /* a turn */
     GW_H2_MAX_STREAMS = 1000,                   /* on one connection, whatever the target allows */
-    GW_H2_MAX_FIDGETS = 1000,                   /* control and empty frames in a row without any content */
-    GW_H2_PING_MS = 5000,                       /* how long the answer to a PING may take */
+    GW_H2_MAX_FIDGET_BYTES = 512 * 1024,
+    GW_H2_MAX_FIDGETS = 1000, /* control and empty frames in a row without any content */
+    GW_H2_PING_MS = 5000,     /* how long the answer to a PING may take */
     GW_H2_MAX_REQUEST_HEAD = 1 << 20,
 };
 
@@ -53,8 +54,8 @@ struct gw_h2_session {
     uint32_t num_waiting, num_running;
     uint32_t max_streams; /* the target's SETTINGS */
     uint32_t num_requests;
-    uint32_t num_fidgets;
-    struct gw_pool_limits limits; /* of the latest request */
+    uint32_t num_fidgets, fidget_bytes; /* frames, bytes since anything of use came or went */
+    struct gw_pool_limits limits;       /* of the latest request */
     uint64_t connected_us;
     struct gw_timer timer; /* connect, handshake, greeting; PING and the end when idle */
     struct gw_deferred flush;
@@ -86,6 +87,7 @@ struct gw_h2_stream {
     struct gw_h2_session *session; /* NULL: closed by nghttp2, or never begun */
     h2o_linklist_t link;           /* in session->waiting or ->running */
     int32_t id;                    /* 0: not submitted */
+    const struct gw_endpoint *endpoint;
     struct gw_timer timer;
     uint64_t deadline_ms;
     uint64_t moved_ms;   /* when it was set last */
@@ -155,6 +157,8 @@ void gw_h2_client_write(struct gw_client *, h2o_iovec_t bytes, bool is_last);
 void gw_h2_client_consumed(struct gw_client *, size_t bytes);
 void gw_h2_client_detach(struct gw_client *);  /* no more callbacks; resets the stream if it is not over */
 void gw_h2_client_release(struct gw_client *); /* all but the struct itself */
+/* Waits for its turn there. NULL: connecting failed at once. */
+void gw_h2_stream_enter(struct gw_h2_stream *, struct gw_h2_session *);
 bool gw_h2_submit(struct gw_h2_stream *);
 /* What frames bring about. Each may end the client. */
 void gw_h2_on_head(struct gw_h2_stream *, bool is_end);

@@ -101,7 +101,7 @@ class Connection:
     def serve(self):
         try:
             with self.lock:
-                self.h2.local_settings.update(self.origin.settings)
+                self.h2.local_settings = h2.settings.Settings(client=False, initial_values=self.origin.settings)
                 self.h2.initiate_connection()
                 self.flush()
             while data := self.socket.recv(1 << 16):
@@ -149,11 +149,11 @@ class Connection:
 
 
 class H2Origin:
-    def __init__(self, answer=lambda exchange: exchange.respond(), *, settings=None, tls=None, consumes=True):
+    def __init__(self, answer=lambda exchange: exchange.respond(), *, settings=None, tls=None, consumes=True, port=0):
         self.answer, self.tls, self.consumes, self.paths = answer, tls, consumes, {}
         self.settings = {h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 100, **(settings or {})}
         self.requests, self.connections, self.errors = [], [], []
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.listener = socket.create_server(("127.0.0.1", port), backlog=128)
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 

@@ -13,6 +13,7 @@ import pytest
 from client import Client, Closed
 from h2client import PROTOCOL_ERROR, H2Client
 from origin import OK, Origin
+from origin_h2 import H2Origin
 from stream_peer import StreamPeer, client_hello
 from test_http2_attacks import FLOODS, attack, malformed
 from weir import BINARY, Weir, wait_for
@@ -30,6 +31,8 @@ certificates: {self: {self_signed: [localhost]}}
 target_groups:
   untrusted: {protocol: https, targets: ["127.0.0.1:@https@"], health_check: {enabled: false}}
   no_tls: {protocol: https, targets: ["127.0.0.1:@http@"], health_check: {enabled: false}}
+  no_http2: {protocol: h2c, targets: ["127.0.0.1:@http@"], health_check: {enabled: false}}
+  refusing: {protocol: h2c, targets: ["127.0.0.1:@refusing@"], health_check: {enabled: false}}
   mute:
     protocol: https
     targets: ["127.0.0.1:@origin@"]
@@ -63,6 +66,8 @@ routes:
   - {name: nobody, match: {path: /nobody}, forward: nobody}
   - {name: untrusted, match: {path: /untrusted}, forward: untrusted}
   - {name: no_tls, match: {path: /no_tls}, forward: no_tls}
+  - {name: no_http2, match: {path: /no_http2}, forward: no_http2}
+  - {name: refusing, match: {path: /refusing}, forward: refusing}
   - {name: mute, match: {path: /mute}, forward: mute}
   - {name: full, match: {path: /full}, forward: full}
   - {name: circuit, match: {path: /circuit}, forward: circuit}
@@ -240,6 +245,11 @@ def long_queue(case):
         return case.ask("/queued")
 
 
+def refused_by_target(case):
+    with H2Origin(lambda exchange: exchange.reset(7), port=case.gateway.port("refusing")):
+        return case.ask("/refusing")
+
+
 def client_leaves(case):
     case.origin_says("/patient/leaves", hold)
     case.connect().request("GET", "/patient/leaves")
@@ -408,6 +418,11 @@ TRIGGERS = {
     "UPSTREAM_TLS_TIMEOUT": lambda case: case.ask("/mute"),
     "UPSTREAM_CERTIFICATE": lambda case: case.ask("/untrusted"),
     "UPSTREAM_TLS_FAILED": lambda case: case.ask("/no_tls"),
+    "UPSTREAM_NOT_HTTP2": lambda case: case.ask("/no_http2"),
+    "UPSTREAM_REFUSED": refused_by_target,
+    "UPSTREAM_NO_UPGRADE": lambda case: case.ask("/refusing", headers=[
+        ("Connection", "upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")]),
     "UPSTREAM_CLOSED": broken_by_origin("/o/closed"),
     "FIRST_BYTE_TIMEOUT": broken_by_origin("/o/silent", hold),
     "CIRCUIT_OPEN": second_of_two("/circuit"),
