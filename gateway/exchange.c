@@ -375,6 +375,11 @@ void gw_exchange_target(const struct gw_exchange *exchange, h2o_iovec_t *host, h
     *url = exchange->out.target;
 }
 
+void gw_exchange_abort(struct gw_exchange *exchange, enum gw_reason reason)
+{
+    gw_exchange_fail(exchange, reason, NULL);
+}
+
 void gw_exchange_release(struct gw_exchange *exchange)
 {
     if (exchange == NULL)

@@ -12,5 +12,7 @@ bool gw_exchange_choose_again(struct gw_request *);
 void gw_exchange_start(struct gw_request *);
 /* Host and URL as the target got them; valid as long as the request. */
 void gw_exchange_target(const struct gw_exchange *, h2o_iovec_t *host, h2o_iovec_t *url);
+/* Cuts the exchange off, for this reason. */
+void gw_exchange_abort(struct gw_exchange *, enum gw_reason);
 /* The stream is over, for whatever reason: lets go of the upstream connection. NULL is fine. */
 void gw_exchange_release(struct gw_exchange *);

@@ -1,5 +1,6 @@
 #include "gateway/tunnel.h"
 #include <strings.h>
+#include "gateway/exchange.h"
 #include "gateway/process.h"
 
 static void on_timer(struct gw_timer *timer)
@@ -15,7 +16,7 @@ static void on_timer(struct gw_timer *timer)
         return;
     }
     stream->end = GW_END_TUNNEL_IDLE;
-    gw_stream_abort(stream);
+    gw_exchange_abort(tunnel->request->exchange, GW_REASON_TUNNEL_IDLE_TIMEOUT);
 }
 
 static bool is_websocket(const struct gw_tunnel *tunnel)

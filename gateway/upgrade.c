@@ -58,7 +58,7 @@ static enum gw_step refuse(struct gw_request *request, enum gw_reason reason, co
 static enum gw_step ignore(struct gw_request *request, const char *why)
 {
     if (is_http2(request))
-        return refuse(request, GW_REASON_METHOD_NOT_ALLOWED, why);
+        return refuse(request, GW_REASON_UPGRADE_REFUSED, why);
     gw_trace(request->trace, "upgrade", gw_setting_at(request->route->conf->at, "upgrade"), "\"%.*s\" is ignored: %s",
              (int)request->upgrade.len, request->upgrade.base, why);
     request->upgrade = h2o_iovec_init(NULL, 0);

@@ -165,9 +165,6 @@ static void on_request(struct gw_stream *stream)
 {
     struct gw_request *request = create_request(stream);
     split_target(request);
-    /* an extended CONNECT (RFC 8441) is, to routes and targets, the GET that it would be in HTTP/1.1 */
-    if (__builtin_expect(request->upgrade.base != NULL && stream->req.version >= 0x200, 0))
-        request->facts.method = h2o_iovec_init(H2O_STRLIT("GET"));
     gw_pipeline_run(request);
 }
 

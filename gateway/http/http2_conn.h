@@ -99,6 +99,13 @@ static inline struct gw_http2_stream *gw_http2_stream_from(struct gw_stream *str
     return H2O_STRUCT_FROM_MEMBER(struct gw_http2_stream, super, stream);
 }
 
+/* Of a tunnel, whose halves end each by itself: ours has, the client's not, or its last bytes are not yet taken. */
+static inline bool gw_http2_is_half_open(const struct gw_http2_stream *stream)
+{
+    return stream->super.is_tunnel && !stream->body.is_unwanted &&
+           !(stream->body.is_last_delivered && stream->body.unconsumed == 0);
+}
+
 /* http2.c */
 void gw_http2_arm(struct gw_http2_conn *, uint64_t due_ms);
 void gw_http2_expect_sent(struct gw_http2_conn *);
@@ -142,6 +149,8 @@ void gw_http2_break_body(struct gw_http2_stream *, enum gw_stream_end);
 
 /* http2_out.c */
 void gw_http2_set_out_callbacks(nghttp2_session_callbacks *);
+/* Both sides have said their last. Not while the stream is in a write. */
+void gw_http2_finish(struct gw_http2_stream *);
 void gw_http2_init_out(struct gw_http2_stream *);
 void gw_http2_send_continue(struct gw_http2_stream *);
 void gw_http2_flush_soon(struct gw_http2_conn *);

@@ -120,6 +120,8 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t error_
     if (stream == NULL)
         return 0;
     stream->is_closed = true;
+    if (error_code == NGHTTP2_NO_ERROR && stream->out.is_end_sent && gw_http2_is_half_open(stream))
+        return 0; /* the target still gets what the client has sent */
     end = stream->out.is_end_sent || stream->out.is_malformed ? GW_END_COMPLETE : GW_END_CLIENT_GONE;
     if (stream->is_in_write) {
         stream->is_over = true;
@@ -300,6 +302,12 @@ static void await_more(struct gw_http2_stream *stream)
     gw_http2_arm(conn, stream->body.due_ms);
 }
 
+static void check_tunnel(struct gw_http2_stream *stream)
+{
+    if (stream->super.is_tunnel && stream->out.is_end_sent && !gw_http2_is_half_open(stream))
+        turn_later(stream);
+}
+
 static void deliver(struct gw_http2_stream *stream)
 {
     struct gw_http2_body *body = &stream->body;
@@ -322,11 +330,17 @@ static void deliver(struct gw_http2_stream *stream)
     super->body_bytes_in += body->unconsumed;
     super->on_body(super->on_body_data, h2o_iovec_init(body->held != NULL ? body->held->bytes : NULL, body->unconsumed),
                    is_last);
+    check_tunnel(stream);
 }
 
 static void on_body_turn(struct gw_deferred *deferred)
 {
     struct gw_http2_stream *stream = H2O_STRUCT_FROM_MEMBER(struct gw_http2_stream, body_turn, deferred);
+    if (stream->super.is_tunnel && stream->out.is_end_sent && !gw_http2_is_half_open(stream)) {
+        if (!stream->is_in_write) /* else when that is done */
+            gw_http2_finish(stream);
+        return;
+    }
     if (stream->super.body_started && !stream->is_over)
         deliver(stream);
 }
@@ -360,11 +374,14 @@ static void consumed(struct gw_stream *super, size_t bytes)
     body->held = NULL;
     if (!body->is_last_delivered)
         turn_later(stream);
+    else
+        check_tunnel(stream);
 }
 
 static void abort_stream(struct gw_stream *super)
 {
-    gw_http2_abort(gw_http2_stream_from(super), NGHTTP2_INTERNAL_ERROR);
+    /* RFC 8441 5: for a tunnel it stands for a reset of the connection */
+    gw_http2_abort(gw_http2_stream_from(super), super->is_tunnel ? NGHTTP2_CANCEL : NGHTTP2_INTERNAL_ERROR);
 }
 
 const struct gw_stream_ops gw_http2_stream_ops = {start_body, consumed, abort_stream};

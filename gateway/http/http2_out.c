@@ -335,7 +335,7 @@ bool gw_http2_is_stuck(struct gw_http2_stream *stream)
 
 /* ---- writing ---- */
 
-static void finish(struct gw_http2_stream *stream)
+void gw_http2_finish(struct gw_http2_stream *stream)
 {
     struct gw_http2_conn *conn = stream->conn;
     if (!stream->is_closed) {
@@ -355,8 +355,8 @@ static void after_write(struct gw_http2_conn *conn)
         struct gw_http2_stream *stream = H2O_STRUCT_FROM_MEMBER(struct gw_http2_stream, touched, conn->touched.next);
         h2o_linklist_unlink(&stream->touched);
         stream->is_in_write = false;
-        if (stream->out.is_end_sent) {
-            finish(stream);
+        if (stream->out.is_end_sent && !gw_http2_is_half_open(stream)) {
+            gw_http2_finish(stream);
         } else if (stream->is_over) {
             gw_http2_end_stream(stream, stream->super.end);
         } else if (stream->out.left == 0 && stream->out.is_sending && stream->out.state != H2O_SEND_STATE_FINAL) {

@@ -134,12 +134,13 @@ def raw(head):
 PSEUDO = [(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/fixed")]
 
 
-def raw_h2(fields):
-    """A malformed request over HTTP/2: its stream is reset."""
+def raw_h2(fields, status=None):
+    """A request over HTTP/2; a malformed one's stream is reset."""
     def trigger(case):
         case.client = H2Client(case.gateway.port("h2c"))
         case.port = case.client.socket.getsockname()[1]
-        assert case.client.answer(case.client.headers(fields)).reset == PROTOCOL_ERROR
+        answer = case.client.answer(case.client.headers(fields))
+        assert (answer.status, answer.reset) == (status, None if status else PROTOCOL_ERROR)
     return trigger
 
 
@@ -377,6 +378,8 @@ TRIGGERS = {
     "BAD_LINE_END": raw(b"GET / HTTP/1.1\nHost: a\r\n\r\n"),
     "FOLDED_FIELD": raw(b"GET / HTTP/1.1\r\nHost: a\r\nx: y\r\n z\r\n\r\n"),
     "BAD_FIELD": with_fields("a b: c"),
+    "UPGRADE_REFUSED": raw_h2([(":method", "CONNECT"), (":protocol", "connect-udp"), (":scheme", "http"), (":authority", "a"),
+                               (":path", "/o/ws")], 501),
     "BAD_PSEUDO_HEADER": raw_h2([(":method", "GET"), (":scheme", "http"), (":authority", "a")]),
     "CONNECTION_FIELD": raw_h2([*PSEUDO, ("connection", "close")]),
     **{reason: flood(*found) for reason, found in flood_triggers().items()},

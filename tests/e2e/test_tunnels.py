@@ -347,7 +347,7 @@ def test_a_101_nobody_asked_for_is_a_502(gateway, origin):
 # --- ends -------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("tls", [False, True])
 def test_the_client_may_end_its_half_and_still_read(gateway, origin, tls):
-    with Tunnel(gateway, origin, tls=tls) as t:
+    with Tunnel(gateway, origin, f"/client-ends-{tls}", tls=tls) as t:
         t.client.send(b"last words")
         if tls:
             send_close_notify(t.client.socket)
@@ -358,7 +358,7 @@ def test_the_client_may_end_its_half_and_still_read(gateway, origin, tls):
         t.target.close()
         if not tls:
             assert t.client.is_closed()
-    entry = last(gateway, "/ws", error="the client ended first")
+    entry = last(gateway, f"/client-ends-{tls}", error="the client ended first")
     assert (entry["status"], entry["reason"]) == (101, "TUNNEL_CLOSED")
 
 
@@ -376,7 +376,7 @@ def send_close_notify(sock):
 
 @pytest.mark.parametrize("tls", [False, True])
 def test_the_target_may_end_its_half_and_still_read(gateway, origin, tls):
-    with Tunnel(gateway, origin, tls=tls) as t:
+    with Tunnel(gateway, origin, f"/target-ends-{tls}", tls=tls) as t:
         t.target.sendall(b"last words")
         t.target.shutdown(socket.SHUT_WR)
         assert t.client.exactly(10) == b"last words"
@@ -384,7 +384,7 @@ def test_the_target_may_end_its_half_and_still_read(gateway, origin, tls):
         assert t.to_target(b"x" * 300_000) == b"x" * 300_000, "the other half lives"
         t.client.close()
         assert t.target_sees_end()
-    entry = last(gateway, "/ws", error="the target ended first")
+    entry = last(gateway, f"/target-ends-{tls}", error="the target ended first")
     assert (entry["status"], entry["reason"]) == (101, "TUNNEL_CLOSED")
 
 
@@ -396,19 +396,19 @@ def test_what_a_tls_client_said_before_it_closed_without_a_word_arrives(gateway,
 
 
 def test_a_client_that_resets_ends_the_tunnel_at_the_target(gateway, origin):
-    with Tunnel(gateway, origin) as t:
+    with Tunnel(gateway, origin, "/client-resets") as t:
         t.client.reset()
         assert ends(t.target)
-    assert last(gateway, "/ws", reason="CLIENT_CLOSED")["status"] == 101
+    assert last(gateway, "/client-resets", reason="CLIENT_CLOSED")["status"] == 101
 
 
 def test_a_target_that_resets_ends_the_tunnel_at_the_client(gateway, origin):
-    with Tunnel(gateway, origin) as t:
+    with Tunnel(gateway, origin, "/target-resets") as t:
         t.target.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
         t.target.close()
         with pytest.raises(ConnectionResetError):
             t.client.socket.recv(1)
-    assert last(gateway, "/ws", reason="UPSTREAM_RESET")["status"] == 101
+    assert last(gateway, "/target-resets", reason="UPSTREAM_RESET")["status"] == 101
 
 
 def ends(sock, timeout=10):
