@@ -1,6 +1,8 @@
 /* The command line: one word chooses a command, each lives beside what it shows. */
+#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include "gateway/admin.h"
 #include "gateway/command_check.h"
 #include "gateway/command_diff.h"
@@ -47,6 +49,15 @@ static const struct command {
     {"version", print_version, "version                         print the version"},
 };
 
+/* `weir tail --help`: what the command says to arguments that it does not know, but as an answer. */
+static int help_of(const struct command *command, char **argv)
+{
+    opterr = 0; /* getopt's own words */
+    dup2(STDOUT_FILENO, STDERR_FILENO);
+    int status = command->run(2, argv);
+    return status == 2 ? 0 : status;
+}
+
 static int usage(FILE *to)
 {
     fputs("usage: weir COMMAND\n\n", to);
@@ -65,7 +76,8 @@ int main(int argc, char **argv)
         return print_version(argc, argv);
     for (size_t i = 0; i != sizeof(commands) / sizeof(commands[0]); ++i)
         if (strcmp(argv[1], commands[i].name) == 0)
-            return commands[i].run(argc - 1, argv + 1);
+            return argc == 3 && strcmp(argv[2], "--help") == 0 ? help_of(&commands[i], argv + 1)
+                                                               : commands[i].run(argc - 1, argv + 1);
     fprintf(stderr, "weir: unknown command \"%s\"\n\n", argv[1]);
     return usage(stderr);
 }

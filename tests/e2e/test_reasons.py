@@ -480,14 +480,28 @@ def sends(data):
     return connect
 
 
+def settled_descriptors(pid):
+    """Descriptors of a process, once those of connections that have ended are closed."""
+    seen = []
+
+    def settled():
+        seen.append(sorted(map(int, os.listdir(f"/proc/{pid}/fd"))))
+        time.sleep(0.02)
+        return len(seen) > 5 and all(one == seen[-1] for one in seen[-5:])
+    wait_for(settled, "descriptors to settle")
+    return set(seen[-1])
+
+
 def while_no_descriptor_is_left(gateway):
     worker = gateway.worker()
     before = resource.prlimit(worker, resource.RLIMIT_NOFILE)
     with Client(gateway.port("http")) as client:
         client.request("GET", "/")
         client.response()
-        # the admin's connection goes on, whoever asks next gets none
-        resource.prlimit(worker, resource.RLIMIT_NOFILE, (len(os.listdir(f"/proc/{worker}/fd")), before[1]))
+        used = settled_descriptors(worker)
+        free = next(fd for fd in range(len(used) + 1) if fd not in used)
+        # what is open goes on, whoever asks next gets none
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, (free, before[1]))
         try:
             sends(b"")(gateway)
             client.request("GET", "/")

@@ -181,7 +181,7 @@ def test_sigusr2_is_an_upgrade(upgradable, origin):
     gateway.process.send_signal(signal.SIGUSR2)
     wait_new_worker(gateway, old)
     wait_for(lambda: gateway.runs() == gateway.binary.stat().st_ino, "the new binary")
-    assert re.search(r"notice supervisor: upgraded to weir [\d.]+: worker \d+ serves", gateway.stderr())
+    wait_for(lambda: re.search(r"notice supervisor: upgraded to weir [\d.]+: worker \d+ serves", gateway.stderr()), "the word of it")
 
 
 def test_after_an_upgrade_crashes_signals_reloads_and_upgrades_work_as_before(upgradable, origin):
