@@ -13,9 +13,9 @@ static bool check_sni(struct gw_loader *loader, void *conf)
 {
     const struct gw_sni_conf *sni = conf;
     if (sni->host.size == 0)
-        return gw_error_at(loader->errors, sni->at, "the sni entry names no host (expected host: NAME)");
+        return gw_error_at(loader->errors, sni->at, "the server name rule names no host (expected host: NAME)");
     if (sni->forward == NULL)
-        return gw_error_at(loader->errors, sni->at, "the sni entry has no target group (expected forward: NAME)");
+        return gw_error_at(loader->errors, sni->at, "the server name rule has no target group (expected forward: NAME)");
     return true;
 }
 
@@ -29,7 +29,7 @@ static const struct gw_setting sni_settings[] = {
 };
 
 const struct gw_section gw_sni_section = {
-    .name = "sni entry",
+    .name = "server name rule",
     .help = "Which target group gets the connections for a server name.",
     .size = sizeof(struct gw_sni_conf),
     .settings = sni_settings,
