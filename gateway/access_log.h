@@ -19,7 +19,7 @@ struct gw_access_log_buffer *gw_access_log_buffer_create(struct gw_access_log *,
 void gw_access_log_buffer_destroy(struct gw_access_log_buffer *);
 /* Called when a request is over; fields are documented in gateway/README.md. */
 void gw_access_log_write(struct gw_access_log_buffer *, struct gw_request *);
-/* The same for a connection or flow that was forwarded (gateway/l4.h). */
+/* The same for a connection that was forwarded (gateway/l4.h). */
 struct gw_l4_record;
 void gw_access_log_write_connection(struct gw_access_log_buffer *, const struct gw_l4_record *);
 /* What a line says of a request that is over. client (46 bytes) holds the text of line->client where it is not at hand.

@@ -99,7 +99,6 @@ enum gw_listener_protocol {
     GW_LISTENER_TCP,             /* bytes for a target group */
     GW_LISTENER_TLS,             /* the same, TLS is terminated */
     GW_LISTENER_TLS_PASSTHROUGH, /* the same, chosen by the ClientHello, which is passed on */
-    GW_LISTENER_UDP,             /* datagrams for a target group */
 };
 /* Which target group gets the connections for a server name. */
 struct gw_sni_conf {
@@ -113,8 +112,8 @@ struct gw_listener_conf {
     int protocol;                         /* enum gw_listener_protocol */
     struct routing_forward_conf *forward; /* all but http: who gets what no sni entry takes; NULL: nobody */
     struct gw_list sni;                   /* of gw_sni_conf; tls and tls_passthrough */
-    uint64_t idle_timeout_ms;             /* all but http: without a byte either way; 350 s, udp 60 s */
-    uint64_t max_connections;             /* all but http: of this listener at a time; udp: flows; 0 = unlimited */
+    uint64_t idle_timeout_ms;             /* all but http: without a byte either way; 350 s */
+    uint64_t max_connections;             /* all but http: of this listener at a time; 0 = unlimited */
     struct gw_addresses address;          /* at least one; never Unix sockets or names */
     uint32_t protocols;                   /* bits 1 << enum gw_protocol; default http/1.1, with tls h2 too */
     struct tls_listener_conf *tls;        /* NULL = plain */

@@ -20,7 +20,7 @@ static int usage(void)
 {
     fputs(
         "usage: weir explain URL -c FILE [-X METHOD] [-H 'Name: value']... [--ip ADDRESS] [--listener NAME] [--json]\n"
-        "       weir explain tcp://HOST:PORT|tls://HOST:PORT|udp://HOST:PORT -c FILE [--sni NAME] [--json]\n"
+        "       weir explain tcp://HOST:PORT|tls://HOST:PORT -c FILE [--sni NAME] [--json]\n"
         "       weir explain --listener NAME -c FILE [--sni NAME] [--json]\n",
         stderr);
     return 2;

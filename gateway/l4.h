@@ -59,7 +59,7 @@ struct gw_l4_choice gw_l4_choose(const struct gw_snapshot_listener *, h2o_iovec_
 void gw_l4_serve(struct gw_worker *, h2o_socket_t *, const struct gw_peer *, struct gw_held_snapshot *held,
                  const struct gw_snapshot_listener *);
 
-/* The end of a connection or flow, for the access log and the counters. Borrowed. */
+/* The end of a connection, for the access log and the counters. Borrowed. */
 struct gw_l4_record {
     struct gw_worker *worker;
     const struct gw_l4_stats *stats;

@@ -2,12 +2,13 @@
 #include <stdio.h>
 #include <h2o.h>
 
-enum { TCP_IDLE_MS = 350 * 1000, UDP_IDLE_MS = 60 * 1000, UDP_MAX_FLOWS = 65536 };
+enum { IDLE_MS = 350 * 1000 };
 
-const char *const gw_listener_protocols[] = {
-    [GW_LISTENER_HTTP] = "http", [GW_LISTENER_TCP] = "tcp",
-    [GW_LISTENER_TLS] = "tls",   [GW_LISTENER_TLS_PASSTHROUGH] = "tls_passthrough",
-    [GW_LISTENER_UDP] = "udp",   NULL};
+const char *const gw_listener_protocols[] = {[GW_LISTENER_HTTP] = "http",
+                                             [GW_LISTENER_TCP] = "tcp",
+                                             [GW_LISTENER_TLS] = "tls",
+                                             [GW_LISTENER_TLS_PASSTHROUGH] = "tls_passthrough",
+                                             NULL};
 
 static bool check_sni(struct gw_loader *loader, void *conf)
 {
@@ -15,7 +16,8 @@ static bool check_sni(struct gw_loader *loader, void *conf)
     if (sni->host.size == 0)
         return gw_error_at(loader->errors, sni->at, "the server name rule names no host (expected host: NAME)");
     if (sni->forward == NULL)
-        return gw_error_at(loader->errors, sni->at, "the server name rule has no target group (expected forward: NAME)");
+        return gw_error_at(loader->errors, sni->at,
+                           "the server name rule has no target group (expected forward: NAME)");
     return true;
 }
 
@@ -50,8 +52,7 @@ static bool check_http(struct gw_loader *loader, const struct gw_listener_conf *
     bool is_good = true;
     if (conf->forward != NULL)
         is_good = refuse(loader, conf, "forward",
-                         "its requests are taken by routes; expected protocol tcp, tls, "
-                         "tls_passthrough or udp");
+                         "its requests are taken by routes; expected protocol tcp, tls or tls_passthrough");
     if (conf->sni.size != 0)
         is_good = refuse(loader, conf, "sni", "its requests are taken by routes, which match on host");
     if (conf->idle_timeout_ms != 0)
@@ -88,9 +89,7 @@ bool gw_l4_check_listener(struct gw_loader *loader, struct gw_listener_conf *con
     if (conf->protocol == GW_LISTENER_HTTP)
         return check_http(loader, conf);
     if (conf->idle_timeout_ms == 0)
-        conf->idle_timeout_ms = conf->protocol == GW_LISTENER_UDP ? UDP_IDLE_MS : TCP_IDLE_MS;
-    if (conf->max_connections == 0 && conf->protocol == GW_LISTENER_UDP)
-        conf->max_connections = UDP_MAX_FLOWS;
+        conf->idle_timeout_ms = IDLE_MS;
     return check_l4(loader, conf, section);
 }
 
@@ -98,13 +97,11 @@ bool gw_l4_check_listener(struct gw_loader *loader, struct gw_listener_conf *con
 
 static const char *expected_groups(int protocol)
 {
-    return protocol == GW_LISTENER_UDP ? "udp" : protocol == GW_LISTENER_TLS_PASSTHROUGH ? "tcp" : "tcp or tls";
+    return protocol == GW_LISTENER_TLS_PASSTHROUGH ? "tcp" : "tcp or tls";
 }
 
 static bool fits(int listener, int group)
 {
-    if (listener == GW_LISTENER_UDP)
-        return group == ROUTING_PROTOCOL_UDP;
     return group == ROUTING_PROTOCOL_TCP || (group == ROUTING_PROTOCOL_TLS && listener != GW_LISTENER_TLS_PASSTHROUGH);
 }
 

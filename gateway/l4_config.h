@@ -1,4 +1,4 @@
-/* Settings of listeners that forward bytes or datagrams instead of answering requests. */
+/* Settings of listeners that forward bytes instead of answering requests. */
 #pragma once
 #include "gateway/config.h"
 

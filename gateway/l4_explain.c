@@ -16,7 +16,7 @@ struct asked {
     bool is_understood;
 };
 
-static const char *const schemes[] = {"tcp://", "tls://", "udp://"};
+static const char *const schemes[] = {"tcp://", "tls://"};
 
 bool gw_l4_is_question(const char *url)
 {
@@ -33,9 +33,7 @@ static bool is_of_scheme(const struct gw_snapshot_listener *listener, const char
         return strncasecmp(url, "tcp", 3) == 0;
     case GW_LISTENER_TLS:
     case GW_LISTENER_TLS_PASSTHROUGH:
-        return strncasecmp(url, "udp", 3) != 0; /* tcp:// for TLS too: it names the port */
-    case GW_LISTENER_UDP:
-        return strncasecmp(url, "udp", 3) == 0;
+        return true; /* tcp:// too: it names the port */
     default:
         return false;
     }

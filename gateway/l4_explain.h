@@ -3,7 +3,7 @@
 #include <stdbool.h>
 
 struct gw_l4_question {
-    const char *url;      /* tcp://HOST:PORT, tls:// or udp://; NULL: the listener says it all */
+    const char *url;      /* tcp://HOST:PORT or tls://HOST:PORT; NULL: the listener says it all */
     const char *listener; /* a name; NULL: by the URL's port */
     const char *sni;      /* NULL: the URL's host, if that is a name and the listener looks at it */
     bool as_json;

@@ -1,6 +1,6 @@
 /* Bytes both ways. Plain sockets are read into one buffer of the thread and written from it: what the other side does
  * not take at once is kept (at most one read) and reading pauses, so a connection costs no buffer while it is idle or
- * flows. TLS goes through libh2o (gateway/http/socket.h). splice(2) was measured: see tests/bench/README.md. */
+ * flows. TLS goes through libh2o (gateway/http/socket.h). */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -89,7 +89,7 @@ static void put_ends(struct gw_exposition *out, const struct gw_process *process
     unsigned left = MAX_ENDS - 1;
     uint64_t rest = 0;
 
-    gw_exposition_family(out, family, "counter", "Forwarded connections and flows that have ended, by how they did.");
+    gw_exposition_family(out, family, "counter", "Forwarded connections that have ended, by how they did.");
     for (const struct gw_l4_stats *stats = first; stats != NULL; stats = stats->next) {
         struct sums sums = {0};
         add_up(process, stats, &sums);
@@ -149,7 +149,7 @@ void gw_l4_metrics(struct gw_process *process, struct gw_exposition *out)
     if (first == NULL)
         return;
     put_ends(out, process, first);
-    gw_exposition_family(out, "weir_l4_connections", "gauge", "Forwarded connections and flows that are open.");
+    gw_exposition_family(out, "weir_l4_connections", "gauge", "Forwarded connections that are open.");
     put_pairs(out, process, first, put_open);
     gw_exposition_family(out, "weir_l4_bytes_total", "counter",
                          "Bytes from clients (in) and to clients (out) of forwarded connections, when they end.");

@@ -261,17 +261,16 @@ enum routing_protocol {
     ROUTING_PROTOCOL_HTTP,
     ROUTING_PROTOCOL_TCP,
     ROUTING_PROTOCOL_TLS,
-    ROUTING_PROTOCOL_UDP,
     ROUTING_PROTOCOL_HTTPS,
     ROUTING_PROTOCOL_H2C,
     ROUTING_PROTOCOL_H2,
     ROUTING_PROTOCOL_GRPC, /* HTTP/2; with TLS where tls is set */
 };
 static inline bool routing_protocol_is_http2(int protocol) { return protocol >= ROUTING_PROTOCOL_H2C; }
-/* Bytes or datagrams, which listeners forward; routes cannot. */
+/* Bytes, which listeners forward; routes cannot. */
 static inline bool routing_protocol_is_l4(int protocol)
 {
-    return protocol == ROUTING_PROTOCOL_TCP || protocol == ROUTING_PROTOCOL_TLS || protocol == ROUTING_PROTOCOL_UDP;
+    return protocol == ROUTING_PROTOCOL_TCP || protocol == ROUTING_PROTOCOL_TLS;
 }
 static inline bool routing_protocol_has_tls(int protocol)
 {

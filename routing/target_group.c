@@ -51,7 +51,7 @@ static const struct gw_setting health_check_settings[] = {
      "`http`, `https`, `h2c` and `h2` ask for a path and look at the status, `grpc` calls a method, `tcp` only "
      "connects. "
      "Left out, it is the group's: "
-     "groups of tcp, tls and udp check by tcp unless a path or matcher says otherwise.",
+     "groups of tcp and tls check by tcp unless a path or matcher says otherwise.",
      .choices = health_protocols},
     {"path", GW_TEXT, AT(path), "Path that a check asks for; may have a query.", .initial_text = "/", .max = 1024,
      .valid = check_probe_path},
@@ -202,31 +202,54 @@ static bool is_for_http(struct gw_loader *load, const struct gw_section *section
                        instead);
 }
 
+static bool refuse_for_bytes(struct gw_loader *load, const struct gw_node *at, const char *name, bool is_given)
+{
+    return !is_given || gw_error_at(load->errors, gw_setting_at(at, name),
+                                    "\"%s\" goes by requests: it is for groups that routes forward to", name);
+}
+
+/* What looks at requests, responses or cookies. */
+static bool check_l4_policies(struct gw_loader *load, const struct routing_target_group_conf *group)
+{
+    const struct routing_stickiness_conf *sticky = group->stickiness;
+    bool is_ok = refuse_for_bytes(load, group->at, "failover", group->failover != NULL);
+
+    is_ok &= refuse_for_bytes(load, group->at, "outlier_detection", group->outlier_detection != NULL);
+    is_ok &= refuse_for_bytes(load, group->at, "retry", group->retry != NULL);
+    is_ok &= refuse_for_bytes(load, group->at, "circuit_breaker", group->circuit_breaker != NULL);
+    is_ok &= refuse_for_bytes(load, group->at, "adaptive_concurrency", group->adaptive_concurrency != NULL);
+    is_ok &= refuse_for_bytes(load, group->target_limits.at, "queue", group->target_limits.queue != 0);
+    is_ok &= refuse_for_bytes(load, group->algorithm.at, "by",
+                              group->algorithm.type == ROUTING_CONSISTENT_HASH &&
+                                  group->algorithm.by != ROUTING_BY_CLIENT_IP);
+    if (sticky != NULL)
+        is_ok &= refuse_for_bytes(load, sticky->at, sticky->app_cookie != NULL ? "app_cookie" : "lb_cookie",
+                                  !sticky->source_ip);
+    return is_ok;
+}
+
 /* Groups that listeners forward to: no requests, no responses, and by default no path to check. */
 static bool check_l4_group(struct gw_loader *load, struct routing_target_group_conf *group)
 {
     static const char *const of_pool[] = {"max_idle", "idle", "max_requests"};
     const struct routing_timeouts_conf *timeouts = &group->timeouts;
     const struct gw_node *check = group->health_check.at;
-    bool is_ok = true;
+    bool is_ok = check_l4_policies(load, group);
 
     for (size_t i = 0; i != sizeof(of_pool) / sizeof(of_pool[0]); ++i)
         is_ok &= is_for_http(load, &pool_section, group->pool.at, of_pool[i], &group->pool, "");
     is_ok &= is_for_http(load, &timeouts_section, timeouts->at, "first_byte", timeouts, "");
     is_ok &= is_for_http(load, &timeouts_section, timeouts->at, "idle", timeouts, " (a listener has idle_timeout)");
-    if (group->protocol == ROUTING_PROTOCOL_UDP && group->send_proxy_protocol != ROUTING_PROXY_OFF)
-        is_ok = gw_error_at(load->errors, gw_setting_at(group->at, "send_proxy_protocol"),
-                            "\"send_proxy_protocol\" is for connections (expected off: udp has none)");
     if (gw_node_get(check, "protocol") == NULL && gw_node_get(check, "path") == NULL &&
         gw_node_get(check, "matcher") == NULL)
         group->health_check.protocol = ROUTING_HEALTH_CHECK_TCP;
     return is_ok;
 }
 
-static const char *const protocols[] = {
-    [ROUTING_PROTOCOL_HTTP] = "http", [ROUTING_PROTOCOL_TCP] = "tcp",     [ROUTING_PROTOCOL_TLS] = "tls",
-    [ROUTING_PROTOCOL_UDP] = "udp",   [ROUTING_PROTOCOL_HTTPS] = "https", [ROUTING_PROTOCOL_H2C] = "h2c",
-    [ROUTING_PROTOCOL_H2] = "h2",     [ROUTING_PROTOCOL_GRPC] = "grpc",   NULL};
+static const char *const protocols[] = {[ROUTING_PROTOCOL_HTTP] = "http", [ROUTING_PROTOCOL_TCP] = "tcp",
+                                        [ROUTING_PROTOCOL_TLS] = "tls",   [ROUTING_PROTOCOL_HTTPS] = "https",
+                                        [ROUTING_PROTOCOL_H2C] = "h2c",   [ROUTING_PROTOCOL_H2] = "h2",
+                                        [ROUTING_PROTOCOL_GRPC] = "grpc", NULL};
 
 /* Checks of the group's own protocol, on its connections' terms. */
 static int check_protocol_of(int protocol)
