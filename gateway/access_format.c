@@ -3,6 +3,7 @@
 #include <time.h>
 #include <h2o.h>
 #include "gateway/access_put.h"
+#include "gateway/lambda.h"
 #include "gateway/base/yaml.h"
 
 /* ---- text ---- */
@@ -233,6 +234,19 @@ static char *put_alb_middle(char *dst, const struct gw_access_full *full)
     return put_quoted(dst, full->certificate);
 }
 
+/* Reasons that an ALB knows have its name. */
+static h2o_iovec_t alb_error_reason(h2o_iovec_t code)
+{
+    char text[64];
+
+    if (code.len < 7 || code.len >= sizeof(text) || memcmp(code.base, "LAMBDA_", 7) != 0)
+        return code;
+    memcpy(text, code.base, code.len);
+    text[code.len] = '\0';
+    const char *name = gw_lambda_error_reason(gw_reason_find(text));
+    return name != NULL ? h2o_iovec_init(name, strlen(name)) : code;
+}
+
 /* Fields 23 to 34. */
 static char *put_alb_end(char *dst, const struct gw_access_full *full)
 {
@@ -243,7 +257,7 @@ static char *put_alb_end(char *dst, const struct gw_access_full *full)
     *dst++ = ' ';
     dst = put_quoted(dst, full->location);
     *dst++ = ' ';
-    dst = put_quoted(dst, is_refused ? line->reason : h2o_iovec_init(NULL, 0));
+    dst = put_quoted(dst, is_refused ? alb_error_reason(line->reason) : h2o_iovec_init(NULL, 0));
     *dst++ = ' ';
     dst = put_quoted(dst, line->target);
     dst = PUT(dst, " \"");

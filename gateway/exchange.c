@@ -4,6 +4,7 @@
 #include "gateway/answer.h"
 #include "gateway/forwarded.h"
 #include "gateway/http/response.h"
+#include "gateway/lambda.h"
 #include "gateway/mirror.h"
 #include "gateway/process.h"
 #include "gateway/span.h"
@@ -328,9 +329,14 @@ static h2o_iovec_t target_host(const struct gw_request *request)
 void gw_exchange_start(struct gw_request *request)
 {
     struct gw_stream *stream = request->stream;
-    struct gw_exchange *exchange = h2o_mem_alloc_pool(request->pool, sizeof(*exchange));
+    struct gw_exchange *exchange;
     h2o_headers_t fields;
 
+    if (__builtin_expect(request->group->conf->lambda != NULL, 0)) {
+        gw_lambda_start(request);
+        return;
+    }
+    exchange = h2o_mem_alloc_pool(request->pool, sizeof(*exchange));
     *exchange = (struct gw_exchange){.generator = {proceed, NULL}, .request = request, .flush = {.run = on_flush}};
     request->exchange = exchange;
     if (!set_target_url(exchange)) {

@@ -261,6 +261,9 @@ static enum gw_step forward_dry(struct gw_request *request)
         routing_header_rules_apply(request->route->request_headers, request->pool, &dry->target_fields);
     if (request->route->response_headers != NULL)
         routing_header_rules_apply(request->route->response_headers, request->pool, &dry->answer_fields);
+    if (request->group->conf->lambda != NULL)
+        gw_trace(request->trace, "lambda", request->group->conf->lambda->at, "as an event for function \"%s\"",
+                 request->group->conf->lambda->function.base);
     gw_trace(request->trace, "action", request->route->conf->forward->at, "forward to %.*s (%s) as %.*s",
              (int)target->name.len, target->name.base, routing_health_name(routing_health_state(target->health)),
              (int)url.len, url.base);

@@ -119,6 +119,23 @@
     X(TUNNEL_CLOSED, 0, "A tunnel (WebSocket) is over: both sides ended it in order.", "Nothing is wrong.")            \
     X(TUNNEL_IDLE_TIMEOUT, 0, "No byte moved in a tunnel for timeouts.tunnel_idle.",                                   \
       "Let one side send pings more often, or raise the limit.")                                                       \
+    X(LAMBDA_REQUEST_TOO_LARGE, 413, "The body is above 1 MiB, more than an event holds.", "Send less.")               \
+    X(LAMBDA_BAD_REQUEST, 502, "The request cannot be said in JSON, or the Invoke call was answered 4xx.",             \
+      "Headers and text bodies must be UTF-8; see the group's lambda settings.")                                       \
+    X(LAMBDA_WEBSOCKET, 400, "Functions do not speak WebSocket.", "Forward upgrades to another group.")                \
+    X(LAMBDA_ACCESS_DENIED, 502, "The Invoke call was answered 403.", "Check lambda.sign and who may invoke.")         \
+    X(LAMBDA_NOT_FOUND, 502, "The Invoke call was answered 404: there is no such function.",                           \
+      "Check lambda.function and the region.")                                                                         \
+    X(LAMBDA_THROTTLED, 502, "The Invoke call was answered 429.", "Raise the function's concurrency.")                 \
+    X(LAMBDA_SERVICE_ERROR, 502, "The Invoke call was answered 5xx.", "Look at the service's state.")                  \
+    X(LAMBDA_FUNCTION_ERROR, 502, "The function failed: X-Amz-Function-Error.", "Look into the function's log.")       \
+    X(LAMBDA_INVALID_RESPONSE, 502, "What the function returned is no response.",                                      \
+      "`error` in the access log says what is wrong with it.")                                                         \
+    X(LAMBDA_RESPONSE_TOO_LARGE, 502, "What the function returned is above 1 MiB.", "Return less.")                    \
+    X(LAMBDA_CONNECTION_ERROR, 502, "The Invoke endpoint could not be connected to, or broke its answer off.",         \
+      "Check the group's targets.")                                                                                    \
+    X(LAMBDA_CONNECTION_TIMEOUT, 504, "Connecting to the Invoke endpoint took longer than timeouts.connect.",          \
+      "Check the network.")                                                                                            \
     X(CLIENT_CLOSED, 460, "The client closed the connection before the response was complete.",                        \
       "Nothing to do here; look at latency.")                                                                          \
     X(SEND_TIMEOUT, 0, "The client stopped reading for limits.send_timeout, or takes less than min_send_rate.",        \

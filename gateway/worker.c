@@ -8,6 +8,7 @@
 #include "gateway/client_identity.h"
 #include "gateway/exchange.h"
 #include "gateway/fault.h"
+#include "gateway/lambda.h"
 #include "gateway/mirror.h"
 #include "gateway/overload.h"
 #include "gateway/pipeline.h"
@@ -196,6 +197,7 @@ static void on_bad_body(struct gw_stream *stream)
 {
     struct gw_request *request = stream->user;
     gw_fault_release(request);
+    gw_lambda_release(request);
     gw_exchange_release(request->exchange);
     stream->req.res.headers.size = 0;
     request->has_server_field = false;
@@ -269,6 +271,8 @@ static void on_done(struct gw_stream *stream)
     struct gw_request *request = stream->user;
 
     gw_exchange_release(request->exchange);
+    if (__builtin_expect(request->lambda != NULL, 0))
+        gw_lambda_release(request);
     if (__builtin_expect(request->fault != NULL, 0))
         gw_fault_release(request);
     if (__builtin_expect(request->compressing != NULL, 0))

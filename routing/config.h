@@ -352,6 +352,20 @@ struct routing_outlier_conf {
     uint64_t interval_ms, ejection_time_ms, max_ejection_time_ms; /* 10 s, 30 s, 5 min */
     double max_ejected;                                           /* percent */
 };
+/* Targets that are Lambda Invoke endpoints. */
+struct routing_lambda_sign_conf {
+    const struct gw_node *at;
+    h2o_iovec_t region, access_key, secret_key;
+    h2o_iovec_t session_token; /* base NULL = none */
+};
+struct routing_lambda_conf {
+    const struct gw_node *at;
+    h2o_iovec_t function; /* name, NAME:ALIAS, ARN */
+    bool multi_value_headers;
+    h2o_iovec_t target_group_arn;          /* base NULL = made up */
+    h2o_iovec_t host;                      /* base NULL = of the target, or of the region */
+    struct routing_lambda_sign_conf *sign; /* NULL = plain */
+};
 struct routing_target_group_conf {
     const struct gw_node *at;
     int protocol;                 /* enum routing_protocol */
@@ -371,6 +385,7 @@ struct routing_target_group_conf {
     struct routing_retry_conf *retry; /* NULL: a target that cannot be reached is passed over, nothing else */
     struct routing_circuit_breaker_conf *circuit_breaker; /* NULL = none */
     struct routing_adaptive_conf *adaptive_concurrency;   /* NULL = none */
+    struct routing_lambda_conf *lambda;                   /* NULL = plain HTTP */
     struct routing_pool_conf pool;
 };
 
@@ -393,6 +408,10 @@ void routing_error_page_statuses(h2o_iovec_t key, unsigned *first, unsigned *las
 extern const struct gw_section routing_forward_section; /* struct routing_forward_conf */
 /* Is this a pattern of hosts? For gw_setting.valid. */
 bool routing_check_host_glob(struct gw_loader *, const struct gw_node *at, h2o_iovec_t host);
+/* lambda.c */
+extern const struct gw_section routing_lambda_section;
+/* What joins lambda and the rest of its group; fills in defaults that are other than usual. */
+bool routing_lambda_check(struct gw_loader *, struct routing_target_group_conf *);
 /* fault.c */
 extern const struct gw_section routing_fault_section, routing_mirror_section;
 /* compression.c */

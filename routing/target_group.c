@@ -319,6 +319,7 @@ static bool check_target_group(struct gw_loader *load, void *conf)
     bool is_ok = routing_protocol_is_l4(group->protocol) ? check_l4_group(load, group) : true;
     is_ok &= check_protocols(load, group);
     is_ok &= routing_balance_check(load, group);
+    is_ok &= routing_lambda_check(load, group);
 
     if (group->targets.size == 0)
         gw_warn_at(load->errors, gw_setting_at(group->at, "targets"),
@@ -376,6 +377,9 @@ static const struct gw_setting target_group_settings[] = {
     {"adaptive_concurrency", GW_OPTION, AT(adaptive_concurrency),
      "Finds out how many requests the group can have under way without getting slow, and answers 503 to the rest.",
      .section = &adaptive_section},
+    {"lambda", GW_OPTION, AT(lambda),
+     "The targets are Invoke endpoints of a Lambda function, which gets requests as events of an ALB.",
+     .section = &routing_lambda_section},
     {"pool", GW_SECTION, AT(pool), "Connections kept for later requests.", .section = &pool_section},
     {0},
 };

@@ -47,6 +47,9 @@ target_groups:
   nobody: {targets: ["127.0.0.1:@nobody@"], health_check: {enabled: false}}
   empty: {targets: []}
   circuit: {targets: ["127.0.0.1:@origin@"], health_check: {enabled: false}, circuit_breaker: 1}
+  function: {lambda: hello, targets: ["127.0.0.1:@origin@"]}
+  lost_function: {lambda: hello, targets: ["127.0.0.1:@nobody@"]}
+  full_function: {lambda: hello, targets: ["127.0.0.1:@full@"], timeouts: {connect: 300ms}}
   adaptive: {targets: ["127.0.0.1:@origin@"], health_check: {enabled: false}, adaptive_concurrency: {min: 1, max: 1}}
   limited: {targets: ["127.0.0.1:@origin@"], health_check: {enabled: false}, target_limits: 1}
   queued:
@@ -60,6 +63,9 @@ routes:
   - {name: redirect, match: {path: "/redirect*"}, redirect: {path: "/#{path}#{path}", status: 301}}
   - {name: site, match: {path: "/site/*"}, files: {root: site, strip_prefix: /site}}
   - {name: echo, match: {path: /echo}, echo: true}
+  - {name: function, match: {path: /function}, max_body: 2MB, forward: function}
+  - {name: lost_function, match: {path: /lost_function}, forward: lost_function}
+  - {name: full_function, match: {path: /full_function}, forward: full_function}
   - {name: fault, match: {path: /fault}, fault: {abort: 418}, echo: true}
   - {name: broken_rewrite, match: {path: "/rewrite/*"}, rewrite: {path: "^/rewrite/(.*)$", to: "/%$1"}, forward: origin}
   - {name: empty, match: {path: /empty}, forward: empty}
@@ -188,7 +194,7 @@ def cut_off_by_origin(path, *steps):
     return trigger
 
 
-def connect_that_hangs(case):
+def connect_that_hangs(case, path="/full"):
     """The accept queue is full, so that the kernel drops further SYNs."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -198,7 +204,7 @@ def connect_that_hangs(case):
         for filler in fillers:
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
-        case.ask("/full")
+        case.ask(path)
         for filler in fillers:
             filler.close()
 
@@ -370,6 +376,16 @@ def tunnel(path, *steps):
     return trigger
 
 
+def function_says(status, body=b"{}", fields=""):
+    """The Invoke endpoint of a function answers so."""
+    answer = f"HTTP/1.1 {status} X\r\n{fields}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+    def trigger(case):
+        case.origin_says("/2015-03-31/functions/hello/invocations", answer)
+        return case.ask("/function")
+    return trigger
+
+
 TRIGGERS = {
     "BAD_SYNTAX": raw(b"GET /fixed\r\nHost: a\r\n\r\n"),
     "BAD_METHOD": raw(b"G@T / HTTP/1.1\r\nHost: a\r\n\r\n"),
@@ -451,6 +467,18 @@ TRIGGERS = {
     "LISTENER_FULL": full_listener,
     "CONNECTION_IDLE": raw_connection,
     "CLIENT_RESET": client_resets,
+    "LAMBDA_REQUEST_TOO_LARGE": lambda case: case.ask("/function", "POST", body=b"x" * ((1 << 20) + 1)),
+    "LAMBDA_BAD_REQUEST": function_says(400),
+    "LAMBDA_WEBSOCKET": with_fields(*HANDSHAKE, line="GET /function HTTP/1.1"),
+    "LAMBDA_ACCESS_DENIED": function_says(403),
+    "LAMBDA_NOT_FOUND": function_says(404),
+    "LAMBDA_THROTTLED": function_says(429),
+    "LAMBDA_SERVICE_ERROR": function_says(503),
+    "LAMBDA_FUNCTION_ERROR": function_says(200, fields="X-Amz-Function-Error: Unhandled\r\n"),
+    "LAMBDA_INVALID_RESPONSE": function_says(200),
+    "LAMBDA_RESPONSE_TOO_LARGE": function_says(200, b"x" * ((1 << 20) + 1)),
+    "LAMBDA_CONNECTION_ERROR": lambda case: case.ask("/lost_function"),
+    "LAMBDA_CONNECTION_TIMEOUT": lambda case: connect_that_hangs(case, "/full_function"),
     "INTERNAL_ERROR": no_descriptors,
     "SHUTTING_DOWN": shutdown,  # ends the gateway of its test
 }
