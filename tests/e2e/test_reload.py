@@ -69,6 +69,18 @@ def test_an_idle_connection_lives_through_a_reload_and_sees_the_new_routes(weir,
         assert client.response().text == "2"
 
 
+def test_connections_to_targets_live_through_a_reload(weir, origin):
+    gateway = weir(config(1).replace("path: /health, interval: 1s, timeout: 1s", "enabled: false") + "worker_threads: 1\n", origin=origin.port)
+    with Client(gateway.port("http")) as client:
+        for version in (2, 3, 4):
+            client.request("GET", "/")
+            assert client.response().status == 200
+            gateway.configure(config(version).replace("path: /health, interval: 1s, timeout: 1s", "enabled: false") + "worker_threads: 1\n")
+            gateway.reload()
+    assert len(origin.requests) == 3
+    assert {request.connection for request in origin.requests} == {0}, "one connection carried them all"
+
+
 def test_a_request_keeps_the_configuration_it_started_with(weir, origin):
     go = threading.Event()
     origin.on("/slow", lambda exchange: (go.wait(20), exchange.send(reply(b"done"))))
