@@ -2,6 +2,7 @@
 #include "gateway/accept_field.h"
 #include "gateway/base/json.h"
 #include "gateway/error_page.h"
+#include "gateway/grpc.h"
 #include "gateway/http/response.h"
 
 /* What a client is told about a status: enough to act upon, nothing of how the gateway is built. The cause in the
@@ -160,6 +161,10 @@ void gw_answer_error(struct gw_request *request, enum gw_reason reason, int stat
     if (request->stream == NULL) { /* explain: the decision is all there is */
         request->reason = reason;
         request->status = status;
+        return;
+    }
+    if (__builtin_expect(gw_grpc_is_call(request), 0)) {
+        gw_grpc_answer(request, reason, gw_grpc_status_of(reason, status), public_message(status));
         return;
     }
     if (status == 405)

@@ -42,6 +42,7 @@ static enum logged_kind kind_of(enum gw_reason reason)
     case GW_REASON_TOO_MANY_FORWARDED:
     case GW_REASON_REWRITE_FAILED:
     case GW_REASON_NO_TARGETS:
+    case GW_REASON_GRPC_ONLY:
         return LOGGED_LOCAL;
     case GW_REASON_FAULT_INJECTED: /* drawn at random: tells nothing */
         return LOGGED_OTHER;
@@ -71,6 +72,7 @@ static enum logged_kind kind_of(enum gw_reason reason)
     case GW_REASON_UPSTREAM_NOT_HTTP2:
     case GW_REASON_UPSTREAM_REFUSED:
     case GW_REASON_UPSTREAM_NO_UPGRADE:
+    case GW_REASON_GRPC_DEADLINE:
     case GW_REASON_UPSTREAM_CLOSED:
     case GW_REASON_FIRST_BYTE_TIMEOUT:
     case GW_REASON_UPSTREAM_BAD_RESPONSE:

@@ -4,6 +4,7 @@
 #include <string.h>
 #include "gateway/choose.h"
 #include "gateway/forwarded.h"
+#include "gateway/grpc.h"
 #include "gateway/outliers.h"
 #include "gateway/span.h"
 #include "gateway/upstream/proxy_out.h"
@@ -496,6 +497,12 @@ static void on_total_due(struct gw_timer *timer)
     gw_exchange_fail(exchange, GW_REASON_TOTAL_TIMEOUT, NULL);
 }
 
+static void on_deadline(struct gw_timer *timer)
+{
+    struct gw_exchange *exchange = H2O_STRUCT_FROM_MEMBER(struct gw_exchange, total, timer);
+    gw_exchange_fail(exchange, GW_REASON_GRPC_DEADLINE, NULL);
+}
+
 static uint64_t total_ms(const struct gw_request *request)
 {
     const struct routing_route_timeouts_conf *route = request->route->conf->timeouts;
@@ -514,6 +521,11 @@ void gw_exchange_first_try(struct gw_exchange *exchange)
         begin_policies(exchange);
     if (__builtin_expect((total = total_ms(request)) != 0, 0))
         arm(exchange, &exchange->total, on_total_due, total);
+    if (__builtin_expect(request->group->conf->protocol == ROUTING_PROTOCOL_GRPC, 0)) {
+        uint64_t deadline = gw_grpc_timeout_ms(request->facts.headers, request->facts.num_headers);
+        if (deadline != 0 && (total == 0 || deadline < total))
+            arm(exchange, &exchange->total, on_deadline, deadline);
+    }
     start(exchange->now, request->target, true);
 }
 

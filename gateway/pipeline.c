@@ -9,6 +9,7 @@
 #include "gateway/overload.h"
 #include "gateway/process.h"
 #include "gateway/target_queue.h"
+#include "gateway/grpc.h"
 #include "gateway/upgrade.h"
 #include "routing/path.h"
 #include "routing/redirect.h"
@@ -292,6 +293,11 @@ static enum gw_step forward(struct gw_request *request)
                                                       : request->dry->random;
     if (__builtin_expect(!gw_exchange_choose(request, random), 0))
         return wait_for_target(request);
+    if (__builtin_expect(gw_grpc_refuses(request), 0)) {
+        gw_trace(request->trace, "protocol", gw_setting_at(request->group->conf->at, "protocol"),
+                 "refused: the group takes gRPC, which is HTTP/2 and POST");
+        return refuse(request, GW_REASON_GRPC_ONLY);
+    }
     if (request->route->mirror_group != NULL)
         gw_trace(request->trace, "mirror", request->route->conf->mirror->at,
                  "%g%% of the requests are copied to \"%.*s\"", request->route->conf->mirror->percent,

@@ -100,6 +100,10 @@
       "Look into the target's load and its limit of concurrent streams.")                                              \
     X(UPSTREAM_NO_UPGRADE, 464, "The request wants to switch protocols, which targets of HTTP/2 cannot.",              \
       "Forward WebSocket routes to a group of protocol http or https.")                                                \
+    X(GRPC_ONLY, 464, "The target group takes only gRPC calls: HTTP/2 and POST.",                                      \
+      "Use a gRPC client, or a group of protocol h2 or h2c.")                                                          \
+    X(GRPC_DEADLINE, 504, "The call's own deadline (grpc-timeout) passed before the target had answered.",             \
+      "Look into the target's latency, or let the client wait longer.")                                                \
     X(UPSTREAM_CLOSED, 502, "The target closed the connection before it answered.", "Look into the target's log.")     \
     X(FIRST_BYTE_TIMEOUT, 504, "The target did not begin its response within timeouts.first_byte.",                    \
       "Look into the target's latency.")                                                                               \

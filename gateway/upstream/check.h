@@ -12,10 +12,14 @@ struct gw_check {
     struct gw_timer timeout;
     const struct routing_matcher *matcher;
     size_t num_drained;
+    bool is_grpc;             /* judged at the end of the call: grpc-status, and what a Health/Check says */
+    bool wants_serving;       /* it is grpc.health.v1.Health/Check */
+    unsigned char message[8]; /* the first bytes of the answer */
+    size_t message_len;
     bool is_judged; /* on_done was called; what is left is to let the target finish sending */
 };
 /* What is asked for lives until the end; on_done comes later. What is left of an earlier check is dropped. */
 void gw_check_start(struct gw_check *, struct gw_pool *, const struct gw_endpoint *, const struct gw_client_request *,
-                    const struct routing_matcher *, uint64_t timeout_ms);
+                    const struct routing_matcher *, bool is_grpc, uint64_t timeout_ms);
 bool gw_check_is_running(const struct gw_check *);
 void gw_check_stop(struct gw_check *); /* no call of on_done; fine at any time */

@@ -120,12 +120,21 @@ static void on_check_done(struct gw_check *check, enum routing_probe result, int
 
 static void start_check(struct probed *target)
 {
-    const h2o_header_t fields[] = {
+    static const char empty_message[5] = {0}; /* of HealthCheckRequest: the whole server */
+    h2o_header_t fields[] = {
         {.name = (h2o_iovec_t *)&H2O_TOKEN_USER_AGENT->buf, .value = {H2O_STRLIT("weir-health-check/" WEIR_VERSION)}},
         {.name = (h2o_iovec_t *)&H2O_TOKEN_ACCEPT->buf, .value = {H2O_STRLIT("*/*")}},
     };
+    bool is_grpc = target->conf.protocol == ROUTING_HEALTH_CHECK_GRPC;
+    h2o_header_t type = {.name = (h2o_iovec_t *)&H2O_TOKEN_CONTENT_TYPE->buf,
+                         .value = {H2O_STRLIT("application/grpc")}};
+    if (is_grpc)
+        fields[1] = type;
     const struct gw_client_request request = {
-        .method = {H2O_STRLIT("GET")},
+        .method = is_grpc ? h2o_iovec_init(H2O_STRLIT("POST")) : h2o_iovec_init(H2O_STRLIT("GET")),
+        .has_body = is_grpc,
+        .body = {is_grpc ? (char *)empty_message : NULL, is_grpc ? sizeof(empty_message) : 0},
+        .body_is_whole = is_grpc,
         .target = target->conf.path,
         .host = target->host,
         .fields = fields,
@@ -134,7 +143,7 @@ static void start_check(struct probed *target)
         .transport = target->transport,
         .preface = target->preface,
     };
-    gw_check_start(&target->check, target->prober->pool, &target->checked, &request, &target->matcher,
+    gw_check_start(&target->check, target->prober->pool, &target->checked, &request, &target->matcher, is_grpc,
                    target->conf.timeout_ms);
 }
 
