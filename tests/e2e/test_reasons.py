@@ -32,6 +32,7 @@ target_groups:
   untrusted: {protocol: https, targets: ["127.0.0.1:@https@"], health_check: {enabled: false}}
   no_tls: {protocol: https, targets: ["127.0.0.1:@http@"], health_check: {enabled: false}}
   no_http2: {protocol: h2c, targets: ["127.0.0.1:@http@"], health_check: {enabled: false}}
+  calls: {protocol: grpc, targets: ["127.0.0.1:@calls@"], health_check: {enabled: false}}
   refusing: {protocol: h2c, targets: ["127.0.0.1:@refusing@"], health_check: {enabled: false}}
   mute:
     protocol: https
@@ -73,6 +74,7 @@ routes:
   - {name: untrusted, match: {path: /untrusted}, forward: untrusted}
   - {name: no_tls, match: {path: /no_tls}, forward: no_tls}
   - {name: no_http2, match: {path: /no_http2}, forward: no_http2}
+  - {name: calls, match: {path: /calls}, forward: calls}
   - {name: refusing, match: {path: /refusing}, forward: refusing}
   - {name: mute, match: {path: /mute}, forward: mute}
   - {name: full, match: {path: /full}, forward: full}
@@ -255,6 +257,14 @@ def long_queue(case):
 def refused_by_target(case):
     with H2Origin(lambda exchange: exchange.reset(7), port=case.gateway.port("refusing")):
         return case.ask("/refusing")
+
+
+def deadline_passes(case):
+    """Without the content type of gRPC the answer is one of HTTP."""
+    with H2Origin(lambda exchange: None, port=case.gateway.port("calls")):
+        case.client = H2Client(case.gateway.port("h2c"))
+        case.port = case.client.socket.getsockname()[1]
+        return case.client.fetch("/calls", "POST", [("grpc-timeout", "100m")])
 
 
 def client_leaves(case):
@@ -442,6 +452,8 @@ TRIGGERS = {
     "UPSTREAM_NO_UPGRADE": lambda case: case.ask("/refusing", headers=[
         ("Connection", "upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"),
         ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")]),
+    "GRPC_ONLY": lambda case: case.ask("/calls"),
+    "GRPC_DEADLINE": deadline_passes,
     "UPSTREAM_CLOSED": broken_by_origin("/o/closed"),
     "FIRST_BYTE_TIMEOUT": broken_by_origin("/o/silent", hold),
     "CIRCUIT_OPEN": second_of_two("/circuit"),
