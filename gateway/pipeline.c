@@ -291,7 +291,10 @@ static enum gw_step forward(struct gw_request *request)
     uint32_t random = request->route->num_groups == 1 ? 0
                       : request->worker != NULL       ? gw_thread_random(&request->worker->thread) >> 32
                                                       : request->dry->random;
-    if (__builtin_expect(!gw_exchange_choose(request, random), 0))
+    bool has_target = gw_exchange_choose(request, random);
+    if (__builtin_expect(request->upgrade.base != NULL, 0) && !gw_upgrade_fits_group(request))
+        return GW_ANSWERED;
+    if (__builtin_expect(!has_target, 0))
         return wait_for_target(request);
     if (__builtin_expect(gw_grpc_refuses(request), 0)) {
         gw_trace(request->trace, "protocol", gw_setting_at(request->group->conf->at, "protocol"),

@@ -114,6 +114,14 @@ enum gw_step gw_upgrade_decide(struct gw_request *request)
     return GW_NEXT;
 }
 
+bool gw_upgrade_fits_group(struct gw_request *request)
+{
+    if (request->group == NULL || !routing_protocol_is_http2(request->group->conf->protocol))
+        return true;
+    refuse(request, GW_REASON_UPGRADE_REFUSED, "the targets speak HTTP/2");
+    return false;
+}
+
 /* ---- towards the target ---- */
 
 void gw_upgrade_complete_fields(struct gw_request *request, h2o_headers_t *fields)

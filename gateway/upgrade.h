@@ -7,6 +7,9 @@
  * is asked for there, or none, or answers. The route is known. */
 enum gw_step gw_upgrade_decide(struct gw_request *);
 
+/* Whether the target group that was chosen (if one was) can carry the upgrade; if not, answers. */
+bool gw_upgrade_fits_group(struct gw_request *);
+
 /* The fields that the handshake with the target needs, where the client's protocol has none (HTTP/2). Room for two. */
 void gw_upgrade_complete_fields(struct gw_request *, h2o_headers_t *);
 

@@ -23,7 +23,9 @@ certificates: {own: {self_signed: [localhost]}}
 target_groups:
   origin: {targets: "127.0.0.1:@origin@", health_check: {enabled: false}, timeouts: {idle: 200ms, tunnel_idle: 30s}}
   brief: {targets: "127.0.0.1:@origin@", health_check: {enabled: false}, timeouts: {tunnel_idle: 30s, total: 300ms}}
+  h2: {protocol: h2c, targets: "127.0.0.1:@origin@", health_check: {enabled: false}}
 routes:
+  - {name: h2, match: {path: "/h2/*"}, forward: h2}
   - {name: other, match: {path: "/other/*"}, upgrade: [tcp, SPDY/3.1, websocket], forward: origin}
   - {name: off, match: {path: "/off/*"}, upgrade: off, forward: origin}
   - {name: none, match: {path: "/none/*"}, upgrade: [], forward: origin}
@@ -291,6 +293,15 @@ def test_a_request_with_a_body_is_no_upgrade(gateway, origin):
     assert sent.body == b"payload" and sent.all("upgrade") == []
 
 
+def test_a_target_group_that_speaks_http_2_cannot_carry_it_and_the_client_is_told(gateway, origin):
+    with Client(gateway.port("http")) as client:
+        client.request("GET", "/h2/x", HANDSHAKE)
+        assert client.response().status == 501 and client.is_closed()
+    entry = last(gateway, "/h2/x", reason="UPGRADE_REFUSED")
+    assert (entry["status"], entry["error"], entry["target_group"]) == (501, "the targets speak HTTP/2", "h2")
+    assert not origin.requests and origin.garbage == []
+
+
 # --- targets that do not do what was asked ----------------------------------------------------------------------------
 @pytest.mark.parametrize("answer", [reply(b"no", "403 Forbidden"), reply(b"fine"), reply(b"", "426 Upgrade Required"),
                                     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n"])
@@ -526,6 +537,7 @@ def test_explain_shows_what_becomes_of_an_upgrade(gateway):
                            *[word for name, value in fields for word in ("-H", f"{name}: {value}")]).stdout
     assert 'the target is asked for "websocket"' in explain("/x", *HANDSHAKE)
     assert "upgrade does not list it" in explain("/off/x", *HANDSHAKE)
+    assert "501 UPGRADE_REFUSED: the targets speak HTTP/2" in explain("/h2/x", *HANDSHAKE)
     assert "426 UPGRADE_VERSION" in explain("/x", *UPGRADE)
 
 
