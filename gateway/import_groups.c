@@ -77,17 +77,21 @@ static void write_protocol(struct gw_import *self, const json_t *group)
     const char *name = gw_import_string(group, "TargetGroupName"), *protocol = gw_import_string(group, "Protocol"),
                *version = gw_import_string(group, "ProtocolVersion");
 
-    if (strcmp(protocol, "HTTPS") == 0) {
-        fputs("    protocol: https\n    tls: {insecure: true}\n", self->out);
-        gw_import_note(self, GW_IMPORT_MAPPED, name,
-                       "Protocol HTTPS, without verifying the targets' certificates as an ALB does not either");
-    } else if (strcmp(protocol, "HTTP") == 0) {
-        gw_import_note(self, GW_IMPORT_MAPPED, name, "Protocol HTTP");
-    } else if (*protocol != '\0') {
+    bool is_tls = strcmp(protocol, "HTTPS") == 0, is_grpc = strcmp(version, "GRPC") == 0,
+         is_h2 = strcmp(version, "HTTP2") == 0;
+
+    if (*protocol == '\0')
+        return;
+    if (!is_tls && strcmp(protocol, "HTTP") != 0) {
         gw_import_note(self, GW_IMPORT_REFUSED, name, "Protocol %s", protocol);
+        return;
     }
-    if (*version != '\0' && strcmp(version, "HTTP1") != 0)
-        gw_import_note(self, GW_IMPORT_REFUSED, name, "ProtocolVersion %s: the targets get HTTP/1.1", version);
+    gw_import_note(self, GW_IMPORT_MAPPED, name, "Protocol %s %s%s", protocol, *version != '\0' ? version : "HTTP1",
+                   is_tls ? ", without verifying the targets' certificates as an ALB does not either" : "");
+    if (is_tls || is_grpc || is_h2)
+        fprintf(self->out, "    protocol: %s\n", is_grpc ? "grpc" : is_h2 ? (is_tls ? "h2" : "h2c") : "https");
+    if (is_tls)
+        fputs("    tls: {insecure: true}\n", self->out);
 }
 
 static long long number_of(const json_t *group, const char *key, long long initial)
@@ -109,21 +113,24 @@ static void write_health_check(struct gw_import *self, const json_t *group)
         gw_import_note(self, GW_IMPORT_MAPPED, name, "health checks are off");
         return;
     }
-    fprintf(self->out, "    health_check: {protocol: %s, path: ", strcmp(protocol, "HTTPS") == 0 ? "https" : "http");
-    gw_import_text(self->out, *path != '\0' ? path : "/");
+    bool is_tls = strcmp(protocol, "HTTPS") == 0, is_grpc = *grpc != '\0',
+         is_h2 = strcmp(gw_import_string(group, "ProtocolVersion"), "HTTP2") == 0;
+    fprintf(self->out, "    health_check: {protocol: %s, path: ",
+            is_grpc ? "grpc"
+            : is_h2 ? (is_tls ? "h2" : "h2c")
+                    : (is_tls ? "https" : "http"));
+    gw_import_text(self->out, *path != '\0' ? path : is_grpc ? "/AWS.ALB/healthcheck" : "/");
     if (*port != '\0' && strcmp(port, "traffic-port") != 0)
         fprintf(self->out, ", port: %d", atoi(port));
     fprintf(self->out, ", interval: %llds, timeout: %llds, healthy_threshold: %lld, unhealthy_threshold: %lld",
             number_of(group, "HealthCheckIntervalSeconds", 30), number_of(group, "HealthCheckTimeoutSeconds", 5),
             number_of(group, "HealthyThresholdCount", 5), number_of(group, "UnhealthyThresholdCount", 2));
-    if (*codes != '\0') {
+    if (*codes != '\0' || is_grpc) {
         fputs(", matcher: ", self->out);
-        gw_import_text(self->out, codes);
+        gw_import_text(self->out, is_grpc ? grpc : codes);
     }
     fputs("}\n", self->out);
     gw_import_note(self, GW_IMPORT_MAPPED, name, "health check of %s", *path != '\0' ? path : "/");
-    if (*grpc != '\0')
-        gw_import_note(self, GW_IMPORT_REFUSED, name, "Matcher.GrpcCode %s", grpc);
 }
 
 /* ---- attributes ---- */

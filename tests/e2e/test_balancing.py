@@ -8,7 +8,7 @@ import pytest
 
 from client import Client, fetch
 from origin import OK, Origin, reply
-from weir import Weir, wait_for
+from weir import UnixConnection, Weir, wait_for
 
 CONFIG = """
 worker_threads: 2
@@ -42,6 +42,14 @@ target_groups:
     health_check: {enabled: false}
     outlier_detection: {latency_factor: 5, interval: 1s, minimum_requests: 5, ejection_time: 60s}
   main: {targets: ["127.0.0.1:@a@"], health_check: {path: /healthz, interval: 100ms, unhealthy_threshold: 1, healthy_threshold: 1}, failover: spare}
+  warming:
+    targets: ["127.0.0.1:@a@", "127.0.0.1:@b@"]
+    slow_start: 15m
+    health_check: {path: /warm, interval: 500ms, unhealthy_threshold: 3, healthy_threshold: 1}
+  random:
+    targets: ["127.0.0.1:@a@", "127.0.0.1:@b@", "127.0.0.1:@c@"]
+    health_check: {enabled: false}
+    algorithm: {type: weighted_random, anomaly_mitigation: true}
   spare: {targets: ["127.0.0.1:@b@"], health_check: {enabled: false}}
 routes:
   - {name: least, match: {path: "/least*"}, forward: least}
@@ -52,6 +60,8 @@ routes:
   - {name: gateway_errors, match: {path: "/gateway*"}, forward: gateway_errors}
   - {name: compared, match: {path: "/compared*"}, forward: compared}
   - {name: slow, match: {path: "/slow*"}, forward: slow}
+  - {name: warming, match: {path: "/warming*"}, forward: warming}
+  - {name: random, match: {path: "/random*"}, forward: random}
   - {name: failover, match: {path: "/failover*"}, forward: main}
 """
 
@@ -73,6 +83,7 @@ def gateway(shared, origins):
     for name, origin in origins.items():
         origin.settle()
         origin.on("/healthz", OK)
+        origin.on("/warm", OK)
         origin.answer = reply(name.encode())
     return shared
 
@@ -286,3 +297,36 @@ def test_another_group_takes_over_while_too_few_targets_are_healthy(gateway, ori
     assert {ask(gateway, "/failover").body for _ in range(10)} == {b"b"}
     origins["a"].on("/healthz", OK)
     wait_for(lambda: ask(gateway, "/failover").body == b"a", "the main group again")
+
+
+# --- shares that change ----------------------------------------------------------------------------------------------
+
+
+def explained(gateway, path):
+    """The running gateway's own word: its targets, their health and shares."""
+    body = json.dumps({"url": f"http://x:{gateway.port('http')}{path}"}).encode()
+    connection = UnixConnection(gateway.admin_socket)
+    connection.request("POST", "/api/v1/explain", body, {"Content-Type": "application/json"})
+    return connection.getresponse().read().decode()
+
+
+def test_a_target_that_became_healthy_begins_with_a_small_share(gateway, origins):
+    healthy = lambda: [t["state"] for t in targets(gateway, "warming")] == ["healthy"] * 2
+    wait_for(healthy, "both healthy")
+    assert "of it" not in explained(gateway, "/warming")  # the first batch is warm
+    origins["b"].on("/warm", reply(status="503 Service Unavailable"))
+    wait_for(lambda: target(gateway, origins, "warming", "b")["state"] == "unhealthy", "the target unhealthy")
+    origins["b"].on("/warm", OK)
+    wait_for(healthy, "both healthy again")
+    wait_for(lambda: "healthy, at 10% of it" in explained(gateway, "/warming"), "a tenth of its share")
+    assert collections.Counter(ask(gateway, "/warming").body for _ in range(44))[b"b"] <= 12
+
+
+def test_an_anomalous_target_keeps_a_small_share_until_it_does_better(gateway, origins):
+    origins["b"].answer = reply(b"bad", status="500 Oops")
+    wait_for(lambda: ask(gateway, "/random").status and "at 6% of it" in explained(gateway, "/random"), "the weight cut",
+             timeout=30)
+    assert collections.Counter(ask(gateway, "/random").status for _ in range(60))[500] <= 15
+    origins["b"].answer = reply(b"b")
+    wait_for(lambda: "at 6% of it" not in explained(gateway, "/random") and "at 19% of it" in explained(gateway, "/random"),
+             "some of the weight back", timeout=30)

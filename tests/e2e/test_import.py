@@ -97,6 +97,26 @@ def test_requests_are_decided_as_the_load_balancer_did(imported, url, route, mor
     assert more in done.stdout, done.stdout
 
 
+@pytest.mark.parametrize("protocol, version, lines", [
+    ("HTTP", "HTTP2", ["protocol: h2c\n", "health_check: {protocol: h2c, "]),
+    ("HTTPS", "HTTP2", ["protocol: h2\n", "tls: {insecure: true}", "health_check: {protocol: h2, "]),
+    ("HTTP", "GRPC", ["protocol: grpc\n", 'health_check: {protocol: grpc, path: "/AWS.ALB/healthcheck"', 'matcher: "12"']),
+    ("HTTPS", "GRPC", ["protocol: grpc\n", "tls: {insecure: true}"]),
+])
+def test_versions_of_the_protocol_are_mapped(protocol, version, lines, tmp_path):
+    def change(document):
+        group = document["TargetGroups"][0]
+        group.update(Protocol=protocol, ProtocolVersion=version, HealthCheckProtocol=protocol)
+        if version == "GRPC":
+            group.update(Matcher={"GrpcCode": "12"}, HealthCheckPath="/AWS.ALB/healthcheck")
+        del document["TargetGroups"][1]
+    health = edit(tmp_path, "web-health.json", lambda d: d["TargetHealthDescriptions"].pop())
+    done = run("import", "alb", "listeners.json", edit(tmp_path, "target-groups.json", change), health)
+    assert done.returncode == 0, done.stderr
+    for line in lines:
+        assert line in done.stdout
+
+
 def test_the_only_target_group_need_not_be_named(tmp_path):
     groups = edit(tmp_path, "target-groups.json", lambda d: d["TargetGroups"].pop())
     done = run("import", "alb", FILES / "web-health.json", "listeners.json", groups)
