@@ -14,7 +14,7 @@ PYTEST ?= /usr/bin/python3 -m pytest -p no:cacheprovider
 # Tests that put load on the gateway share one process (xdist_group), the others fill the second core.
 E2E := $(PYTEST) -q -n 2 --dist loadgroup tests/e2e
 
-.PHONY: help deps build demo browser check check-fmt check-unit check-e2e check-san bench bench-long fuzz fmt clean
+.PHONY: help deps build demo browser check check-fmt check-unit check-e2e check-san bench bench-long bench-attack fuzz fmt clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -87,6 +87,12 @@ bench-long: ## reloads, upgrades and crashes under load, with full numbers
 	@[ -f build-bench/build.ninja ] || meson setup build-bench --buildtype=release -Db_ndebug=false -Dtests=true
 	@ninja -C build-bench weir tests/bench/origin tests/bench/load
 	@tests/bench/long --weir build-bench/weir
+
+bench-attack: ## what other clients feel of attacks: p99, memory, lost requests
+	@conf/deps run build test
+	@[ -f build-bench/build.ninja ] || meson setup build-bench --buildtype=release -Db_ndebug=false -Dtests=true
+	@ninja -C build-bench weir tests/bench/attacker tests/bench/load
+	@tests/bench/attack --weir build-bench/weir --seconds 4
 
 fuzz: ## every fuzz target for FUZZ_SECONDS (60) each
 	@conf/deps run build test fuzz

@@ -17,7 +17,8 @@ struct arrival {
     h2o_socket_t *sock;
     struct gw_peer peer;
     struct gw_timer timer;
-    h2o_linklist_t link; /* in worker->handshakes */
+    h2o_linklist_t link;  /* in worker->handshakes */
+    h2o_linklist_t hello; /* in worker->hellos: its first bytes are there */
 };
 
 static void serve_http(struct gw_server *server, h2o_socket_t *sock, const struct gw_peer *peer, uint32_t protocols)
@@ -112,6 +113,8 @@ static struct gw_peer end(struct arrival *arrival)
     gw_timer_disarm(&arrival->timer);
     gw_held_snapshot_release(worker, arrival->held);
     h2o_linklist_unlink(&arrival->link);
+    if (h2o_linklist_is_linked(&arrival->hello))
+        h2o_linklist_unlink(&arrival->hello);
     --worker->num_handshakes;
     free(arrival);
     return peer;
@@ -206,12 +209,48 @@ static void on_handshake_timeout(struct gw_timer *timer)
     drop(worker, sock, &peer);
 }
 
+/* A handshake's first step takes longer than a dozen requests. In a flood of them only so many are begun in each turn
+ * of the loop, between which everybody else is served. */
+enum { HELLOS_A_TURN = 4 };
+
+void gw_arrival_greet(struct gw_deferred *deferred)
+{
+    struct gw_worker *worker = H2O_STRUCT_FROM_MEMBER(struct gw_worker, hello_turn, deferred);
+
+    if (worker->hellos_in_turn != worker->thread.turns) {
+        worker->hellos_in_turn = worker->thread.turns;
+        for (int i = 0; i != HELLOS_A_TURN && !h2o_linklist_is_empty(&worker->hellos); ++i) {
+            struct arrival *arrival = H2O_STRUCT_FROM_MEMBER(struct arrival, hello, worker->hellos.next);
+            h2o_linklist_unlink(&arrival->hello);
+            /* it may be over when this returns */
+            h2o_socket_ssl_handshake(arrival->sock, tls_context_ssl(arrival->listener->tls), NULL, on_handshake);
+        }
+    }
+    if (!h2o_linklist_is_empty(&worker->hellos))
+        gw_thread_defer(&worker->thread, deferred);
+}
+
+static void on_hello(h2o_socket_t *sock, const char *err)
+{
+    struct arrival *arrival = sock->data;
+    struct gw_worker *worker = arrival->accept->worker;
+
+    h2o_socket_read_stop(sock);
+    h2o_socket_dont_read(sock, 0);
+    h2o_linklist_insert(&worker->hellos, &arrival->hello);
+    gw_thread_defer(&worker->thread, &worker->hello_turn);
+}
+
 static void start_handshake(struct gw_acceptor *accept, h2o_socket_t *sock, const struct gw_peer *peer,
                             const struct gw_snapshot_listener *listener)
 {
     create(accept, sock, peer, on_handshake_timeout, listener->conf->tls->handshake_timeout_ms);
-    /* with bytes behind a PROXY header it may be over when this returns */
-    h2o_socket_ssl_handshake(sock, tls_context_ssl(listener->tls), NULL, on_handshake);
+    if (sock->input->size != 0) { /* behind a PROXY header */
+        on_hello(sock, NULL);
+    } else {
+        h2o_socket_dont_read(sock, 1);
+        h2o_socket_read_start(sock, on_hello);
+    }
 }
 
 /* ---- caps per client, once it is known who that is ---- */

@@ -71,6 +71,9 @@ struct gw_worker {
     h2o_linklist_t acceptors;  /* loop: of gw_accept, the listening sockets in this thread */
     h2o_linklist_t handshakes; /* loop: PROXY headers and TLS handshakes in progress */
     size_t num_handshakes;     /* loop */
+    h2o_linklist_t hellos;     /* loop: of those whose ClientHello is there, in order */
+    struct gw_deferred hello_turn;
+    uint64_t hellos_in_turn;   /* loop: the last turn in which some were answered */
     int spare_fd;              /* loop: given up to empty a queue when there are no descriptors; -1: it is */
     char *l4_buffer;           /* loop: what gateway/l4_pump.c reads into; NULL: not used yet */
     h2o_linklist_t mirrors;    /* loop: copies of requests under way (gateway/mirror.h) */

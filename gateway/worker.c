@@ -388,6 +388,8 @@ void gw_worker_init(struct gw_worker *worker, struct gw_process *process, unsign
     worker->log = gw_access_log_buffer_create(process->access_log, &worker->thread);
     h2o_linklist_init_anchor(&worker->acceptors);
     h2o_linklist_init_anchor(&worker->handshakes);
+    h2o_linklist_init_anchor(&worker->hellos);
+    worker->hello_turn.run = gw_arrival_greet;
     h2o_linklist_init_anchor(&worker->mirrors);
     h2o_multithread_register_receiver(worker->ctx.queue, &worker->receiver, gw_message_receive);
     worker->spare_fd = gw_acceptor_spare_fd();

@@ -51,6 +51,7 @@ void gw_held_snapshot_release(struct gw_worker *, struct gw_held_snapshot *);
 
 /* gateway/arrival.c: from an accepted socket to whoever serves it: PROXY header, caps per address, TLS. */
 void gw_arrival_begin(struct gw_acceptor *, h2o_socket_t *);
+void gw_arrival_greet(struct gw_deferred *); /* worker->hello_turn */
 /* A connection that was handed on has ended. */
 void gw_arrival_left(struct gw_worker *, const struct gw_ip *, bool is_counted);
 /* Counts and logs a refusal; peer may be NULL. */

@@ -4,6 +4,9 @@
 /* Deferred work may put off more: a response from memory, its completion, the next pipelined request. That is done in
  * the same turn, as another epoll_wait costs more; but not for ever, as other connections wait. */
 enum { MAX_ROUNDS = 8 };
+/* Two hundred clients that all want a large file make one round as long as eight. The clock is read now and then only.
+ */
+enum { ROUND_US = 500, LOOK_EVERY = 16 };
 
 static void on_timers(h2o_timeout_entry_t *entry)
 {
@@ -22,10 +25,19 @@ static void on_deferred(h2o_timeout_entry_t *entry)
     h2o_linklist_insert_list(&batch, &thread->deferred);
     /* UINT64_MAX: what is put off from now on waits for the next turn, which sets it back */
     entry->registered_at = ++thread->deferred_rounds < MAX_ROUNDS ? 0 : UINT64_MAX;
-    while (!h2o_linklist_is_empty(&batch)) {
+    uint64_t began_us = 0;
+    for (unsigned n = 1; !h2o_linklist_is_empty(&batch); ++n) {
         struct gw_deferred *deferred = H2O_STRUCT_FROM_MEMBER(struct gw_deferred, link, batch.next);
         h2o_linklist_unlink(&deferred->link);
         deferred->run(deferred);
+        if (n % LOOK_EVERY != 0)
+            continue;
+        if (began_us == 0) {
+            began_us = gw_now_us();
+        } else if (gw_now_us() - began_us > ROUND_US) { /* the rest goes first in the next turn */
+            h2o_linklist_insert_list(thread->deferred.next, &batch);
+            entry->registered_at = UINT64_MAX;
+        }
     }
 }
 

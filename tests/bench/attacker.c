@@ -1,13 +1,13 @@
 /* Sends bytes that somebody else made up, as fast as it can or slowly on purpose, over many connections
  * (tests/bench/attack).
  *
- *     attacker -p PORT [-c CONNECTIONS] [-a FILE] [-b FILE] [-n REPEATS] [-s BYTES] [-d MS] [-r] [-w BYTES] [-t
+ *     attacker -p PORT [-c CONNECTIONS] [-a FILE] [-b FILE] [-n REPEATS] [-s BYTES] [-d MS] [-r] [-k] [-w BYTES] [-t
  * SECONDS]
  *
  * Each connection sends FILE a once, then FILE b REPEATS times (0: without end), at most BYTES at a time and not before
  * MS milliseconds after the last ones; then it closes and begins anew, at once, as it does when the peer closes. -r:
- * reads and drops what comes back, else nothing is read. -w: size of the receive buffer. From 127.0.0.66. Prints as
- * JSON what it did. */
+ * reads and drops what comes back, else nothing is read. -k: stays when all is sent, until the peer closes. -w: size of
+ * the receive buffer. From 127.0.0.66. Prints as JSON what it did. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -35,13 +35,14 @@ struct connection {
     uint64_t rounds; /* 0: in a; then how many times b has begun */
     uint64_t due_ms;
     bool is_blocked; /* waits for room */
+    bool is_done;    /* waits for the peer's end */
 };
 
 static struct {
     int port, connections, receive_buffer;
     struct text a, b;
     uint64_t repeats, step, delay_ms, seconds;
-    bool reads;
+    bool reads, stays;
 } o = {.connections = 1, .step = 1 << 20, .seconds = 5};
 
 static struct {
@@ -113,15 +114,16 @@ static bool send_some(struct connection *c, uint64_t now)
     const struct text *text = c->rounds == 0 ? &o.a : &o.b;
 
     if (c->sent == text->len) {
-        if (o.b.len == 0 ? c->rounds != 0 : o.repeats != 0 && c->rounds == o.repeats) {
+        bool is_last = o.b.len == 0 ? c->rounds != 0 : o.repeats != 0 && c->rounds == o.repeats;
+        if (is_last && o.stays)
+            c->is_done = true; /* until the peer ends it */
+        else if (is_last)
             end(c);
-            return false;
-        }
-        ++c->rounds;
+        else
+            ++c->rounds;
         c->sent = 0;
-        if (o.b.len == 0 && c->rounds > 1)
-            return false;
-        return true;
+        c->is_blocked |= c->is_done;
+        return !is_last;
     }
     size_t left = text->len - c->sent;
     ssize_t n = send(c->fd, text->bytes + c->sent, left < o.step ? left : o.step, MSG_NOSIGNAL);
@@ -155,7 +157,7 @@ static void read_some(struct connection *c)
 static void on_event(struct connection *c, uint32_t events)
 {
     if (events & EPOLLOUT)
-        c->is_blocked = false;
+        c->is_blocked = c->is_done;
     if (o.reads && (events & EPOLLIN))
         read_some(c);
     if (c->fd != -1 && (events & (EPOLLERR | EPOLLHUP))) {
@@ -193,7 +195,7 @@ static void run(struct connection *all)
 int main(int argc, char **argv)
 {
     struct rlimit files = {65536, 65536};
-    for (int opt; (opt = getopt(argc, argv, "p:c:a:b:n:s:d:rw:t:")) != -1;) {
+    for (int opt; (opt = getopt(argc, argv, "p:c:a:b:n:s:d:rkw:t:")) != -1;) {
         switch (opt) {
         case 'p':
             o.port = atoi(optarg);
@@ -218,6 +220,9 @@ int main(int argc, char **argv)
             break;
         case 'r':
             o.reads = true;
+            break;
+        case 'k':
+            o.stays = true;
             break;
         case 'w':
             o.receive_buffer = atoi(optarg);
