@@ -269,10 +269,7 @@ static void end_flooded(struct gw_http2_conn *conn)
 static void feed(struct gw_http2_conn *conn)
 {
     h2o_buffer_t *input = gw_socket_detach_input(conn->super.sock);
-    const uint8_t *bytes = (const uint8_t *)input->bytes;
-    ssize_t rv = gw_http2_charge_frames(conn, bytes, input->size)
-                     ? nghttp2_session_mem_recv(conn->session, bytes, input->size)
-                     : NGHTTP2_ERR_FLOODED;
+    ssize_t rv = gw_http2_receive(conn, (const uint8_t *)input->bytes, input->size);
 
     gw_buffer_free(input);
     conn->read_ms = now_ms(conn);

@@ -38,29 +38,20 @@ void gw_http2_earn_by_request(struct gw_http2_conn *conn)
         give(conn, GW_HTTP2_RESETS, 1);
 }
 
-/* A frame for a stream that is over: of those that are cheap to send, none does anything. */
-static bool is_for_ended(struct gw_http2_conn *conn, const nghttp2_frame_hd *head)
-{
-    return head->stream_id != 0 && head->stream_id <= nghttp2_session_get_last_proc_stream_id(conn->session) &&
-           nghttp2_session_get_stream_user_data(conn->session, head->stream_id) == NULL;
-}
-
 static int charge_continuation(struct gw_http2_conn *conn)
 {
     uint32_t limit = conn->super.server->settings.http2.budgets[GW_HTTP2_CONTINUATIONS];
     return limit != 0 && ++conn->continuations > limit ? gw_http2_flooded(conn, GW_HTTP2_CONTINUATIONS) : 0;
 }
 
-static int charge_frame(struct gw_http2_conn *conn, const nghttp2_frame_hd *head)
+int gw_http2_charge_frame(struct gw_http2_conn *conn, const nghttp2_frame_hd *head, bool is_for_ended)
 {
     switch (head->type) {
     case NGHTTP2_DATA:
-        return head->length < FRAME_WORTH_AN_UPDATE && is_for_ended(conn, head)
-                   ? gw_http2_spend(conn, GW_HTTP2_EMPTY_FRAMES)
-                   : 0;
+        return head->length < FRAME_WORTH_AN_UPDATE && is_for_ended ? gw_http2_spend(conn, GW_HTTP2_EMPTY_FRAMES) : 0;
     case NGHTTP2_HEADERS:
         conn->continuations = 0;
-        return is_for_ended(conn, head) ? gw_http2_spend(conn, GW_HTTP2_EMPTY_FRAMES) : 0;
+        return is_for_ended ? gw_http2_spend(conn, GW_HTTP2_EMPTY_FRAMES) : 0;
     case NGHTTP2_CONTINUATION:
         return charge_continuation(conn);
     case NGHTTP2_RST_STREAM:
@@ -76,42 +67,6 @@ static int charge_frame(struct gw_http2_conn *conn, const nghttp2_frame_hd *head
         return gw_http2_spend(conn, GW_HTTP2_WINDOW_UPDATES);
     default:
         return gw_http2_spend(conn, GW_HTTP2_EMPTY_FRAMES);
-    }
-}
-
-static bool take_frame_head(struct gw_http2_conn *conn, const uint8_t *p)
-{
-    nghttp2_frame_hd head = {.length = (size_t)p[0] << 16 | p[1] << 8 | p[2], .type = p[3], .flags = p[4]};
-
-    head.stream_id = (int32_t)(((uint32_t)p[5] << 24 | p[6] << 16 | p[7] << 8 | p[8]) & INT32_MAX);
-    conn->scan_skip = (uint32_t)head.length;
-    return charge_frame(conn, &head) == 0;
-}
-
-bool gw_http2_charge_frames(struct gw_http2_conn *conn, const uint8_t *p, size_t len)
-{
-    const uint8_t *end = p + len;
-
-    for (;;) {
-        if ((size_t)(end - p) <= conn->scan_skip) {
-            conn->scan_skip -= (uint32_t)(end - p);
-            return true;
-        }
-        p += conn->scan_skip;
-        conn->scan_skip = 0;
-        if (conn->scan_have == 0 && (size_t)(end - p) >= sizeof(conn->scan_head)) {
-            if (!take_frame_head(conn, p))
-                return false;
-            p += sizeof(conn->scan_head);
-            continue;
-        }
-        while (p != end && conn->scan_have != sizeof(conn->scan_head))
-            conn->scan_head[conn->scan_have++] = *p++;
-        if (conn->scan_have != sizeof(conn->scan_head))
-            return true;
-        conn->scan_have = 0;
-        if (!take_frame_head(conn, conn->scan_head))
-            return false;
     }
 }
 

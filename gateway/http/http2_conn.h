@@ -18,7 +18,7 @@ struct gw_http2_body {
     h2o_buffer_t *held;    /* what on_body was given last */
     size_t unconsumed;     /* bytes of it */
     uint64_t left;         /* that Content-Length promises; UINT64_MAX: none was given */
-    bool is_ended;         /* END_STREAM was seen */
+    bool is_ended;         /* END_STREAM or RST_STREAM was seen */
     bool is_last_delivered;
     bool is_unwanted; /* nobody will take it: what comes is dropped */
     bool wants_continue;
@@ -66,6 +66,7 @@ struct gw_http2_gather {
     h2o_iovec_t vecs[GW_HTTP2_MAX_VECS];
 };
 
+enum { GW_HTTP2_ENDED = 32 };
 struct gw_http2_conn {
     struct gw_conn super;
     nghttp2_session *session;
@@ -89,6 +90,9 @@ struct gw_http2_conn {
     uint32_t scan_skip;     /* bytes until the next frame's head */
     uint8_t scan_have;      /* bytes of it in scan_head */
     uint8_t scan_head[9];
+    int32_t scan_last;                                  /* the last stream a HEADERS frame was for */
+    int32_t ended[GW_HTTP2_ENDED], cut[GW_HTTP2_ENDED]; /* streams that the client ended; that we did before */
+    uint32_t num_ended, num_cut;
     struct gw_http2_bucket buckets[GW_HTTP2_NUM_BUDGETS];
     int32_t updated[8]; /* idle streams that a PRIORITY_UPDATE was for: stands above the field (RFC 9218 7) */
     unsigned updated_at;
@@ -122,15 +126,19 @@ void gw_http2_terminate(struct gw_http2_conn *, uint32_t error_code);
 
 /* http2_budget.c: what charges returns 0, or what makes the library stop reading: the budget is spent then */
 int gw_http2_spend(struct gw_http2_conn *, enum gw_http2_budget);
-/* Looks at the heads of frames in bytes that are about to be read: the library tells nobody of those it ignores. False:
- * a budget is spent. */
-bool gw_http2_charge_frames(struct gw_http2_conn *, const uint8_t *bytes, size_t len);
+int gw_http2_charge_frame(struct gw_http2_conn *, const nghttp2_frame_hd *, bool is_for_ended); /* its head has come */
 int gw_http2_charge_data(struct gw_http2_conn *, const nghttp2_frame *); /* a DATA frame has come */
 int gw_http2_charge_fields(struct gw_http2_conn *, const struct gw_http2_head *);
 int gw_http2_flooded(struct gw_http2_conn *, enum gw_http2_budget);
 void gw_http2_earn_by_data(struct gw_http2_conn *, size_t bytes); /* of a DATA frame that we sent */
 void gw_http2_earn_by_request(struct gw_http2_conn *);            /* a response is complete */
 void gw_http2_tell_flood(struct gw_http2_conn *);
+
+/* http2_scan.c */
+/* Bytes of the connection. Negative: an error of the library, or of ours; the connection is to be ended. */
+ssize_t gw_http2_receive(struct gw_http2_conn *, const uint8_t *, size_t len);
+/* A stream is over; is_by_client: it has said so with END_STREAM or RST_STREAM. */
+void gw_http2_note_end(struct gw_http2_conn *, int32_t id, bool is_by_client);
 
 /* http2_in.c */
 /* Ends all streams for a budget that is spent; there is a line in the log even if there were none. */

@@ -63,6 +63,8 @@ void gw_http2_end_stream(struct gw_http2_stream *stream, enum gw_stream_end end)
     struct gw_http2_conn *conn = stream->conn;
     struct gw_stream *super = &stream->super;
 
+    if (!stream->is_closed)
+        gw_http2_note_end(conn, stream->id, stream->body.is_ended);
     h2o_linklist_unlink(&stream->link);
     if (h2o_linklist_is_linked(&stream->touched))
         h2o_linklist_unlink(&stream->touched);
@@ -92,10 +94,12 @@ void gw_http2_reset_stream(struct gw_http2_stream *stream, uint32_t error_code, 
     nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, stream->id, error_code);
     nghttp2_session_set_stream_user_data(session, stream->id, NULL);
     gw_http2_flush_soon(stream->conn);
-    if (stream->is_in_write)
+    if (stream->is_in_write) {
+        gw_http2_note_end(stream->conn, stream->id, stream->body.is_ended);
         stream->is_closed = stream->is_over = true;
-    else
+    } else {
         gw_http2_end_stream(stream, end);
+    }
 }
 
 void gw_http2_abort(struct gw_http2_stream *stream, uint32_t error_code)
@@ -120,6 +124,7 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t error_
     if (stream == NULL)
         return 0;
     stream->is_closed = true;
+    gw_http2_note_end(stream->conn, id, stream->body.is_ended);
     if (error_code == NGHTTP2_NO_ERROR && stream->out.is_end_sent && gw_http2_is_half_open(stream))
         return 0; /* the target still gets what the client has sent */
     end = stream->out.is_end_sent || stream->out.is_malformed ? GW_END_COMPLETE : GW_END_CLIENT_GONE;
@@ -494,6 +499,10 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
             return NGHTTP2_ERR_CALLBACK_FAILURE;
         if (is_ended && (stream = find(session, frame->hd.stream_id)) != NULL)
             end_body(stream);
+        break;
+    case NGHTTP2_RST_STREAM:
+        if ((stream = find(session, frame->hd.stream_id)) != NULL)
+            stream->body.is_ended = true;
         break;
     case NGHTTP2_SETTINGS:
         if (conn->is_new) {
