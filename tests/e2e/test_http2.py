@@ -287,13 +287,11 @@ def test_a_stream_error_is_told_at_least_by_the_stream(gateway, name):
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-def test_a_malformed_request_is_reset_and_others_go_on(gateway, origin, name):
-    before = len(origin.requests)
+def test_a_malformed_request_is_reset_and_others_go_on(gateway, name):
     with H2Client(gateway.port("h2c")) as client:
         answer = client.answer(client.headers(MALFORMED[name]))
         assert answer.reset == PROTOCOL_ERROR and answer.status is None
         assert client.fetch("/fixed").status == 200
-    assert len(origin.requests) == before
 
 
 @pytest.mark.parametrize("name", REFUSED)
