@@ -51,9 +51,8 @@
     X(BAD_WEBSOCKET, 400, "A WebSocket handshake breaks RFC 6455; `error` in the access log names the rule.",          \
       "Fix the client: GET without body, one Sec-WebSocket-Key of 16 bytes in base64.")                                \
     X(UPGRADE_VERSION, 426, "Sec-WebSocket-Version is not 13.", "Use version 13.")                                     \
-    X(UPGRADE_REFUSED, 501,                                                                                            \
-      "The protocol to switch to cannot be carried: the targets speak HTTP/2, or the route takes no such CONNECT.",    \
-      "Use `protocol: http` or `https` for the group; check the route's upgrade.")                                     \
+    X(UPGRADE_REFUSED, 501, "An extended CONNECT asks for a protocol that the route does not take.",                   \
+      "Check the route's action and its upgrade; only websocket goes over HTTP/2.")                                    \
     X(NO_ROUTE, 404, "No route takes this request.", "`weir explain URL` shows why each one lost.")                    \
     X(FIXED_RESPONSE, 0, "The route answers with a fixed response.", "Nothing is wrong.")                              \
     X(REDIRECT, 0, "The route redirects.", "Nothing is wrong.")                                                        \

@@ -118,7 +118,7 @@ bool gw_upgrade_fits_group(struct gw_request *request)
 {
     if (request->group == NULL || !routing_protocol_is_http2(request->group->conf->protocol))
         return true;
-    refuse(request, GW_REASON_UPGRADE_REFUSED, "the targets speak HTTP/2");
+    refuse(request, GW_REASON_UPSTREAM_NO_UPGRADE, "the targets speak HTTP/2");
     return false;
 }
 

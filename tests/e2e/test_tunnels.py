@@ -296,9 +296,9 @@ def test_a_request_with_a_body_is_no_upgrade(gateway, origin):
 def test_a_target_group_that_speaks_http_2_cannot_carry_it_and_the_client_is_told(gateway, origin):
     with Client(gateway.port("http")) as client:
         client.request("GET", "/h2/x", HANDSHAKE)
-        assert client.response().status == 501 and client.is_closed()
-    entry = last(gateway, "/h2/x", reason="UPGRADE_REFUSED")
-    assert (entry["status"], entry["error"], entry["target_group"]) == (501, "the targets speak HTTP/2", "h2")
+        assert client.response().status == 464 and client.is_closed()
+    entry = last(gateway, "/h2/x", reason="UPSTREAM_NO_UPGRADE")
+    assert (entry["status"], entry["error"], entry["target_group"]) == (464, "the targets speak HTTP/2", "h2")
     assert not origin.requests and origin.garbage == []
 
 
@@ -537,7 +537,7 @@ def test_explain_shows_what_becomes_of_an_upgrade(gateway):
                            *[word for name, value in fields for word in ("-H", f"{name}: {value}")]).stdout
     assert 'the target is asked for "websocket"' in explain("/x", *HANDSHAKE)
     assert "upgrade does not list it" in explain("/off/x", *HANDSHAKE)
-    assert "501 UPGRADE_REFUSED: the targets speak HTTP/2" in explain("/h2/x", *HANDSHAKE)
+    assert "464 UPSTREAM_NO_UPGRADE: the targets speak HTTP/2" in explain("/h2/x", *HANDSHAKE)
     assert "426 UPGRADE_VERSION" in explain("/x", *UPGRADE)
 
 
