@@ -14,7 +14,7 @@ PYTEST ?= /usr/bin/python3 -m pytest -p no:cacheprovider
 # Tests that put load on the gateway share one process (xdist_group), the others fill the second core.
 E2E := $(PYTEST) -q -n 2 --dist loadgroup tests/e2e
 
-.PHONY: help deps build demo browser check check-fmt check-unit check-e2e check-san bench bench-long bench-attack fuzz fmt clean
+.PHONY: help deps build demo browser check check-fmt check-unit check-e2e check-san tsan bench bench-long bench-attack fuzz fmt clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -76,6 +76,15 @@ check-san: browser ## unit and end-to-end tests under AddressSanitizer and UBSan
 	@WEIR_SANITIZE=1 tests/unit/run $(SAN)
 	@WEIR_SANITIZE=1 WEIR_BIN=$(SAN)/weir $(E2E)
 
+# libh2o, OpenSSL and libc are not instrumented; what they do for threads is done with pthread locks and atomics of ours,
+# which ThreadSanitizer sees, so nothing is suppressed.
+tsan: ## four threads under load with ThreadSanitizer: a minute once it is built
+	@conf/deps run build test
+	@[ -f build-tsan/build.ninja ] || meson setup build-tsan -Db_sanitize=thread -Db_lundef=false -Dtests=true
+	@ninja -C build-tsan weir tests/bench/load tests/unit/gateway/test_gateway_gate
+	@build-tsan/tests/unit/gateway/test_gateway_gate
+	@WEIR_BIN=build-tsan/weir /usr/bin/python3 -m pytest -p no:cacheprovider -q tests/e2e/test_threads.py
+
 bench: ## weir beside nginx and HAProxy: CPU microseconds per request (tests/bench/README.md)
 	@conf/deps run build test bench
 	@[ -f build-bench/build.ninja ] || meson setup build-bench --buildtype=release -Db_ndebug=false -Dtests=true
@@ -103,4 +112,4 @@ fmt: ## format every C file
 	@git ls-files -z '*.c' '*.h' | xargs -0 -r clang-format-14 -i
 
 clean: ## remove what was built
-	rm -rf build build-san build-fuzz build-bench
+	rm -rf build build-san build-fuzz build-bench build-tsan
