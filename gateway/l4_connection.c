@@ -145,7 +145,7 @@ static void on_idle_timer(struct gw_l4_connection *self)
     if (gw_thread_now(&self->worker->thread) < due_ms)
         gw_timer_arm(self->worker->thread.wheel, &self->timer, due_ms);
     else
-        gw_l4_end(self, GW_REASON_CONNECTION_IDLE, NULL);
+        gw_l4_end(self, self->loss != GW_REASON_NONE ? self->loss : GW_REASON_CONNECTION_IDLE, NULL);
 }
 
 static void on_timer(struct gw_timer *timer)

@@ -19,6 +19,7 @@ struct gw_l4_side {
     bool has_failed; /* by a reset: to be passed on when everything before it was */
     bool is_shut;    /* nothing more goes there: told so, or it takes nothing */
     uint64_t bytes_read;
+    uint64_t bytes_at_loss; /* bytes_read when it took no more of ours */
 };
 
 enum gw_l4_state { GW_L4_HELLO, GW_L4_CONNECTING, GW_L4_HANDSHAKING, GW_L4_OPEN };

@@ -115,6 +115,7 @@ static bool on_write_failure(struct gw_l4_side *side)
     side->is_writing = false;
     side->is_shut = true;
     side->connection->loss = reset_by(side);
+    side->bytes_at_loss = side->bytes_read;
     if (side->has_ended) {
         gw_l4_end(side->connection, reset_by(side), NULL);
         return false;
@@ -208,9 +209,12 @@ static void on_writable(h2o_socket_t *sock, const char *err)
 
 static void on_end(struct gw_l4_side *side, bool is_failure)
 {
+    bool has_broken_off = side->connection->loss == reset_by(side) && side->bytes_read == side->bytes_at_loss;
+
     stop_reading(side);
     side->has_ended = true;
-    side->has_failed = is_failure;
+    side->has_failed =
+        is_failure || has_broken_off; /* the kernel told the writer, and tells the reader of a mere end */
     if (!side->other->is_writing)
         pass_end_on(side);
 }

@@ -981,7 +981,8 @@ def test_no_connection_breaks_while_configurations_come_and_targets_go(weir):
         for turn in range(4):
             before = len(rounds)
             gateway.reload()
-            one.stop() if turn % 2 == 0 else one.start()
+            path = f"/api/v1/target_groups/db/targets/127.0.0.1:{one.port}/" + ("enable" if turn % 2 else "drain")
+            assert gateway.admin(path, "POST")[0] == 200
             wait_for(lambda: len(rounds) > before + 40, "progress", 60)
         over.set()
         for thread in threads:
