@@ -123,7 +123,7 @@
     X(TUNNEL_CLOSED, 0, "A tunnel (WebSocket) is over: both sides ended it in order.", "Nothing is wrong.")            \
     X(TUNNEL_IDLE_TIMEOUT, 0, "No byte moved in a tunnel for timeouts.tunnel_idle.",                                   \
       "Let one side send pings more often, or raise the limit.")                                                       \
-    X(LAMBDA_REQUEST_TOO_LARGE, 413, "The body is above 1 MiB, more than an event holds.", "Send less.")               \
+    X(LAMBDA_REQUEST_TOO_LARGE, 413, "The body is above 1 MiB, more than an event holds.", "Send a smaller body.")     \
     X(LAMBDA_BAD_REQUEST, 502, "The request cannot be said in JSON, or the Invoke call was answered 4xx.",             \
       "Headers and text bodies must be UTF-8; see the group's lambda settings.")                                       \
     X(LAMBDA_WEBSOCKET, 400, "Functions do not speak WebSocket.", "Forward upgrades to another group.")                \
