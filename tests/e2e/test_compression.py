@@ -9,6 +9,7 @@ import brotli
 import pytest
 
 from client import Client, fetch
+from h2client import H2Client
 from origin import Origin, reply
 from weir import CONFIG, Weir, wait_for
 
@@ -17,7 +18,7 @@ NOISE = os.urandom(200_000)
 
 CONFIGURATION = """
 worker_threads: 1
-listeners: {http: {address: "127.0.0.1:@http@"}}
+listeners: {http: {address: "127.0.0.1:@http@"}, h2c: {address: "127.0.0.1:@h2c@", protocols: h2}}
 compression: true
 target_groups: {all: {targets: ["127.0.0.1:@origin@"], health_check: {enabled: false}}}
 routes:
@@ -309,6 +310,21 @@ def test_pipelined_responses_are_each_whole(gateway, origin):
             response = client.response()
             assert response.get("content-encoding") == (None if accept == "identity" else accept)
             assert decoded(response) == PAGE
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br"])
+def test_streams_of_http2_are_compressed_side_by_side(gateway, get, origin, coding):
+    page(origin, ETag='"v"')
+    with H2Client(gateway.port("h2c")) as client:
+        head = client.fetch("/page", "HEAD", [("accept-encoding", coding)])
+        assert head.get("content-encoding") == coding and head.body == b""
+        for path, body in (("/page", PAGE), ("/live/page.html", PAGE), ("/fixed", TEXT.encode())):
+            streams = [client.request(path, fields=[("accept-encoding", coding)]) for _ in range(10)]
+            for stream in streams:
+                answer = client.answer(stream)
+                assert answer.reset is None and answer.get("content-encoding") == coding
+                assert (brotli.decompress if coding == "br" else gzip.decompress)(answer.body) == body
+        assert client.fetch("/page").body == PAGE
 
 
 # --- what weir makes itself --------------------------------------------------------------------------------------------
