@@ -289,10 +289,20 @@ static void *load_in_background(void *data)
     return NULL;
 }
 
+void gw_load_join(struct gw_process *process)
+{
+    struct timespec until;
+
+    if (!process->has_loader)
+        return;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 2;
+    pthread_timedjoin_np(process->loader, NULL, &until);
+    process->has_loader = false;
+}
+
 void gw_process_reload(struct gw_process *process)
 {
-    pthread_t tid;
-    pthread_attr_t attr;
 
     if (process->is_draining)
         return;
@@ -309,14 +319,13 @@ void gw_process_reload(struct gw_process *process)
         load->errors.kept = gw_kept_files_create();
     process->reload_running = true;
     gw_supervised_report(process->supervised, GW_REPORT_LOADING);
-    pthread_attr_init(&attr);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    if (pthread_create(&tid, &attr, load_in_background, load) != 0) {
+    gw_load_join(process);
+    process->has_loader = pthread_create(&process->loader, NULL, load_in_background, load) == 0;
+    if (!process->has_loader) {
         gw_log(GW_LOG_ERROR, "process", "reload failed: cannot start a thread: %s", strerror(errno));
         process->reload_running = false;
         gw_supervised_report(process->supervised, GW_REPORT_FAILED);
         gw_snapshot_release(load->before);
         dispose(load);
     }
-    pthread_attr_destroy(&attr);
 }

@@ -10,3 +10,6 @@ bool gw_load_first(struct gw_process *, struct gw_config *, struct gw_errors *);
 struct gw_config *gw_load_config(const char *path, struct gw_errors *);
 /* What serves is not what the files say: shown in status and metrics. */
 void gw_load_note_failure(struct gw_process *, const struct gw_errors *);
+/* Control thread: waits until the thread of the last reload has ended, a moment after it has told its result; at most
+ * two seconds for one that is in the middle of its work. */
+void gw_load_join(struct gw_process *);

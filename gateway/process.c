@@ -12,6 +12,7 @@
 #include "gateway/admin.h"
 #include "gateway/base/log.h"
 #include "gateway/first_load.h"
+#include "gateway/load.h"
 #include "gateway/outliers.h"
 #include "gateway/privileges.h"
 #include "gateway/supervised.h"
@@ -504,6 +505,7 @@ static void serve(struct gw_process *process)
             abort();
         }
     join_workers(process);
+    gw_load_join(process);
     gw_prober_destroy(process->prober);
     gw_admin_destroy(process->admin);
     gw_tracing_destroy(process->tracing);

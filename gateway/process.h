@@ -168,6 +168,8 @@ struct gw_process {
     bool is_ready; /* first snapshot is served by all workers */
     bool is_draining;
     bool reload_running, reload_wanted;
+    pthread_t loader; /* of the last reload; may have ended */
+    bool has_loader;  /* it is still to be joined */
     bool last_reload_ok;
     uint64_t last_reload_ms;    /* wall clock */
     uint64_t started_ms;        /* wall clock */

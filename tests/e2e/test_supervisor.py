@@ -43,6 +43,16 @@ def kill_worker(gateway, sig=signal.SIGKILL):
     return pid, at
 
 
+def freeze(pid):
+    """SIGSTOP, and every thread has followed it."""
+    os.kill(pid, signal.SIGSTOP)
+
+    def is_still():
+        return all(Path(f"/proc/{pid}/task/{task}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
+                   for task in os.listdir(f"/proc/{pid}/task"))
+    wait_for(is_still, "all threads to stand still")
+
+
 def wait_new_worker(gateway, old, timeout=20):
     def found():
         try:
@@ -150,7 +160,7 @@ def test_a_connection_that_waits_while_the_worker_dies_is_served_by_the_next(wei
     gateway = weir(config())
     gateway.may_die = True
     pid = gateway.worker()
-    os.kill(pid, signal.SIGSTOP)
+    freeze(pid)
     clients = [Client(gateway.port("http")) for _ in range(20)]
     for client in clients:
         client.request("GET", "/")
@@ -349,7 +359,7 @@ def test_a_worker_that_hangs_as_a_whole_is_replaced(weir):
     gateway = weir(config(more="watchdog_timeout: 1s"))
     gateway.may_die = True
     pid = gateway.worker()
-    os.kill(pid, signal.SIGSTOP)
+    freeze(pid)
     with Client(gateway.port("http")) as client:
         client.request("GET", "/")
         assert client.response().text == "hello"
@@ -360,7 +370,7 @@ def test_a_worker_that_hangs_as_a_whole_is_replaced(weir):
 def test_a_hanging_worker_is_left_alone_without_a_watchdog(weir):
     gateway = weir(config(more="watchdog_timeout: 0s"))
     pid = gateway.worker()
-    os.kill(pid, signal.SIGSTOP)
+    freeze(pid)
     time.sleep(2.5)  # nothing happens: there is nothing to wait for
     os.kill(pid, signal.SIGCONT)
     assert gateway.worker() == pid
@@ -401,7 +411,7 @@ def test_a_stuck_worker_does_not_keep_the_supervisor_for_ever(weir):
     gateway = weir(config())
     gateway.may_die = True
     pid = gateway.worker()
-    os.kill(pid, signal.SIGSTOP)
+    freeze(pid)
     for _ in range(3):  # drain, at once, and then without asking
         gateway.process.send_signal(signal.SIGTERM)
         wait_for(lambda: not Path(f"/proc/{gateway.process.pid}/status").read_text().count("SigPnd:\t0000000000004000"),
