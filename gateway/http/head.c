@@ -413,7 +413,7 @@ static const struct {
     [GW_HEAD_TARGET_TOO_LONG] = {414, "the request target is too long"},
     [GW_HEAD_BAD_EXPECT] = {417, "only the expectation 100-continue is supported"},
     [GW_HEAD_BAD_PSEUDO] = {400, "a pseudo-header field is missing, repeated, unknown or misplaced"},
-    [GW_HEAD_FLOOD] = {400, "a budget of limits.http2 is spent"},
+    [GW_HEAD_FLOOD] = {0, "a budget of limits.http2 is spent"},
     [GW_HEAD_CONNECTION_FIELD] = {400, "a field that HTTP/2 does without is there, or TE is not trailers"},
 };
 

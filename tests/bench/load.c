@@ -61,7 +61,7 @@ static const char *target = "/";
 static unsigned stream_ms = 500, num_there[KINDS];
 static struct connection *ready, **last_ready = &ready; /* in turn, so that each is used */
 static struct connection *broken;
-static uint64_t *backlog;                 /* due times of steady requests that no connection was free for: a ring */
+static uint64_t *backlog; /* due times of steady requests that no connection was free for: a ring */
 static size_t backlog_first, backlog_size;
 enum { BACKLOG = 1 << 20 };
 

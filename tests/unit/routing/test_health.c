@@ -142,8 +142,8 @@ static void matcher_refuses_what_is_no_list_of_codes(void **state)
     for (size_t i = 0; i != sizeof(bad) / sizeof(bad[0]); ++i)
         if (routing_matcher_parse(text_of(bad[i]), 200, 599, &matcher))
             fail_msg("\"%s\" was taken", bad[i]);
-    assert_true(
-        routing_matcher_parse(text_of("200,200,200,200,200,200,200,200,200,200,200,200,200,200,200,200"), 200, 599, &matcher));
+    assert_true(routing_matcher_parse(text_of("200,200,200,200,200,200,200,200,200,200,200,200,200,200,200,200"), 200,
+                                      599, &matcher));
     assert_false(routing_matcher_parse(text_of("200,200,200,200,200,200,200,200,200,200,200,200,200,200,200,200,200"),
                                        200, 599, &matcher));
 }
