@@ -13,7 +13,7 @@ from client import Client, Closed, fetch
 from origin import Origin
 from origin_h2 import H2Origin
 from test_tls import certificate, key_pem, pem
-from weir import Weir, wait_for
+from weir import SANITIZED, Weir, wait_for
 
 CONFIG = """
 worker_threads: 1
@@ -141,7 +141,7 @@ def test_a_slow_reader_does_not_hold_up_others_on_the_same_connection(gateway, o
         for i in range(20):
             assert fetch(gateway.port("http"), f"/{i}").status == 200
         assert len(origin.connections) == 1
-        assert gateway.rss() - before < 4 << 20
+        assert SANITIZED or gateway.rss() - before < 4 << 20
 
 
 def test_a_target_that_takes_no_body_holds_the_client_back_and_memory_stays_flat():
@@ -155,7 +155,7 @@ def test_a_target_that_takes_no_body_holds_the_client_back_and_memory_stays_flat
                 while sent < 100_000_000:
                     sent += client.socket.send(b"x" * 65536)
             assert sent < 20_000_000
-            assert gateway.rss() - before < 4 << 20
+            assert SANITIZED or gateway.rss() - before < 4 << 20
 
 
 @pytest.mark.parametrize("method, status", [("HEAD", 200), ("GET", 204), ("GET", 304)])
@@ -360,7 +360,7 @@ def test_a_head_without_end_is_refused_with_flat_memory(gateway, origin):
     for _ in range(5):
         assert fetch(gateway.port("http"), "/bomb").status == 502
     assert last_log(gateway, "/bomb")["reason"] == "UPSTREAM_HEAD_TOO_LARGE"
-    assert gateway.rss() - before < 8 << 20
+    assert SANITIZED or gateway.rss() - before < 8 << 20
 
 
 FLOODS = {
