@@ -639,7 +639,8 @@ static void request_line_without_an_end_is_refused_when_it_is_too_long(void **st
 static void every_result_has_a_status_and_a_sentence(void **state)
 {
     for (int i = GW_HEAD_INCOMPLETE + 1; i != GW_HEAD_NUM_RESULTS; ++i) {
-        assert_in_range(gw_head_status(i), 400, 599);
+        if (i != GW_HEAD_FLOOD) /* no head at all: the connection ends without an answer */
+            assert_in_range(gw_head_status(i), 400, 599);
         assert_true(strlen(gw_head_problem(i)) > 10);
     }
     assert_int_equal(gw_head_status(GW_HEAD_TARGET_TOO_LONG), 414);
