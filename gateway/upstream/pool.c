@@ -319,7 +319,8 @@ void gw_pool_put(struct gw_upstream_connection *self, const struct gw_pool_limit
     struct gw_pool *pool = self->pool;
     struct gw_pool_slot *slot = self->slot;
     assert(h2o_socket_is_reading(self->sock) && !h2o_socket_is_writing(self->sock));
-    if (self->generation != slot->generation || limits->max_idle == 0 || limits->idle_ms == 0 ||
+    if (self->generation != slot->generation || (self->sock->ssl != NULL && tls_origin_has_said_goodbye(self->sock)) ||
+        limits->max_idle == 0 || limits->idle_ms == 0 ||
         (limits->max_requests != 0 && self->num_requests >= limits->max_requests)) {
         gw_pool_close(self);
         return;

@@ -277,6 +277,9 @@ void gw_client_on_readable(h2o_socket_t *sock, const char *err)
     size_t had = sock->input->size;
     err = gw_socket_read(sock, err, client->state == GW_CLIENT_RECEIVING ? GW_CLIENT_BODY_READ : GW_CLIENT_HEAD_READ);
     size_t got = sock->input->size - had;
+    /* close_notify in one read with the last bytes: no event will tell of it again while the origin waits for ours */
+    if (err == NULL && got != 0 && sock->ssl != NULL && tls_origin_has_said_goodbye(sock))
+        err = h2o_socket_error_closed;
     if (got != 0) {
         client->failure.any_response_byte = true;
         if (client->state == GW_CLIENT_RECEIVING) {
