@@ -106,8 +106,8 @@ static const struct gw_setting limits_settings[] = {
      "Bytes a second that a client must take of its response while there is more for it. 0 is any.", .initial = 128,
      .max = 1 << 30},
     {"keepalive_time", GW_DURATION, LIMIT(keepalive_time_ms),
-     "Age of a client connection after which it serves one more request and closes, so that clients spread anew. 0 is "
-     "unlimited.",
+     "Age of a client connection after which it serves one more request (HTTP/2: those that are open) and closes, so "
+     "that clients spread anew. 0 is unlimited.",
      .initial = 3600000, .max = 604800000},
     {"keepalive_requests", GW_NUMBER, LIMIT(keepalive_requests),
      "Most requests on one client connection. 0 is unlimited.", .max = 1000000000},

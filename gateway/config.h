@@ -69,7 +69,7 @@ struct gw_limits_conf {
     uint64_t connections_per_ip;                 /* of one client address, 0 = unlimited */
     uint64_t accept_rate, accept_rate_per_ip;    /* new connections a second, 0 = unlimited */
     uint64_t min_body_rate, min_send_rate;       /* bytes a second, 0 = any */
-    uint64_t keepalive_time_ms;                  /* after it a connection serves one more request; 0 = unlimited */
+    uint64_t keepalive_time_ms;                  /* after it a connection takes no further requests; 0 = unlimited */
     uint64_t keepalive_requests;                 /* per client connection, 0 = unlimited */
     struct gw_http2_conf http2;
 };

@@ -31,7 +31,7 @@ static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
 static void arm_nearest(struct gw_http2_conn *conn)
 {
     uint64_t due = least(least(conn->idle_due_ms, conn->head_due_ms), least(conn->send_due_ms, conn->ping_due_ms));
-    due = least(due, least(conn->drain_due_ms, conn->end_due_ms));
+    due = least(due, least(conn->age_due_ms, least(conn->drain_due_ms, conn->end_due_ms)));
     for (h2o_linklist_t *node = conn->streams.next; node != &conn->streams; node = node->next) {
         struct gw_http2_stream *stream = H2O_STRUCT_FROM_MEMBER(struct gw_http2_stream, link, node);
         due = least(due, least(stream->body.due_ms, stream->out.due_ms));
@@ -134,6 +134,10 @@ static void on_timer(struct gw_timer *timer)
         conn->idle_due_ms = UINT64_MAX;
         gw_count(&conn->super.server->stats.closed_idle, 1);
         gw_http2_terminate(conn, NGHTTP2_NO_ERROR);
+    }
+    if (conn->age_due_ms <= now) {
+        conn->age_due_ms = UINT64_MAX;
+        gw_http2_drain(conn);
     }
     if (conn->drain_due_ms <= now) {
         conn->drain_due_ms = UINT64_MAX;
@@ -374,6 +378,7 @@ static void start_session(struct gw_http2_conn *conn)
 static void start(struct gw_http2_conn *conn)
 {
     h2o_socket_t *sock = conn->super.sock;
+    uint64_t max_age_ms = conn->super.server->settings.max_age_ms;
 
     conn->super.super.callbacks = &h2o_callbacks;
     conn->super.ops = &conn_ops;
@@ -381,6 +386,7 @@ static void start(struct gw_http2_conn *conn)
     h2o_linklist_init_anchor(&conn->streams);
     h2o_linklist_init_anchor(&conn->touched);
     conn->idle_due_ms = conn->send_due_ms = conn->ping_due_ms = conn->drain_due_ms = conn->end_due_ms = UINT64_MAX;
+    conn->age_due_ms = max_age_ms != 0 ? conn->super.began_ms + max_age_ms : UINT64_MAX;
     conn->is_new = conn->is_read_stopped = true;
     conn->scan_skip = NGHTTP2_CLIENT_MAGIC_LEN;
     conn->read_ms = now_ms(conn);
@@ -388,6 +394,9 @@ static void start(struct gw_http2_conn *conn)
     gw_http2_arm(conn, conn->head_due_ms);
     sock->data = conn;
     start_session(conn);
+    if (conn->super.server->is_draining) /* it was shaking hands when that began */
+        gw_http2_drain(conn);
+    gw_http2_arm(conn, conn->age_due_ms);
     gw_http2_resume_read(conn);
     gw_http2_flush_soon(conn);
     if (sock->input->size != 0)

@@ -71,7 +71,7 @@ struct gw_http2_conn {
     struct gw_conn super;
     nghttp2_session *session;
     struct gw_timer timer; /* armed at or before the nearest due */
-    uint64_t idle_due_ms, head_due_ms, send_due_ms, ping_due_ms, drain_due_ms, end_due_ms;
+    uint64_t idle_due_ms, head_due_ms, send_due_ms, ping_due_ms, age_due_ms, drain_due_ms, end_due_ms;
     uint64_t send_seen;
     unsigned send_stalls;
     uint64_t read_ms, pinged_ms; /* when the last bytes came; when we asked for some */

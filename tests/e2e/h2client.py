@@ -8,7 +8,7 @@ import time
 
 import hpack
 
-from client import Closed
+from client import Closed, insecure_context
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
@@ -76,7 +76,8 @@ class Answer:
 class H2Client:
     def __init__(self, port, host="127.0.0.1", *, tls=None, settings=None, timeout=10, source=None, start=True,
                  opens_windows=True, receive_buffer=None):
-        """tls: server name to ask for; ALPN is h2, certificates are not verified. start: send preface and SETTINGS."""
+        """tls: server name to ask for, or a (context, name) pair; ALPN is h2, certificates are not verified.
+        start: send preface and SETTINGS."""
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if receive_buffer:
@@ -86,11 +87,9 @@ class H2Client:
             self.socket.bind((source, 0))
         self.socket.connect((host, port))
         if tls:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
+            context, name = tls if isinstance(tls, tuple) else (insecure_context(), tls)
             context.set_alpn_protocols(["h2"])
-            self.socket = context.wrap_socket(self.socket, server_hostname=tls)
+            self.socket = context.wrap_socket(self.socket, server_hostname=name)
             assert self.socket.selected_alpn_protocol() == "h2"
         self.timeout = timeout
         self.encoder, self.decoder = hpack.Encoder(), hpack.Decoder()
