@@ -37,6 +37,8 @@ static void on_deferred(h2o_timeout_entry_t *entry)
         } else if (gw_now_us() - began_us > ROUND_US) { /* the rest goes first in the next turn */
             h2o_linklist_insert_list(thread->deferred.next, &batch);
             entry->registered_at = UINT64_MAX;
+            if (!h2o_linklist_is_linked(&entry->_link)) /* unless something was put off meanwhile, nobody has */
+                h2o_linklist_insert(&thread->deferred_list._entries, &entry->_link);
         }
     }
 }

@@ -143,6 +143,28 @@ static void work_that_puts_itself_off_for_ever_does_not_hold_the_turn(void **sta
     gw_thread_undefer(&a.deferred);
 }
 
+static void run_slow_work(struct gw_deferred *deferred)
+{
+    pass_time(100);
+    run_work(deferred);
+}
+
+static void work_that_a_turn_has_no_time_for_runs_in_the_next_ones_in_order(void **state)
+{
+    static const char names[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    struct work works[sizeof(names) - 1];
+    trail[0] = '\0';
+    for (size_t i = 0; i != sizeof(names) - 1; ++i) {
+        works[i] = (struct work){{.run = run_slow_work}, names[i]};
+        gw_thread_defer(&thread, &works[i].deferred);
+    }
+    gw_thread_turn(&thread, 1000);
+    assert_in_range(strlen(trail), 1, sizeof(names) - 2);
+    for (int i = 0; i != 10; ++i)
+        gw_thread_turn(&thread, 0); /* nothing else is put off, which would bring it about */
+    assert_string_equal(trail, names);
+}
+
 static void deferred_work_runs_although_the_wall_clock_was_set_back(void **state)
 {
     struct work a = {{.run = run_work}, 'a'};
@@ -322,6 +344,7 @@ int main(void)
         TEST(work_put_off_by_deferred_work_runs_in_the_same_turn),
         TEST(deferred_work_may_undo_work_that_has_not_run),
         TEST(work_that_puts_itself_off_for_ever_does_not_hold_the_turn),
+        TEST(work_that_a_turn_has_no_time_for_runs_in_the_next_ones_in_order),
         TEST(deferred_work_runs_although_the_wall_clock_was_set_back),
         TEST(turn_sleeps_until_the_next_timer_and_runs_it),
         TEST(timer_runs_although_the_wall_clock_was_set_back),
