@@ -14,6 +14,8 @@ void gw_html_dispose(struct gw_html *html)
 
 void gw_html_bytes(struct gw_html *html, h2o_iovec_t bytes)
 {
+    if (bytes.len == 0)
+        return;
     if (html->capacity - html->size < bytes.len) {
         size_t capacity = html->capacity == 0 ? 16384 : html->capacity;
         while (capacity - html->size < bytes.len)

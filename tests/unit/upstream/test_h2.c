@@ -166,7 +166,7 @@ static void a_client_may_be_released_in_every_callback(void **state)
             shutdown(fd, SHUT_WR);
         UNTIL(a.client == NULL);
         close(fd);
-        memset(&a, 0, sizeof(a));
+        attempt_release(&a);
     }
 }
 
