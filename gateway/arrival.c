@@ -6,7 +6,7 @@
 #include <openssl/err.h>
 #include "gateway/base/log.h"
 #include "gateway/http/socket.h"
-#include "gateway/l4.h"
+#include "gateway/l4/l4.h"
 #include "gateway/worker.h"
 
 /* A connection that has to say more before it can be served. */

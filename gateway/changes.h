@@ -1,6 +1,6 @@
 /* What a load changes, in numbers: "routes +2 -1 ~3". Compares what was written, by name. Pure; any thread. */
 #pragma once
-#include "gateway/config.h"
+#include "gateway/config/config.h"
 
 struct gw_change_counts {
     uint32_t added, removed, changed;

@@ -1,7 +1,7 @@
 #include "gateway/decide.h"
 #include <stdlib.h>
 #include <string.h>
-#include "gateway/client_identity.h"
+#include "gateway/exchange/client_identity.h"
 #include "gateway/pipeline.h"
 
 /* ---- the question ---- */

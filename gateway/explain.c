@@ -5,7 +5,7 @@
 #include "gateway/base/json.h"
 #include "gateway/base/trace.h"
 #include "gateway/decide.h"
-#include "gateway/l4_explain.h"
+#include "gateway/l4/l4_explain.h"
 
 struct options {
     const char *url, *method, *config, *ip, *listener, *sni;

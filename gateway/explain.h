@@ -8,6 +8,6 @@ struct gw_trace;
 void gw_explain_json(struct gw_json *, const struct gw_decision *, const struct gw_trace *);
 int gw_command_explain(int argc, char **argv);
 
-/* The parts that other questions share (gateway/l4_explain.h). */
+/* The parts that other questions share (gateway/l4/l4_explain.h). */
 void gw_explain_print(const struct gw_trace *);
 void gw_explain_steps(struct gw_json *, const struct gw_trace *);

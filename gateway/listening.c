@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "gateway/sockets.h"
-#include "gateway/supervised.h"
+#include "gateway/supervisor/sockets.h"
+#include "gateway/supervisor/supervised.h"
 
 static struct gw_listening *find(struct gw_listening *const *entries, size_t size, h2o_iovec_t address)
 {

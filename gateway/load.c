@@ -1,4 +1,4 @@
-#include "gateway/outliers.h"
+#include "gateway/exchange/outliers.h"
 #include "gateway/load.h"
 #include <errno.h>
 #include <malloc.h>
@@ -8,13 +8,13 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
-#include "gateway/admin.h"
+#include "gateway/admin/admin.h"
 #include "gateway/base/kept_files.h"
 #include "gateway/base/log.h"
 #include "gateway/listening.h"
-#include "gateway/privileges.h"
-#include "gateway/reloads.h"
-#include "gateway/supervised.h"
+#include "gateway/supervisor/privileges.h"
+#include "gateway/admin/reloads.h"
+#include "gateway/supervisor/supervised.h"
 #include "gateway/worker.h"
 
 enum { LOADER_NICE = 5 }; /* where there are fewer cores than threads, requests come first */

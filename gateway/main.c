@@ -3,13 +3,13 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-#include "gateway/admin.h"
-#include "gateway/command_check.h"
-#include "gateway/command_diff.h"
-#include "gateway/command_import.h"
-#include "gateway/command_replay.h"
-#include "gateway/command_run.h"
-#include "gateway/command_test.h"
+#include "gateway/admin/admin.h"
+#include "gateway/command/command_check.h"
+#include "gateway/command/command_diff.h"
+#include "gateway/command/command_import.h"
+#include "gateway/command/command_replay.h"
+#include "gateway/command/command_run.h"
+#include "gateway/command/command_test.h"
 #include "gateway/explain.h"
 #include "gateway/reason.h"
 

@@ -9,14 +9,14 @@
 #include <string.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
-#include "gateway/admin.h"
+#include "gateway/admin/admin.h"
 #include "gateway/base/log.h"
-#include "gateway/first_load.h"
+#include "gateway/supervisor/first_load.h"
 #include "gateway/load.h"
-#include "gateway/outliers.h"
-#include "gateway/privileges.h"
-#include "gateway/supervised.h"
-#include "gateway/target_queue.h"
+#include "gateway/exchange/outliers.h"
+#include "gateway/supervisor/privileges.h"
+#include "gateway/supervisor/supervised.h"
+#include "gateway/exchange/target_queue.h"
 #include "gateway/worker.h"
 #include "tls/status.h"
 

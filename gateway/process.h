@@ -2,14 +2,14 @@
  * health checks, loads are started from it) and N workers, each with its loop. */
 #pragma once
 #include <pthread.h>
-#include "gateway/access_log.h"
-#include "gateway/compression.h"
+#include "gateway/observe/access_log.h"
+#include "gateway/compression/compression.h"
 #include "gateway/gate.h"
-#include "gateway/heartbeat.h"
-#include "gateway/group_load.h"
+#include "gateway/supervisor/heartbeat.h"
+#include "gateway/exchange/group_load.h"
 #include "gateway/snapshot.h"
-#include "gateway/supervised.h"
-#include "gateway/tracing.h"
+#include "gateway/supervisor/supervised.h"
+#include "gateway/observe/tracing.h"
 #include "routing/outlier.h"
 #include "tls/failure.h"
 
@@ -75,8 +75,8 @@ struct gw_worker {
     struct gw_deferred hello_turn;
     uint64_t hellos_in_turn;   /* loop: the last turn in which some were answered */
     int spare_fd;              /* loop: given up to empty a queue when there are no descriptors; -1: it is */
-    char *l4_buffer;           /* loop: what gateway/l4_pump.c reads into; NULL: not used yet */
-    h2o_linklist_t mirrors;    /* loop: copies of requests under way (gateway/mirror.h) */
+    char *l4_buffer;           /* loop: what gateway/l4/l4_pump.c reads into; NULL: not used yet */
+    h2o_linklist_t mirrors;    /* loop: copies of requests under way (gateway/exchange/mirror.h) */
     size_t num_mirrors;        /* loop */
     struct gw_timer lag_timer; /* loop */
     uint64_t lag_due_us;       /* loop */
@@ -100,12 +100,12 @@ struct gw_worker {
         gw_counter open; /* gauge */
         gw_counter websockets, others, bytes_in, bytes_out;
     } tunnels;
-    struct gw_recent_batch *errors;  /* loop: on their way to gateway/recent.h; NULL: none */
-    struct gw_tail_source *tails;    /* loop: who watches this thread's requests (gateway/tail.h); NULL: nobody */
+    struct gw_recent_batch *errors;  /* loop: on their way to gateway/admin/recent.h; NULL: none */
+    struct gw_tail_source *tails;    /* loop: who watches this thread's requests (gateway/admin/tail.h); NULL: nobody */
     struct gw_lag_window lag_window; /* loop */
     bool is_stopped;                 /* loop: drained; the thread is about to end */
     bool has_ended;                  /* control thread: it has */
-    uint64_t seen_beats;             /* control thread: gateway/heartbeat.h */
+    uint64_t seen_beats;             /* control thread: gateway/supervisor/heartbeat.h */
 };
 
 struct gw_process {
@@ -122,7 +122,7 @@ struct gw_process {
     struct gw_admin *admin;   /* control thread */
     struct tls_tickets *tickets;
     struct gw_group_loads *group_loads;
-    uint8_t sticky_key[GW_STICKY_KEY]; /* of loads, one at a time: gateway/sticky.h */
+    uint8_t sticky_key[GW_STICKY_KEY]; /* of loads, one at a time: gateway/exchange/sticky.h */
     bool has_sticky_key;
     uint64_t ejections[ROUTING_OUTLIER_COUNT]; /* control thread */
 
@@ -146,7 +146,7 @@ struct gw_process {
         struct gw_registry_index index;
     } route_stats;
 
-    struct gw_l4_stats *l4_stats; /* gateway/l4.h: a list; entries are never freed */
+    struct gw_l4_stats *l4_stats; /* gateway/l4/l4.h: a list; entries are never freed */
 
     struct { /* control thread and the one load at a time */
         struct gw_listening **entries;

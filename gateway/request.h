@@ -61,10 +61,10 @@ struct gw_request {
     const struct routing_target_group *group;
     uint32_t target; /* index in group, ROUTING_NO_TARGET */
     uint32_t attempts;
-    struct gw_sticky *sticky; /* NULL: neither the route nor the group is (gateway/sticky.h) */
-    struct gw_waiter *waiter; /* waits for a target (gateway/target_queue.h); NULL: it does not */
+    struct gw_sticky *sticky; /* NULL: neither the route nor the group is (gateway/exchange/sticky.h) */
+    struct gw_waiter *waiter; /* waits for a target (gateway/exchange/target_queue.h); NULL: it does not */
     struct routing_target_load
-        *claim; /* a place at the target that no try has taken over yet (gateway/choose.h); NULL: none */
+        *claim; /* a place at the target that no try has taken over yet (gateway/exchange/choose.h); NULL: none */
     uint64_t upstream_started_us, upstream_first_byte_us; /* CLOCK_MONOTONIC; 0 = did not happen */
     const char *error; /* further detail for the log: literal, e.g. the rule a bad response head broke; or NULL */
 

@@ -3,11 +3,11 @@
 #include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
-#include "gateway/error_page.h"
-#include "gateway/files.h"
-#include "gateway/l4.h"
+#include "gateway/answer/error_page.h"
+#include "gateway/answer/files.h"
+#include "gateway/l4/l4.h"
 #include "gateway/process.h"
-#include "gateway/sticky.h"
+#include "gateway/exchange/sticky.h"
 
 /* What one build of a snapshot carries along. */
 struct builder {

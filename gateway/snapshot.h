@@ -2,7 +2,7 @@
  * message, freed by the last thread that lets go. What must outlive it (endpoints, health, route statistics, ticket
  * keys, sockets) belongs to the process (gateway/process.h) and is found by name. */
 #pragma once
-#include "gateway/config.h"
+#include "gateway/config/config.h"
 #include "gateway/http/stream.h"
 #include "gateway/reason.h"
 #include "gateway/upstream/health.h"
@@ -37,12 +37,12 @@ struct gw_route_stats {
     struct gw_route_slot slots[]; /* num_threads */
 };
 
-struct gw_listener_conf; /* gateway/config.h */
+struct gw_listener_conf; /* gateway/config/config.h */
 struct gw_snapshot_listener {
     h2o_iovec_t name;
     const struct gw_listener_conf *conf;
     struct tls_context *tls;   /* NULL: plain */
-    struct gw_l4_listener *l4; /* gateway/l4.h; NULL: requests are served */
+    struct gw_l4_listener *l4; /* gateway/l4/l4.h; NULL: requests are served */
     uint32_t index;
 };
 

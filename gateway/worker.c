@@ -2,19 +2,19 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include "gateway/answer.h"
+#include "gateway/answer/answer.h"
 #include "gateway/base/log.h"
-#include "gateway/choose.h"
-#include "gateway/client_identity.h"
-#include "gateway/exchange.h"
-#include "gateway/fault.h"
-#include "gateway/lambda.h"
-#include "gateway/mirror.h"
+#include "gateway/exchange/choose.h"
+#include "gateway/exchange/client_identity.h"
+#include "gateway/exchange/exchange.h"
+#include "gateway/exchange/fault.h"
+#include "gateway/lambda/lambda.h"
+#include "gateway/exchange/mirror.h"
 #include "gateway/overload.h"
 #include "gateway/pipeline.h"
-#include "gateway/recent.h"
-#include "gateway/tail.h"
-#include "gateway/target_queue.h"
+#include "gateway/admin/recent.h"
+#include "gateway/admin/tail.h"
+#include "gateway/exchange/target_queue.h"
 
 static struct gw_worker *worker_of(struct gw_stream *stream)
 {

@@ -172,7 +172,8 @@ struct routing_route_timeouts_conf {
 };
 struct routing_route_conf {
     const struct gw_node *at;
-    h2o_iovec_t name;  /* default: "route-N" with N from 1 by position in the file; gateway/config.c fills it in */
+    h2o_iovec_t
+        name; /* default: "route-N" with N from 1 by position in the file; gateway/config/config.c fills it in */
     uint64_t priority; /* 1 and up, lower first; 0 = not given (keeps file order, after those that have one) */
     struct routing_match_conf match;
     struct routing_header_rules_conf request_headers, response_headers;

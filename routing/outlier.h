@@ -1,5 +1,6 @@
 /* Who fails more than the others: ejection of outliers, and the milder mitigation of anomalies (spec/alb.md 3.3). Pure
- * decisions from counts and the time; the control thread keeps the state and carries them out (gateway/outliers.h). */
+ * decisions from counts and the time; the control thread keeps the state and carries them out
+ * (gateway/exchange/outliers.h). */
 #pragma once
 #include "routing/config.h"
 

@@ -1,4 +1,4 @@
-"""The admin API: what gateway/openapi.json promises is what the server does, and what an operator does through it."""
+"""The admin API: what gateway/admin/openapi.json promises is what the server does, and what an operator does through it."""
 import base64
 import json
 import os

@@ -1,7 +1,7 @@
 /* Accept-Encoding: each line of the input is a field. Whatever they say, the choice is one that is available and that
  * the weights allow, and no better one is. */
 #include <assert.h>
-#include "gateway/accept_encoding.h"
+#include "gateway/compression/accept_encoding.h"
 #include "tests/fuzz/cut.h"
 
 enum { MAX_FIELDS = 8 };

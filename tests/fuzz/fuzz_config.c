@@ -3,7 +3,7 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-#include "gateway/config.h"
+#include "gateway/config/config.h"
 
 static char *print(const struct gw_config *config)
 {

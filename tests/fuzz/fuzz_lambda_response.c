@@ -1,7 +1,7 @@
 /* What a function returned: whatever it is, a response that is taken has a status, fields that can be written into a
  * head, and a body no larger than its JSON. */
 #include <assert.h>
-#include "gateway/lambda_event.h"
+#include "gateway/lambda/lambda_event.h"
 #include "routing/header_rules.h"
 #include "tests/fuzz/cut.h"
 

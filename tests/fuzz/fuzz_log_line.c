@@ -6,7 +6,7 @@
 #include <string.h>
 #include <h2o.h>
 #include <jansson.h>
-#include "gateway/log_reader.h"
+#include "gateway/command/log_reader.h"
 
 static void check_text(const json_t *object, const char *name, h2o_iovec_t text)
 {

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <h2o.h>
 #include "gateway/changes.h"
-#include "gateway/reloads.h"
+#include "gateway/admin/reloads.h"
 
 #define LISTENERS         "listeners: {http: {address: '127.0.0.1:8080'}}\n"
 #define ROUTE(name, path) "- {name: " name ", match: {path: " path "}, echo: true}\n"

@@ -7,7 +7,7 @@
 #include <h2o.h>
 #include "gateway/base/trace.h"
 #include "gateway/decide.h"
-#include "gateway/logged.h"
+#include "gateway/command/logged.h"
 
 static const char text[] =
     "listeners: {http: {address: '127.0.0.1:8080'}, other: {address: '127.0.0.1:8081'},\n"

@@ -1,0 +1,166 @@
+#include "gateway/command/command_import.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "gateway/config/config.h"
+#include "gateway/command/import_alb.h"
+#include "gateway/snapshot.h"
+
+static const char usage[] =
+    "usage: weir import alb [GROUP=]FILE... [-o OUT]\n"
+    "  FILEs hold what `aws elbv2 describe-listeners`, describe-rules, describe-target-groups, "
+    "describe-target-health,\n"
+    "  describe-target-group-attributes, describe-load-balancer-attributes and `aws ec2 describe-instances` print as "
+    "JSON;\n"
+    "  GROUP= names the target group that describe-target-health or -attributes is about; - is standard input.\n"
+    "  The configuration goes to standard output or OUT, the report to standard error.\n"
+    "  exit status: 0 everything has a counterpart, 1 something has none (the report says what), 2 usage\n";
+
+struct document {
+    json_t *json; /* NULL: it cannot be read */
+    char *group;  /* owned; NULL: not given */
+    const char *path;
+};
+
+static void read_document(struct document *self, const char *argument)
+{
+    const char *equals = strchr(argument, '='), *slash = strchr(argument, '/');
+    bool has_name = equals != NULL && (slash == NULL || equals < slash || strncmp(argument, "arn:", 4) == 0);
+    json_error_t error;
+
+    self->path = has_name ? equals + 1 : argument;
+    self->group = has_name ? strndup(argument, equals - argument) : NULL;
+    FILE *file = strcmp(self->path, "-") == 0 ? stdin : fopen(self->path, "r");
+    self->json = file != NULL ? json_loadf(file, JSON_REJECT_DUPLICATES, &error) : NULL;
+    if (file == NULL)
+        fprintf(stderr, "weir import: cannot read %s: %s\n", self->path, strerror(errno));
+    else if (self->json == NULL)
+        fprintf(stderr, "%s:%d:%d: %s\n", self->path, error.line, error.column, error.text);
+    if (file != NULL && file != stdin)
+        fclose(file);
+}
+
+static bool add(struct gw_import *import, const struct document *document)
+{
+    char why[512];
+    bool ok = gw_import_add(import, document->json, document->group, why, sizeof(why));
+    if (!ok)
+        fprintf(stderr, "%s: %s\n", document->path, why);
+    return ok;
+}
+
+/* Groups first: what is about the only one need not name it, wherever it stands. */
+static bool read_files(struct gw_import *import, int num_files, char **files)
+{
+    struct document *documents = h2o_mem_alloc(sizeof(*documents) * num_files);
+    bool ok = true;
+
+    for (int i = 0; i != num_files; ++i) {
+        read_document(&documents[i], files[i]);
+        ok &= documents[i].json != NULL;
+    }
+    for (int pass = 0; pass != 2; ++pass)
+        for (int i = 0; i != num_files; ++i)
+            if (documents[i].json != NULL &&
+                (json_object_get(documents[i].json, "TargetGroups") != NULL) == (pass == 0))
+                ok &= add(import, &documents[i]);
+    for (int i = 0; i != num_files; ++i) {
+        json_decref(documents[i].json);
+        free(documents[i].group);
+    }
+    free(documents);
+    if (ok && json_array_size(import->listeners) == 0) {
+        fprintf(stderr, "weir import: there is no listener in the files (expected what describe-listeners prints)\n");
+        ok = false;
+    }
+    return ok;
+}
+
+static size_t report(const struct gw_import *import)
+{
+    static const char *const words[] = {"mapped", "approximated", "refused"};
+    size_t counts[3] = {0};
+
+    for (size_t i = 0; i != import->num_findings; ++i) {
+        const struct gw_import_finding *finding = &import->findings[i];
+        fprintf(stderr, "%-12s  %s: %s\n", words[finding->kind], finding->where, finding->text);
+        ++counts[finding->kind];
+    }
+    fprintf(stderr, "%zu mapped, %zu approximated, %zu refused\n", counts[GW_IMPORT_MAPPED],
+            counts[GW_IMPORT_APPROXIMATED], counts[GW_IMPORT_REFUSED]);
+    return counts[GW_IMPORT_REFUSED];
+}
+
+/* What `weir check` will say of it, before anybody relies on it. */
+static bool check(const char *text, size_t len)
+{
+    struct gw_errors errors;
+    gw_errors_init(&errors);
+    struct gw_config *config = gw_config_load_text("import", h2o_iovec_init(text, len), false, &errors);
+    struct gw_snapshot *snapshot = config != NULL ? gw_snapshot_create(NULL, config, &errors) : NULL;
+    bool ok = snapshot != NULL && errors.num_errors == 0;
+    if (!ok)
+        gw_errors_print(&errors, stderr);
+    gw_snapshot_release(snapshot);
+    gw_errors_dispose(&errors);
+    return ok;
+}
+
+static bool put(const char *path, const char *text, size_t len)
+{
+    FILE *file = path != NULL ? fopen(path, "w") : stdout;
+    bool ok = file != NULL && fwrite(text, 1, len, file) == len && fflush(file) == 0;
+    if (!ok)
+        fprintf(stderr, "weir import: cannot write %s: %s\n", path != NULL ? path : "standard output", strerror(errno));
+    if (file != NULL && file != stdout)
+        ok &= fclose(file) == 0;
+    return ok;
+}
+
+static int import_alb(int num_files, char **files, const char *out)
+{
+    struct gw_import import;
+    char *text = NULL;
+    size_t len = 0;
+    bool ok;
+
+    gw_import_init(&import);
+    if ((ok = read_files(&import, num_files, files))) {
+        FILE *memory = open_memstream(&text, &len);
+        gw_import_alb_write(&import, memory);
+        fclose(memory);
+        ok = report(&import) == 0;
+        ok &= check(text, len);
+        ok &= put(out, text, len);
+    }
+    free(text);
+    gw_import_dispose(&import);
+    return ok ? 0 : 1;
+}
+
+int gw_command_import(int argc, char **argv)
+{
+    char **files = h2o_mem_alloc(sizeof(*files) * argc);
+    const char *out = NULL;
+    int num_files = 0, status = 2;
+    bool is_understood = argc >= 2 && strcmp(argv[1], "alb") == 0;
+
+    for (int i = 2; i < argc && is_understood; ++i) {
+        if (strcmp(argv[i], "-o") == 0 && i + 1 < argc)
+            out = argv[++i];
+        else if (argv[i][0] != '-' || strcmp(argv[i], "-") == 0)
+            files[num_files++] = argv[i];
+        else
+            is_understood = false;
+    }
+    if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
+        fputs(usage, stdout);
+        status = 0;
+    } else if (!is_understood || num_files == 0) {
+        fputs(usage, stderr);
+    } else {
+        status = import_alb(num_files, files, out);
+    }
+    free(files);
+    return status;
+}

@@ -1,0 +1,277 @@
+#include "gateway/command/import_alb.h"
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+void gw_import_init(struct gw_import *self)
+{
+    *self = (struct gw_import){.listeners = json_array(),
+                               .rules = json_array(),
+                               .groups = json_array(),
+                               .targets = json_object(),
+                               .attributes = json_object(),
+                               .balancer = json_array(),
+                               .addresses = json_object()};
+}
+
+void gw_import_dispose(struct gw_import *self)
+{
+    json_t *all[] = {self->listeners,  self->rules,    self->groups,   self->targets,
+                     self->attributes, self->balancer, self->addresses};
+    for (size_t i = 0; i != sizeof(all) / sizeof(all[0]); ++i)
+        json_decref(all[i]);
+    for (size_t i = 0; i != self->num_findings; ++i) {
+        free(self->findings[i].where);
+        free(self->findings[i].text);
+    }
+    free(self->findings);
+}
+
+/* ---- reading ---- */
+
+static void add_addresses(struct gw_import *self, const json_t *reservations)
+{
+    size_t i, j;
+    json_t *reservation, *instance;
+
+    json_array_foreach(reservations, i, reservation)
+    {
+        json_array_foreach(json_object_get(reservation, "Instances"), j, instance)
+        {
+            if (*gw_import_string(instance, "InstanceId") != '\0' &&
+                *gw_import_string(instance, "PrivateIpAddress") != '\0')
+                json_object_set(self->addresses, gw_import_string(instance, "InstanceId"),
+                                json_object_get(instance, "PrivateIpAddress"));
+        }
+    }
+}
+
+/* Attributes of a load balancer and of a target group look alike but for their names. */
+static bool is_of_balancer(const json_t *attributes)
+{
+    static const char *const of_groups[] = {"stickiness.",     "deregistration_delay.", "slow_start.",
+                                            "load_balancing.", "target_group_health.",  "lambda."};
+    const char *key = gw_import_string(json_array_get(attributes, 0), "Key");
+    for (size_t i = 0; i != sizeof(of_groups) / sizeof(of_groups[0]); ++i)
+        if (strncmp(key, of_groups[i], strlen(of_groups[i])) == 0)
+            return false;
+    return true;
+}
+
+bool gw_import_add(struct gw_import *self, json_t *document, const char *of, char *why, size_t why_len)
+{
+    static const char *const known[] = {"Listeners",  "Rules",        "TargetGroups", "TargetHealthDescriptions",
+                                        "Attributes", "Reservations", "LoadBalancers"};
+    const json_t *attributes = json_object_get(document, "Attributes");
+    json_t *health = json_object_get(document, "TargetHealthDescriptions");
+    bool is_known = false;
+
+    for (size_t i = 0; i != sizeof(known) / sizeof(known[0]); ++i)
+        is_known = is_known || json_is_array(json_object_get(document, known[i]));
+    if (!is_known) {
+        snprintf(why, why_len,
+                 "none of what describe-listeners, describe-rules, describe-target-groups, describe-target-health, "
+                 "describe-target-group-attributes, describe-load-balancer-attributes or describe-instances print");
+        return false;
+    }
+    json_array_extend(self->listeners, json_object_get(document, "Listeners"));
+    json_array_extend(self->rules, json_object_get(document, "Rules"));
+    json_array_extend(self->groups, json_object_get(document, "TargetGroups"));
+    add_addresses(self, json_object_get(document, "Reservations"));
+    if (json_array_size(attributes) != 0 && is_of_balancer(attributes)) {
+        json_array_extend(self->balancer, (json_t *)attributes);
+        attributes = NULL;
+    }
+    if (json_array_size(attributes) == 0 && health == NULL)
+        return true;
+    if (of == NULL && json_array_size(self->groups) == 1)
+        of = gw_import_string(json_array_get(self->groups, 0), "TargetGroupName");
+    if (of == NULL) {
+        snprintf(why, why_len, "the target group it is about is not in it (expected NAME=FILE)");
+        return false;
+    }
+    if (json_array_size(attributes) != 0)
+        json_object_set(self->attributes, of, (json_t *)attributes);
+    if (health != NULL)
+        json_object_set(self->targets, of, health);
+    return true;
+}
+
+/* ---- listeners ---- */
+
+/* "...:listener/app/NAME/LB/ID" and "...:listener-rule/app/NAME/LB/ID/RULE" */
+void gw_import_listener_id(const char *arn, char *id, size_t id_len)
+{
+    const char *p = strstr(arn, ":listener");
+    size_t n = 0;
+
+    for (unsigned slash = 0; p != NULL && slash != 4; ++slash)
+        if ((p = strchr(p, '/')) != NULL)
+            ++p;
+    for (; p != NULL && *p != '\0' && *p != '/' && n + 1 < id_len; ++p)
+        id[n++] = *p;
+    id[n] = '\0';
+}
+
+void gw_import_listener_name(const struct gw_import *self, const json_t *listener, char *name, size_t name_len)
+{
+    const char *protocol = gw_import_string(listener, "Protocol");
+    long long port = json_integer_value(json_object_get(listener, "Port"));
+    size_t i, n = 0, same = 0;
+    json_t *other;
+
+    json_array_foreach(self->listeners, i, other)
+    {
+        if (other == listener)
+            break;
+        same += strcmp(gw_import_string(other, "Protocol"), protocol) == 0 &&
+                json_integer_value(json_object_get(other, "Port")) == port;
+    }
+    for (; protocol[n] != '\0' && n + 1 < name_len; ++n)
+        name[n] = (char)tolower((unsigned char)protocol[n]);
+    if (same != 0)
+        snprintf(name + n, name_len - n, "-%lld-%zu", port, same + 1);
+    else
+        snprintf(name + n, name_len - n, "-%lld", port);
+}
+
+/* What the certificates were for is not in the description: they are made anew, for every listener its own. */
+static void write_tls(struct gw_import *self, const json_t *listener, const char *name)
+{
+    const json_t *certificates = json_object_get(listener, "Certificates"),
+                 *mtls = json_object_get(listener, "MutualAuthentication");
+    const char *policy = gw_import_string(listener, "SslPolicy"), *mode = gw_import_string(mtls, "Mode");
+    size_t i;
+    json_t *certificate;
+
+    fprintf(self->out, ", tls: {certificates: [%s]", name);
+    if (strncmp(policy, "ELBSecurityPolicy-", 18) == 0 && strstr(policy, "FIPS") == NULL) {
+        fputs(", policy: ", self->out);
+        gw_import_text(self->out, policy);
+        gw_import_note(self, GW_IMPORT_MAPPED, name, "SslPolicy %s", policy);
+    } else if (*policy != '\0') {
+        gw_import_note(self, GW_IMPORT_APPROXIMATED, name, "SslPolicy %s: weir's default policy (intermediate)",
+                       policy);
+    }
+    fputc('}', self->out);
+    json_array_foreach(certificates, i, certificate)
+    {
+        gw_import_note(self, GW_IMPORT_APPROXIMATED, name,
+                       "certificate %s: a self-signed one stands in for it (expected cert and key)",
+                       gw_import_string(certificate, "CertificateArn"));
+    }
+    if (*mode != '\0' && strcmp(mode, "off") != 0)
+        gw_import_note(self, GW_IMPORT_REFUSED, name, "MutualAuthentication %s: clients are not asked for certificates",
+                       mode);
+}
+
+static void write_listeners(struct gw_import *self)
+{
+    size_t i;
+    json_t *listener;
+
+    fputs("listeners:\n", self->out);
+    json_array_foreach(self->listeners, i, listener)
+    {
+        char name[64];
+        const char *protocol = gw_import_string(listener, "Protocol");
+        gw_import_listener_name(self, listener, name, sizeof(name));
+        if (strcmp(protocol, "HTTP") != 0 && strcmp(protocol, "HTTPS") != 0) {
+            gw_import_note(self, GW_IMPORT_REFUSED, name, "listeners of protocol %s are none of an ALB", protocol);
+            continue;
+        }
+        fprintf(self->out, "  %s: {address: \"0.0.0.0:%lld\"", name,
+                (long long)json_integer_value(json_object_get(listener, "Port")));
+        gw_import_note(self, GW_IMPORT_MAPPED, name, "listener on port %lld of every IPv4 address",
+                       (long long)json_integer_value(json_object_get(listener, "Port")));
+        if (strcmp(protocol, "HTTPS") == 0)
+            write_tls(self, listener, name);
+        fputs("}\n", self->out);
+    }
+}
+
+static void write_certificates(struct gw_import *self)
+{
+    bool has_any = false;
+    size_t i;
+    json_t *listener;
+
+    json_array_foreach(self->listeners, i, listener)
+    {
+        char name[64];
+        if (strcmp(gw_import_string(listener, "Protocol"), "HTTPS") != 0)
+            continue;
+        gw_import_listener_name(self, listener, name, sizeof(name));
+        fputs(has_any ? "" : "certificates: # in place of the load balancer's own, which cannot be read\n", self->out);
+        fprintf(self->out, "  %s: {self_signed: [localhost]}\n", name);
+        has_any = true;
+    }
+}
+
+/* ---- attributes of the load balancer ---- */
+
+static void write_attribute(struct gw_import *self, const char *key, const char *value)
+{
+    static const char where[] = "load balancer";
+
+    if (strcmp(key, "routing.http.desync_mitigation_mode") == 0)
+        gw_import_note(self, GW_IMPORT_APPROXIMATED, where, "%s=%s: ambiguous requests are always refused", key, value);
+    else if (*value == '\0' || strcmp(value, "false") == 0)
+        gw_import_note(self, GW_IMPORT_MAPPED, where, "%s is off", key);
+    else if (strcmp(key, "idle_timeout.timeout_seconds") == 0) {
+        fprintf(self->out, "limits: {idle_timeout: %ds}\n", atoi(value));
+        gw_import_note(self, GW_IMPORT_APPROXIMATED, where,
+                       "%s=%s: limits.idle_timeout; the idle timeout towards targets is the target groups'", key,
+                       value);
+    } else if (strcmp(key, "routing.http2.enabled") == 0 || strcmp(key, "client_keep_alive.seconds") == 0)
+        gw_import_note(self, GW_IMPORT_APPROXIMATED, where, "%s=%s: weir's defaults", key, value);
+    else
+        gw_import_note(self, GW_IMPORT_REFUSED, where, "%s=%s", key, value);
+}
+
+static void write_balancer(struct gw_import *self)
+{
+    static const char drop[] = "routing.http.drop_invalid_header_fields.enabled",
+                      mode[] = "routing.http.xff_header_processing.mode",
+                      port[] = "routing.http.xff_client_port.enabled",
+                      tls[] = "routing.http.x_amzn_tls_version_and_cipher_suite.enabled";
+    const char *xff = NULL;
+    bool drops = false, has_port = false, has_tls = false;
+    size_t i;
+    json_t *attribute;
+
+    json_array_foreach(self->balancer, i, attribute)
+    {
+        const char *key = gw_import_string(attribute, "Key"), *value = gw_import_string(attribute, "Value");
+        bool is_on = strcmp(value, "true") == 0, is_ours = true;
+        if (strcmp(key, drop) == 0)
+            drops = is_on;
+        else if (strcmp(key, port) == 0)
+            has_port = is_on;
+        else if (strcmp(key, tls) == 0)
+            has_tls = is_on;
+        else if (strcmp(key, mode) == 0)
+            xff = strcmp(value, "preserve") == 0 || strcmp(value, "remove") == 0 ? value : "append";
+        else
+            is_ours = false;
+        if (is_ours)
+            gw_import_note(self, GW_IMPORT_MAPPED, "load balancer", "%s=%s", key, value);
+        else
+            write_attribute(self, key, value);
+    }
+    if (xff != NULL || drops || has_port || has_tls)
+        fprintf(self->out,
+                "forwarding: {x_forwarded: %s, client_port: %s, tls_headers: %s, drop_invalid_headers: %s}\n",
+                xff != NULL ? xff : "append", has_port ? "true" : "false", has_tls ? "true" : "false",
+                drops ? "true" : "false");
+}
+
+void gw_import_alb_write(struct gw_import *self, FILE *out)
+{
+    self->out = out;
+    write_balancer(self);
+    write_listeners(self);
+    write_certificates(self);
+    gw_import_groups(self);
+    gw_import_routes(self);
+}

@@ -1,0 +1,203 @@
+#include "gateway/exchange/choose.h"
+#include "gateway/exchange/exchange.h"
+#include "gateway/process.h"
+#include "gateway/exchange/sticky.h"
+#include "gateway/exchange/target_queue.h"
+#include "routing/retry.h"
+
+enum { MAX_FAILOVERS = 8, MAX_CLAIMS = 8 };
+
+struct routing_balancer *gw_choose_balancer(const struct gw_request *request, const struct routing_target_group *group)
+{
+    unsigned worker = request->worker != NULL ? request->worker->thread.index : request->snapshot->num_workers;
+    return request->snapshot->balancers[worker * request->snapshot->num_groups + group->index];
+}
+
+static uint64_t now_ms(const struct gw_request *request)
+{
+    return request->worker != NULL ? gw_thread_now(&request->worker->thread) : gw_now_ms();
+}
+
+/* ---- a place at the target ---- */
+
+void gw_choose_leave(struct gw_worker *worker, const struct routing_target_group *group,
+                     struct routing_target_load *load)
+{
+    if (load == NULL)
+        return;
+    routing_target_leave(load);
+    if (__builtin_expect(group->conf->target_limits.queue != 0, 0))
+        gw_target_queue_wake(worker, group);
+}
+
+void gw_choose_forget(struct gw_request *request)
+{
+    struct routing_target_load *load = request->claim;
+    request->claim = NULL;
+    gw_choose_leave(request->worker, request->group, load);
+}
+
+struct routing_target_load *gw_choose_claimed(struct gw_request *request, uint32_t target)
+{
+    struct routing_target_load *load = request->group->targets[target].load;
+
+    if (__builtin_expect(!request->group->counts_load, 1))
+        return NULL;
+    if (request->claim != load) { /* the same target again, whatever its limit: it is not a further request */
+        gw_choose_forget(request);
+        routing_target_enter(load, 0);
+    }
+    request->claim = NULL;
+    return load;
+}
+
+/* Threads that see the last free place at once: one gets it, the others look again. */
+static bool claim(struct gw_request *request, uint32_t target)
+{
+    struct routing_target_load *load = request->group->targets[target].load;
+
+    if (request->claim != NULL)
+        gw_choose_forget(request);
+    if (!routing_target_enter(load, (uint32_t)request->group->conf->target_limits.requests))
+        return false;
+    request->claim = load;
+    return true;
+}
+
+/* ---- the target ---- */
+
+uint32_t gw_choose_target(struct gw_request *request, uint64_t exclude, struct gw_trace *trace)
+{
+    const struct routing_target_group *group = request->group;
+    struct routing_pick pick = {.exclude = exclude, .now_ms = now_ms(request)};
+    uint32_t target;
+
+    if (__builtin_expect(group->uses_key, 0))
+        pick.has_key = routing_balance_key(group->conf, &request->facts, &pick.key);
+    for (unsigned i = 0; i != MAX_CLAIMS; ++i) {
+        target = routing_balancer_pick(gw_choose_balancer(request, group), &pick, trace);
+        if (target >= ROUTING_BUSY_TARGETS || !group->counts_load || request->stream == NULL)
+            return target;
+        if (claim(request, target))
+            return target;
+    }
+    return ROUTING_BUSY_TARGETS;
+}
+
+/* The one that the client's cookie names, if it may be asked. When it is full another one takes this request, and the
+ * session stays where it is. */
+static uint32_t choose_sticky(struct gw_request *request)
+{
+    const struct routing_target_group *group = request->group;
+    uint32_t target = gw_sticky_target(request);
+
+    if (target == ROUTING_NO_TARGET ||
+        !routing_balancer_may_take(gw_choose_balancer(request, group), target, now_ms(request)))
+        return ROUTING_NO_TARGET;
+    request->sticky->target = target;
+    if (group->counts_load && request->stream != NULL && !claim(request, target))
+        return ROUTING_NO_TARGET;
+    gw_trace(request->trace, "target", group->conf->stickiness->at, "target \"%.*s\" has the client's session",
+             (int)group->targets[target].name.len, group->targets[target].name.base);
+    return target;
+}
+
+/* ---- the group ---- */
+
+static bool is_down(const struct gw_request *request, const struct routing_target_group *group)
+{
+    uint32_t fit, registered;
+    routing_balancer_count(gw_choose_balancer(request, group), now_ms(request), &fit, &registered);
+    return routing_is_below(&group->conf->failover->minimum_healthy, fit, registered);
+}
+
+/* Along `failover`, to the first group with enough healthy targets; the one drawn when there is none. */
+static void fail_over(struct gw_request *request)
+{
+    const struct routing_target_group *group = request->group, *next = group;
+
+    for (unsigned i = 0; i != MAX_FAILOVERS && next->failover != NULL && is_down(request, next); ++i) {
+        gw_trace(request->trace, "target group", next->conf->failover->at,
+                 "\"%.*s\" has too few healthy targets: \"%.*s\" is asked instead", (int)next->name.len,
+                 next->name.base, (int)next->failover->name.len, next->failover->name.base);
+        next = next->failover;
+    }
+    uint32_t fit, registered;
+    routing_balancer_count(gw_choose_balancer(request, next), now_ms(request), &fit, &registered);
+    if (fit != 0)
+        request->group = next;
+    else
+        gw_trace(request->trace, "target group", group->conf->at, "\"%.*s\" has none either: back to \"%.*s\"",
+                 (int)next->name.len, next->name.base, (int)group->name.len, group->name.base);
+}
+
+static void choose_in_group(struct gw_request *request)
+{
+    if (__builtin_expect(request->group->failover != NULL, 0))
+        fail_over(request);
+    if (__builtin_expect(gw_sticky_is_wanted(request), 0)) {
+        gw_sticky_begin(request);
+        if ((request->target = choose_sticky(request)) != ROUTING_NO_TARGET)
+            return;
+    }
+    request->target = gw_choose_target(request, 0, request->trace);
+}
+
+static void choose_fallback(struct gw_request *request)
+{
+    const struct gw_route *route = request->route;
+
+    if (route->fallback == NULL || !routing_may_fail_over(request->facts.method) ||
+        (route->conf->forward->when.failures & ROUTING_FAILURE_CONNECT) == 0)
+        return;
+    request->group = route->fallback;
+    gw_trace(request->trace, "target group", gw_setting_at(route->conf->forward->at, "fallback"),
+             "\"%.*s\" (fallback: the primary has no target)", (int)request->group->name.len,
+             request->group->name.base);
+    choose_in_group(request);
+}
+
+static uint32_t draw_group(struct gw_request *request, uint32_t random)
+{
+    const struct gw_route *route = request->route;
+    uint32_t index;
+
+    if (route->num_groups == 1)
+        return 0;
+    if (__builtin_expect(route->conf->forward->stickiness_ms != 0, 0) && gw_sticky_group(request, &index)) {
+        gw_trace(request->trace, "target group", gw_setting_at(route->conf->forward->at, "stickiness"),
+                 "\"%.*s\" has the client's session", (int)route->groups[index].group->name.len,
+                 route->groups[index].group->name.base);
+        return index;
+    }
+    index = routing_weighted_choice(route->weights, route->num_groups, random);
+    if (index < route->num_groups)
+        gw_trace(request->trace, "target group", route->conf->forward->at, "\"%.*s\" (%u of %u by weight %u)",
+                 (int)route->groups[index].group->name.len, route->groups[index].group->name.base, index + 1,
+                 route->num_groups, route->weights[index]);
+    return index;
+}
+
+bool gw_exchange_choose(struct gw_request *request, uint32_t random)
+{
+    const struct gw_route *route = request->route;
+    uint32_t group = draw_group(request, random);
+
+    request->target = ROUTING_NO_TARGET;
+    if (group >= route->num_groups) /* all weights are 0 */
+        return false;
+    request->group = route->num_groups == 1 ? route->group : route->groups[group].group;
+    if (route->num_groups == 1)
+        gw_trace(request->trace, "target group", route->conf->forward->at, "\"%.*s\" (1 of 1 by weight)",
+                 (int)request->group->name.len, request->group->name.base);
+    choose_in_group(request);
+    if (__builtin_expect(request->target == ROUTING_NO_TARGET, 0))
+        choose_fallback(request);
+    return request->target < ROUTING_BUSY_TARGETS;
+}
+
+bool gw_exchange_choose_again(struct gw_request *request)
+{
+    choose_in_group(request);
+    return request->target < ROUTING_BUSY_TARGETS;
+}
