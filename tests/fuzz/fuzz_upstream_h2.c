@@ -54,6 +54,7 @@ static void set_up(void)
     static h2o_context_t context;
     struct sockaddr_un *address = (struct sockaddr_un *)&endpoint.address.sa;
     h2o_config_init(&config);
+    h2o_config_register_host(&config, h2o_iovec_init(H2O_STRLIT("default")), 65535); /* libh2o wants one */
     h2o_context_init(&context, h2o_evloop_create(), &config);
     gw_thread_init(&thread, 0, &context);
     address->sun_family = AF_UNIX; /* an abstract name: the kernel chooses it */
