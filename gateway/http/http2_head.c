@@ -219,7 +219,9 @@ static void join_crumbs(struct gw_http2_head *self)
         len += self->crumbs.entries[i].len + 2;
     char *p = h2o_mem_alloc_pool(self->pool, len), *to = p;
     for (size_t i = 0; i != self->crumbs.size; ++i) {
-        if (i != 0) {
+        if (self->crumbs.entries[i].len == 0) /* a value must not end in a space */
+            continue;
+        if (to != p) {
             *to++ = ';';
             *to++ = ' ';
         }

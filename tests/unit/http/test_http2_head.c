@@ -66,6 +66,16 @@ static void crumbs_of_cookies_are_joined_where_the_first_stood(void **state)
     h2o_mem_clear_pool(&s.pool);
 }
 
+static void empty_crumbs_of_cookies_add_nothing(void **state)
+{
+    struct section s;
+    READ(&s, GET, "cookie", "", "cookie", "a=1", "cookie", "", "cookie", "b=2", "cookie", "");
+    assert_int_equal(s.result, GW_HEAD_OK);
+    assert_int_equal(s.request.num_fields, 1);
+    assert_text(s.request.fields[0].value, "a=1; b=2");
+    h2o_mem_clear_pool(&s.pool);
+}
+
 static void host_stands_in_for_authority_and_must_agree_with_it(void **state)
 {
     struct section s;
@@ -215,6 +225,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_request_is_the_one_http1_would_make),
         cmocka_unit_test(crumbs_of_cookies_are_joined_where_the_first_stood),
+        cmocka_unit_test(empty_crumbs_of_cookies_add_nothing),
         cmocka_unit_test(host_stands_in_for_authority_and_must_agree_with_it),
         cmocka_unit_test(an_extended_connect_is_a_get_that_wants_to_switch),
         cmocka_unit_test(a_path_of_the_longest_length_is_the_last_that_is_taken),
