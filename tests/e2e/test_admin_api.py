@@ -13,7 +13,7 @@ from client import Client, fetch  # noqa: E402
 from origin import Origin, reply  # noqa: E402
 from weir import CONFIG, ROOT, SANITIZED, UnixConnection, Weir, wait_for  # noqa: E402
 
-API = json.loads((ROOT / "gateway" / "openapi.json").read_text())
+API = json.loads((ROOT / "gateway" / "admin" / "openapi.json").read_text())
 TEXT = """
 worker_threads: 2
 shutdown_timeout: 1s
@@ -187,7 +187,7 @@ def test_the_server_serves_its_own_description(module_gateway):
 
 
 def test_the_description_names_every_page_of_the_server(module_gateway):
-    source = (ROOT / "gateway" / "admin_api.c").read_text()
+    source = (ROOT / "gateway" / "admin" / "admin_api.c").read_text()
     table = source[source.index("} endpoints[] = {"):]
     paths = {line.split('"')[1] for line in table[:table.index("};")].split("\n") if '{"/' in line}
     assert paths, "the table was not found"

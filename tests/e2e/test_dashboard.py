@@ -114,7 +114,7 @@ def test_the_page_is_complete_without_scripts_and_strict_about_where_things_come
 def test_its_files_are_served_from_the_binary(start, path, kind):
     answer = page(start(), path)
     assert answer.status == 200 and answer.get("content-type") == kind
-    assert answer.body == next((ROOT / "gateway" / "dashboard").glob(path[1:])).read_bytes()
+    assert answer.body == next((ROOT / "gateway" / "admin" / "dashboard").glob(path[1:])).read_bytes()
 
 
 def test_what_clients_send_and_names_say_stays_text(start):
