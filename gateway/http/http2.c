@@ -32,6 +32,7 @@ static void arm_nearest(struct gw_http2_conn *conn)
 {
     uint64_t due = least(least(conn->idle_due_ms, conn->head_due_ms), least(conn->send_due_ms, conn->ping_due_ms));
     due = least(due, least(conn->age_due_ms, least(conn->drain_due_ms, conn->end_due_ms)));
+    due = least(due, conn->held_due_ms);
     for (h2o_linklist_t *node = conn->streams.next; node != &conn->streams; node = node->next) {
         struct gw_http2_stream *stream = H2O_STRUCT_FROM_MEMBER(struct gw_http2_stream, link, node);
         due = least(due, least(stream->body.due_ms, stream->out.due_ms));
@@ -144,6 +145,8 @@ static void on_timer(struct gw_timer *timer)
         nghttp2_submit_goaway(conn->session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(conn->session),
                               NGHTTP2_NO_ERROR, NULL, 0);
     }
+    if (conn->held_due_ms <= now)
+        gw_http2_release_held(conn, 0, true);
     check_streams(conn, now);
     arm_nearest(conn);
     gw_http2_flush_soon(conn);
@@ -386,6 +389,7 @@ static void start(struct gw_http2_conn *conn)
     h2o_linklist_init_anchor(&conn->streams);
     h2o_linklist_init_anchor(&conn->touched);
     conn->idle_due_ms = conn->send_due_ms = conn->ping_due_ms = conn->drain_due_ms = conn->end_due_ms = UINT64_MAX;
+    conn->held_due_ms = UINT64_MAX;
     conn->age_due_ms = max_age_ms != 0 ? conn->super.began_ms + max_age_ms : UINT64_MAX;
     conn->is_new = conn->is_read_stopped = true;
     conn->scan_skip = NGHTTP2_CLIENT_MAGIC_LEN;

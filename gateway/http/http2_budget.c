@@ -26,9 +26,9 @@ static void give(struct gw_http2_conn *conn, enum gw_http2_budget budget, uint32
     gw_http2_bucket_give(&conn->buckets[budget], conn->super.server->settings.http2.budgets[budget], n);
 }
 
-void gw_http2_earn_by_data(struct gw_http2_conn *conn, size_t bytes)
+void gw_http2_earn_by_data(struct gw_http2_conn *conn, size_t bytes, bool is_squeezed)
 {
-    if (bytes >= FRAME_WORTH_AN_UPDATE && conn->buckets[GW_HTTP2_WINDOW_UPDATES].full_at_us != 0)
+    if ((bytes >= FRAME_WORTH_AN_UPDATE || !is_squeezed) && conn->buckets[GW_HTTP2_WINDOW_UPDATES].full_at_us != 0)
         give(conn, GW_HTTP2_WINDOW_UPDATES, 2 + (uint32_t)(bytes / BYTES_WORTH_AN_UPDATE));
 }
 

@@ -37,6 +37,9 @@ struct gw_http2_out {
     bool is_sending;           /* h2o_send came, and proceed has not been called for it */
     bool is_end_sent;          /* END_STREAM is in a frame */
     bool is_malformed;         /* RFC 9113 8.1.1: the answer is a RST_STREAM */
+    bool is_held, is_let_go;   /* its window leaves so little that it waits for more; it has waited long enough */
+    bool is_squeezed;          /* the frame being sent is as small as it is because of the window */
+    uint16_t offered;          /* the most that libnghttp2 has offered a frame of it, at most 16384 */
     uint64_t due_ms;           /* when the client must have taken something; UINT64_MAX: nothing waits */
     uint64_t moved;            /* payload bytes since due_ms was set */
     uint64_t seen_payload_out; /* of the connection, at that time */
@@ -71,7 +74,8 @@ struct gw_http2_conn {
     struct gw_conn super;
     nghttp2_session *session;
     struct gw_timer timer; /* armed at or before the nearest due */
-    uint64_t idle_due_ms, head_due_ms, send_due_ms, ping_due_ms, age_due_ms, drain_due_ms, end_due_ms;
+    uint64_t idle_due_ms, head_due_ms, send_due_ms, ping_due_ms, age_due_ms, drain_due_ms, end_due_ms, held_due_ms;
+    unsigned num_held; /* streams whose out.is_held */
     uint64_t send_seen;
     unsigned send_stalls;
     uint64_t read_ms, pinged_ms; /* when the last bytes came; when we asked for some */
@@ -130,8 +134,8 @@ int gw_http2_charge_frame(struct gw_http2_conn *, const nghttp2_frame_hd *, bool
 int gw_http2_charge_data(struct gw_http2_conn *, const nghttp2_frame *); /* a DATA frame has come */
 int gw_http2_charge_fields(struct gw_http2_conn *, const struct gw_http2_head *);
 int gw_http2_flooded(struct gw_http2_conn *, enum gw_http2_budget);
-void gw_http2_earn_by_data(struct gw_http2_conn *, size_t bytes); /* of a DATA frame that we sent */
-void gw_http2_earn_by_request(struct gw_http2_conn *);            /* a response is complete */
+void gw_http2_earn_by_data(struct gw_http2_conn *, size_t bytes, bool is_squeezed); /* of a DATA frame that we sent */
+void gw_http2_earn_by_request(struct gw_http2_conn *);                              /* a response is complete */
 void gw_http2_tell_flood(struct gw_http2_conn *);
 
 /* http2_scan.c */
@@ -165,3 +169,6 @@ void gw_http2_flush_soon(struct gw_http2_conn *);
 void gw_http2_flush(struct gw_http2_conn *);
 bool gw_http2_is_stuck(struct gw_http2_stream *); /* its out.due_ms has come */
 void gw_http2_drop_write(struct gw_http2_conn *); /* the connection ends */
+/* Windows may have grown, of stream id or of all (0), or held_due_ms has come (is_due): what was held goes on. */
+void gw_http2_release_held(struct gw_http2_conn *, int32_t id, bool is_due);
+void gw_http2_unhold(struct gw_http2_stream *); /* the stream ends */

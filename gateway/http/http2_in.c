@@ -66,6 +66,7 @@ void gw_http2_end_stream(struct gw_http2_stream *stream, enum gw_stream_end end)
     if (!stream->is_closed)
         gw_http2_note_end(conn, stream->id, stream->body.is_ended);
     h2o_linklist_unlink(&stream->link);
+    gw_http2_unhold(stream);
     if (h2o_linklist_is_linked(&stream->touched))
         h2o_linklist_unlink(&stream->touched);
     if (stream->is_dispatched) {
@@ -504,7 +505,13 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
         if ((stream = find(session, frame->hd.stream_id)) != NULL)
             stream->body.is_ended = true;
         break;
+    case NGHTTP2_WINDOW_UPDATE:
+        if (conn->num_held != 0)
+            gw_http2_release_held(conn, frame->hd.stream_id, false);
+        break;
     case NGHTTP2_SETTINGS:
+        if (conn->num_held != 0) /* it may have widened the windows of all streams */
+            gw_http2_release_held(conn, 0, false);
         if (conn->is_new) {
             conn->is_new = false;
             conn->head_due_ms = UINT64_MAX;

@@ -18,6 +18,9 @@ enum {
     LARGE_RECORD = 16384, /* a busy one the largest there are */
     BUSY_AFTER = 64 * 1024,
     LEAST_PROGRESS = 1024, /* of a stream within send_timeout; else one-byte windows hold it for ever */
+    SLIVER = 1024,         /* a DATA frame below this is held if the window is what makes it so small, */
+    SLIVER_PART = 4,       /* and frames of the stream have been so many times larger, */
+    HELD_MS = 40,          /* for so long at most */
 };
 
 static struct gw_http2_stream *stream_of(h2o_ostream_t *final)
@@ -138,6 +141,57 @@ static void submit_trailers(struct gw_http2_stream *stream)
         nghttp2_submit_rst_stream(stream->conn->session, NGHTTP2_FLAG_NONE, stream->id, NGHTTP2_INTERNAL_ERROR);
 }
 
+/* The silly window syndrome (RFC 1122 4.2.3.4): a client that opens windows by what each frame has brought would keep a
+ * sliver, once there is one, going round for ever. */
+static bool hold(struct gw_http2_stream *stream, size_t offered)
+{
+    struct gw_http2_out *out = &stream->out;
+    struct gw_http2_conn *conn = stream->conn;
+
+    if (offered > out->offered)
+        out->offered = (uint16_t)offered;
+    if (offered >= SLIVER || offered >= out->left || offered * SLIVER_PART > out->offered || out->is_let_go) {
+        out->is_let_go = false;
+        return false;
+    }
+    out->is_held = true;
+    if (conn->num_held++ == 0) {
+        conn->held_due_ms = now_ms(conn) + HELD_MS;
+        gw_http2_arm(conn, conn->held_due_ms);
+    }
+    return true;
+}
+
+void gw_http2_unhold(struct gw_http2_stream *stream)
+{
+    if (!stream->out.is_held)
+        return;
+    stream->out.is_held = false;
+    if (--stream->conn->num_held == 0)
+        stream->conn->held_due_ms = UINT64_MAX;
+}
+
+static void release_held(struct gw_http2_stream *stream, bool is_due)
+{
+    if (!stream->out.is_held)
+        return;
+    gw_http2_unhold(stream);
+    stream->out.is_let_go = is_due;
+    nghttp2_session_resume_data(stream->conn->session, stream->id);
+}
+
+void gw_http2_release_held(struct gw_http2_conn *conn, int32_t id, bool is_due)
+{
+    struct gw_http2_stream *stream;
+
+    if (id != 0 && (stream = nghttp2_session_get_stream_user_data(conn->session, id)) != NULL)
+        release_held(stream, is_due);
+    if (id != 0)
+        return;
+    for (h2o_linklist_t *node = conn->streams.next; conn->num_held != 0 && node != &conn->streams; node = node->next)
+        release_held(H2O_STRUCT_FROM_MEMBER(struct gw_http2_stream, link, node), is_due);
+}
+
 static ssize_t on_read_data(nghttp2_session *session, int32_t id, uint8_t *buf, size_t length, uint32_t *flags,
                             nghttp2_data_source *source, void *data)
 {
@@ -150,6 +204,9 @@ static ssize_t on_read_data(nghttp2_session *session, int32_t id, uint8_t *buf, 
         stream->out.is_deferred = true;
         return NGHTTP2_ERR_DEFERRED;
     }
+    if (hold(stream, length))
+        return NGHTTP2_ERR_DEFERRED;
+    stream->out.is_squeezed = length < stream->out.left;
     if (length > stream->out.left)
         length = stream->out.left;
     *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
@@ -220,7 +277,7 @@ static int on_send_data(nghttp2_session *session, nghttp2_frame *frame, const ui
     if (gather->used + FRAME_HEAD + length > BLOCK || gather->num_vecs >= GW_HTTP2_MAX_VECS - 4 ||
         gather->used >= GW_HTTP2_GATHER || gather->total >= PLAIN_GATHER)
         return NGHTTP2_ERR_WOULDBLOCK;
-    gw_http2_earn_by_data(conn, length);
+    gw_http2_earn_by_data(conn, length, stream->out.is_squeezed);
     put(gather, head, FRAME_HEAD);
     take_payload(stream, gather, length);
     stream->super.bytes_out += FRAME_HEAD + length;
