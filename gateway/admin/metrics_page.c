@@ -353,7 +353,7 @@ static void put_connections(struct gw_exposition *out, struct gw_process *proces
 
 static void put_tunnels(struct gw_exposition *out, struct gw_process *process)
 {
-    put_one(out, "weir_tunnels", "gauge", "Tunnels (WebSocket and other upgrades) that are open.",
+    put_one(out, "weir_tunnels_open", "gauge", "Tunnels (WebSocket and other upgrades) that are open.",
             (double)(int64_t)SUM_OF_WORKERS(process, worker->tunnels.open));
     put_two(out, "weir_tunnels_total", "Tunnels that were opened.", "protocol", "websocket",
             SUM_OF_WORKERS(process, worker->tunnels.websockets), "other",

@@ -113,8 +113,8 @@ static void put_ends(struct gw_exposition *out, const struct gw_process *process
 
 static void put_open(struct gw_exposition *out, const char *listener, const char *group, const struct sums *sums)
 {
-    gw_exposition_sample(out, "weir_l4_connections", (double)(int64_t)sums->open, "listener", listener, "target_group",
-                         group, NULL);
+    gw_exposition_sample(out, "weir_l4_connections_open", (double)(int64_t)sums->open, "listener", listener,
+                         "target_group", group, NULL);
 }
 
 static void put_bytes(struct gw_exposition *out, const char *listener, const char *group, const struct sums *sums)
@@ -149,7 +149,7 @@ void gw_l4_metrics(struct gw_process *process, struct gw_exposition *out)
     if (first == NULL)
         return;
     put_ends(out, process, first);
-    gw_exposition_family(out, "weir_l4_connections", "gauge", "Forwarded connections that are open.");
+    gw_exposition_family(out, "weir_l4_connections_open", "gauge", "Forwarded connections that are open.");
     put_pairs(out, process, first, put_open);
     gw_exposition_family(out, "weir_l4_bytes_total", "counter",
                          "Bytes from clients (in) and to clients (out) of forwarded connections, when they end.");

@@ -667,12 +667,12 @@ def test_status_and_metrics_show_what_is_open(weir):
             status = json.loads(gateway.admin("/api/v1/status")[1])
             assert status["listeners"][0] == {"name": "db", "addresses": [f"127.0.0.1:{gateway.port('db')}"],
                                               "protocol": "tcp", "tls": False, "connections": 1}
-            assert gateway.metric("weir_l4_connections", listener="db", target_group="db") == 1
+            assert gateway.metric("weir_l4_connections_open", listener="db", target_group="db") == 1
             assert "(tcp, 1 open)" in gateway.run("status", "-c", CONFIG).stdout
             client.sendall(b"12345")
             assert exactly(client, 5) == b"12345"
         gateway.wait_log()
-        assert gateway.metric("weir_l4_connections") == 0
+        assert gateway.metric("weir_l4_connections_open") == 0
         assert gateway.metric("weir_l4_connections_total", listener="db", target_group="db", reason="-") == 1
         assert gateway.metric("weir_l4_bytes_total", direction="in") == 5
         assert gateway.metric("weir_l4_bytes_total", direction="out") == 7

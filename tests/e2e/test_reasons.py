@@ -340,7 +340,7 @@ def raw_bytes(data):
 def full_listener(case):
     holders = [Client(case.gateway.port("bytes")) for _ in range(4)]
     try:
-        wait_for(lambda: case.gateway.metric("weir_l4_connections", listener="bytes") == 4, "four connections")
+        wait_for(lambda: case.gateway.metric("weir_l4_connections_open", listener="bytes") == 4, "four connections")
         try:
             case.connect(name="bytes")
         except ConnectionResetError:

@@ -118,7 +118,7 @@ class Tunnel:
 
 
 def tunnels(gateway):
-    return gateway.metric("weir_tunnels")
+    return gateway.metric("weir_tunnels_open")
 
 
 def last(gateway, path, **wanted):

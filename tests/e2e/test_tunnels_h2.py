@@ -146,7 +146,7 @@ def test_an_extended_connect_becomes_an_upgrade_with_a_key_of_weirs_own(gateway,
         names = [name for name, _ in t.head.fields]
         assert "sec-websocket-accept" not in names and ("sec-websocket-protocol", "chat") in t.head.fields
         assert not {"connection", "upgrade", "content-length"} & set(names)
-        assert gateway.metric("weir_tunnels") == 1
+        assert gateway.metric("weir_tunnels_open") == 1
 
 
 def test_each_tunnel_has_another_key(gateway, origin):
@@ -352,4 +352,4 @@ def test_a_client_of_node_talks_websocket_over_http_2_with_a_server_of_python(ga
     done = subprocess.run(["node", "-e", NODE_SCRIPT, url], capture_output=True, text=True, timeout=50)
     assert done.stdout, done.stderr
     assert json.loads(done.stdout) == {"status": 200, "pong": True, "echo": True, "close": True}
-    wait_for(lambda: gateway.metric("weir_tunnels") == 0, "the tunnel to end")
+    wait_for(lambda: gateway.metric("weir_tunnels_open") == 0, "the tunnel to end")

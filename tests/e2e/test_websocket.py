@@ -158,7 +158,7 @@ def test_many_conversations_at_once_are_kept_apart(gateway):
     async def all_of_them():
         await asyncio.gather(*(talk(i) for i in range(20 if SANITIZED else 60)))
     asyncio.run(all_of_them())
-    wait_for(lambda: gateway.metric("weir_tunnels") == 0, "all closed")
+    wait_for(lambda: gateway.metric("weir_tunnels_open") == 0, "all closed")
 
 
 def test_a_reload_does_not_disturb_a_conversation(gateway):

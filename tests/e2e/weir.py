@@ -25,6 +25,7 @@ import time
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = Path(os.environ.get("WEIR_BIN") or ROOT / "build" / "weir").resolve()
@@ -103,36 +104,19 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 def parse_metrics(text):
-    """Reads the Prometheus text format strictly into {(name, ((label, value), ...)): number}; raises on what a real
-    scraper would refuse."""
-    samples, families = {}, {}
-    label = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\\n]|\\[\\n"])*)"(?:,|$)')
-    for line in text.split("\n")[:-1]:
-        if line.startswith("# HELP "):
-            name = line.split(" ", 3)[2]
-            assert name not in families, f"family twice: {line}"
-            families[name] = None
-        elif line.startswith("# TYPE "):
-            _, _, name, kind = line.split(" ")
-            assert kind in ("counter", "gauge", "histogram", "summary", "untyped"), line
-            assert families.get(name) is None, f"family twice: {line}"
-            families[name] = kind
-        elif line and not line.startswith("#"):
-            found = re.fullmatch(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)", line)
-            assert found, f"not a sample: {line}"
-            name, labels, value = found.groups()
-            pairs, at = [], 0
-            while labels and at < len(labels):
-                pair = label.match(labels, at)
-                assert pair, f"bad labels: {line}"
-                pairs.append((pair[1], pair[2].replace(r"\"", '"').replace(r"\n", "\n").replace("\\\\", "\\")))
-                at = pair.end()
-            family = name if name in families else re.sub(r"_(bucket|sum|count)$", "", name)
-            assert families.get(family), f"sample without a TYPE: {line}"
-            key = (name, tuple(sorted(pairs)))
-            assert key not in samples, f"sample twice: {line}"
-            samples[key] = float(value)
+    """What Prometheus's own client library reads: {(name, ((label, value), ...)): number}. Raises on what a scraper would
+    refuse, or take for something else: a family or sample that comes twice, one without a type, a last line cut short."""
     assert text.endswith("\n"), "the last line must end"
+    samples, families = {}, set()
+    for family in text_string_to_metric_families(text):
+        assert family.name not in families, f"family twice: {family.name}"
+        assert family.type in ("counter", "gauge", "histogram"), f"{family.name} is {family.type}"
+        assert family.documentation, f"no HELP: {family.name}"
+        families.add(family.name)
+        for sample in family.samples:
+            key = (sample.name, tuple(sorted(sample.labels.items())))
+            assert key not in samples, f"sample twice: {sample}"
+            samples[key] = float(sample.value)
     return samples
 
 
