@@ -186,41 +186,20 @@ static void put_retries(struct gw_exposition *out, const struct routes *routes)
 }
 
 /* With many routes one histogram for all of them. */
-static void put_request_times(struct gw_exposition *out, const struct routes *routes)
+/* One histogram for each route, or one for all where there are more than `most`. */
+static void put_times(struct gw_exposition *out, const struct routes *routes, const char *family, size_t most,
+                      struct gw_histogram (*times_of)(const struct gw_route_slot *), bool is_for_forwards)
 {
-    static const char family[] = "weir_request_seconds";
-    bool is_each = routes->snapshot->num_routes <= MAX_ROUTES_TIMED;
+    bool is_each = routes->snapshot->num_routes <= most;
     struct gw_route_slot total;
     struct gw_histogram rest = {.sum_us = 0};
     const char *name;
 
-    gw_exposition_family(out, family, "histogram", "From the end of the request's head to the end of the response.");
-    for (size_t i = 0; i != routes->size; ++i) {
-        route_at(routes, i, &total, &name);
-        struct gw_histogram times = request_times(&total);
-        if (is_each)
-            gw_exposition_histogram(out, family, &times, "route", name, NULL);
-        else
-            gw_histogram_add(&rest, &times);
-    }
-    if (!is_each)
-        gw_exposition_histogram(out, family, &rest, "route", other, NULL);
-}
-
-static void put_upstream_times(struct gw_exposition *out, const struct routes *routes)
-{
-    static const char family[] = "weir_upstream_seconds";
-    bool is_each = routes->snapshot->num_routes <= MAX_ROUTES_TIMED_TWICE;
-    struct gw_route_slot total;
-    struct gw_histogram rest = {.sum_us = 0};
-    const char *name;
-
-    gw_exposition_family(out, family, "histogram", "From the request's head until the target's response began.");
-    for (size_t i = 0; i != routes->snapshot->num_routes; ++i) {
-        if (routes->snapshot->routes[i].action != ROUTING_FORWARD)
+    for (size_t i = 0; i != (is_for_forwards ? routes->snapshot->num_routes : routes->size); ++i) {
+        if (is_for_forwards && routes->snapshot->routes[i].action != ROUTING_FORWARD)
             continue;
         route_at(routes, i, &total, &name);
-        struct gw_histogram times = upstream_times(&total);
+        struct gw_histogram times = times_of(&total);
         if (is_each)
             gw_exposition_histogram(out, family, &times, "route", name, NULL);
         else
@@ -236,8 +215,12 @@ static void put_routes(struct gw_exposition *out, struct gw_process *process)
 
     put_requests(out, &routes);
     put_retries(out, &routes);
-    put_request_times(out, &routes);
-    put_upstream_times(out, &routes);
+    gw_exposition_family(out, "weir_request_seconds", "histogram",
+                         "From the end of the request's head to the end of the response.");
+    put_times(out, &routes, "weir_request_seconds", MAX_ROUTES_TIMED, request_times, false);
+    gw_exposition_family(out, "weir_upstream_seconds", "histogram",
+                         "From the request's head until the target's response began.");
+    put_times(out, &routes, "weir_upstream_seconds", MAX_ROUTES_TIMED_TWICE, upstream_times, true);
 }
 
 /* ---- threads and connections ---- */

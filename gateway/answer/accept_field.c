@@ -1,5 +1,6 @@
 #include "gateway/answer/accept_field.h"
 #include <stdbool.h>
+#include "gateway/http/list_field.h"
 
 static const struct {
     const char *name;
@@ -16,40 +17,6 @@ struct liking {
     unsigned weight, specificity, position;
 };
 
-static h2o_iovec_t trim(h2o_iovec_t s)
-{
-    while (s.len != 0 && (*s.base == ' ' || *s.base == '\t'))
-        s = h2o_iovec_init(s.base + 1, s.len - 1);
-    while (s.len != 0 && (s.base[s.len - 1] == ' ' || s.base[s.len - 1] == '\t'))
-        --s.len;
-    return s;
-}
-
-/* Cuts off and returns what stands before the separator (all when there is none). */
-static h2o_iovec_t cut(h2o_iovec_t *rest, char separator)
-{
-    const char *at = rest->len != 0 ? memchr(rest->base, separator, rest->len) : NULL;
-    h2o_iovec_t part = h2o_iovec_init(rest->base, at != NULL ? (size_t)(at - rest->base) : rest->len);
-    *rest = at != NULL ? h2o_iovec_init(at + 1, rest->len - part.len - 1) : h2o_iovec_init(NULL, 0);
-    return trim(part);
-}
-
-/* qvalue of RFC 9110 12.4.2 in thousandths; what is none counts as 1. */
-static unsigned read_weight(h2o_iovec_t q)
-{
-    unsigned weight, unit = 100;
-
-    if (q.len == 0 || q.len > 5 || (q.base[0] != '0' && q.base[0] != '1') || (q.len > 1 && q.base[1] != '.'))
-        return 1000;
-    weight = q.base[0] == '1' ? 1000 : 0;
-    for (size_t i = 2; i < q.len; ++i, unit /= 10) {
-        if (q.base[i] < '0' || q.base[i] > '9')
-            return 1000;
-        weight += unit * (q.base[i] - '0');
-    }
-    return weight > 1000 ? 1000 : weight;
-}
-
 static unsigned specificity_of(h2o_iovec_t range, size_t format)
 {
     if (h2o_lcstris(range.base, range.len, formats[format].name, formats[format].name_len))
@@ -63,14 +30,9 @@ static unsigned specificity_of(h2o_iovec_t range, size_t format)
 /* One media range with its parameters, e.g. `text/html;level=1;q=0.5`. */
 static void apply_range(struct liking *likings, h2o_iovec_t element, unsigned position)
 {
-    h2o_iovec_t range = cut(&element, ';');
-    unsigned weight = 1000;
+    h2o_iovec_t range = gw_list_cut(&element, ';');
+    unsigned weight = gw_list_weight(element, 1000);
 
-    while (element.len != 0) {
-        h2o_iovec_t parameter = cut(&element, ';');
-        if (parameter.len >= 2 && h2o_tolower(parameter.base[0]) == 'q' && parameter.base[1] == '=')
-            weight = read_weight(h2o_iovec_init(parameter.base + 2, parameter.len - 2));
-    }
     for (size_t i = 0; i != NUM_FORMATS; ++i) {
         unsigned specificity = specificity_of(range, i);
         if (specificity > likings[i].specificity)
@@ -98,7 +60,7 @@ enum gw_accept gw_accept_field_choose(const h2o_header_t *headers, size_t num_he
             continue;
         h2o_iovec_t rest = headers[i].value;
         while (rest.len != 0)
-            apply_range(likings, cut(&rest, ','), position++);
+            apply_range(likings, gw_list_cut(&rest, ','), position++);
     }
     for (size_t i = 1; i != NUM_FORMATS; ++i)
         if (is_liked_more(&likings[i], &likings[best]))

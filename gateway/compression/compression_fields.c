@@ -1,37 +1,11 @@
 #include "gateway/compression/compression_fields.h"
 #include <string.h>
-
-static h2o_iovec_t trim(h2o_iovec_t s)
-{
-    while (s.len != 0 && (*s.base == ' ' || *s.base == '\t'))
-        s = h2o_iovec_init(s.base + 1, s.len - 1);
-    while (s.len != 0 && (s.base[s.len - 1] == ' ' || s.base[s.len - 1] == '\t'))
-        --s.len;
-    return s;
-}
-
-/* Cuts the first member off a comma-separated list. Quoted strings may hold commas. */
-static h2o_iovec_t next_member(h2o_iovec_t *rest)
-{
-    size_t end = 0;
-    bool is_quoted = false;
-
-    for (; end != rest->len && (is_quoted || rest->base[end] != ','); ++end) {
-        if (rest->base[end] == '"')
-            is_quoted = !is_quoted;
-        else if (rest->base[end] == '\\' && is_quoted && end + 1 != rest->len)
-            ++end;
-    }
-    h2o_iovec_t member = h2o_iovec_init(rest->base, end);
-    size_t skip = end != rest->len ? end + 1 : end;
-    *rest = h2o_iovec_init(rest->base + skip, rest->len - skip);
-    return trim(member);
-}
+#include "gateway/http/list_field.h"
 
 static bool has_member(h2o_iovec_t list, const char *name, size_t len)
 {
     while (list.len != 0) {
-        h2o_iovec_t member = next_member(&list);
+        h2o_iovec_t member = gw_list_next(&list);
         if (h2o_lcstris(member.base, member.len, name, len))
             return true;
     }
@@ -55,7 +29,7 @@ void gw_compression_fields_read(const h2o_headers_t *headers, struct gw_compress
         if (header->name == &H2O_TOKEN_CONTENT_TYPE->buf) {
             const char *end = memchr(header->value.base, ';', header->value.len);
             size_t len = end != NULL ? (size_t)(end - header->value.base) : header->value.len;
-            fields->type = trim(h2o_iovec_init(header->value.base, len));
+            fields->type = gw_trim(h2o_iovec_init(header->value.base, len));
         } else if (header->name == &H2O_TOKEN_CONTENT_ENCODING->buf || header->name == &H2O_TOKEN_CONTENT_RANGE->buf) {
             fields->is_encoded = true;
         }
@@ -74,7 +48,7 @@ void gw_compression_add_vary(h2o_mem_pool_t *pool, h2o_headers_t *fields)
         if (has_member(vary->value, H2O_STRLIT("accept-encoding")) || has_member(vary->value, H2O_STRLIT("*")))
             return;
     }
-    if (vary == NULL || trim(vary->value).len == 0)
+    if (vary == NULL || gw_trim(vary->value).len == 0)
         h2o_add_header(pool, fields, H2O_TOKEN_VARY, NULL, H2O_STRLIT("Accept-Encoding"));
     else
         vary->value = h2o_concat(pool, vary->value, h2o_iovec_init(H2O_STRLIT(", Accept-Encoding")));
@@ -113,7 +87,7 @@ static bool is_stale_field(const h2o_header_t *header)
     bool is_weak;
 
     if (header->name == &H2O_TOKEN_ETAG->buf)
-        return !is_etag(trim(header->value), &is_weak);
+        return !is_etag(gw_trim(header->value), &is_weak);
     if (header->name == &H2O_TOKEN_ACCEPT_RANGES->buf || header->name == &H2O_TOKEN_CONTENT_LENGTH->buf)
         return true;
     for (size_t i = 0; i != sizeof(digests) / sizeof(digests[0]); ++i)
@@ -132,8 +106,8 @@ void gw_compression_change_fields(h2o_mem_pool_t *pool, h2o_headers_t *fields, e
         h2o_header_t header = fields->entries[i];
         if (is_stale_field(&header))
             continue;
-        if (header.name == &H2O_TOKEN_ETAG->buf && is_etag(trim(header.value), &is_weak) && !is_weak)
-            header.value = weakened(pool, trim(header.value));
+        if (header.name == &H2O_TOKEN_ETAG->buf && is_etag(gw_trim(header.value), &is_weak) && !is_weak)
+            header.value = weakened(pool, gw_trim(header.value));
         fields->entries[kept++] = header;
     }
     fields->size = kept;
@@ -145,7 +119,7 @@ static bool names_weak(const h2o_header_t *request, size_t num, h2o_iovec_t tag)
     for (size_t i = 0; i != num; ++i) {
         h2o_iovec_t rest = request[i].value;
         while (request[i].name == &H2O_TOKEN_IF_NONE_MATCH->buf && rest.len != 0) {
-            h2o_iovec_t member = next_member(&rest);
+            h2o_iovec_t member = gw_list_next(&rest);
             if (member.len == tag.len + 2 && memcmp(member.base, "W/", 2) == 0 &&
                 memcmp(member.base + 2, tag.base, tag.len) == 0)
                 return true;
@@ -163,7 +137,7 @@ void gw_compression_change_304(h2o_mem_pool_t *pool, h2o_headers_t *fields, cons
     gw_compression_add_vary(pool, fields);
     if (at == -1)
         return;
-    h2o_iovec_t tag = trim(fields->entries[at].value);
+    h2o_iovec_t tag = gw_trim(fields->entries[at].value);
     if (is_etag(tag, &is_weak) && !is_weak && names_weak(request, num_request, tag))
         fields->entries[at].value = weakened(pool, tag);
 }

@@ -18,10 +18,25 @@ void gw_peer_of_socket(struct gw_peer *peer, h2o_socket_t *sock, void *listener,
     }
 }
 
+static h2o_socket_t *get_socket(h2o_conn_t *super)
+{
+    return H2O_STRUCT_FROM_MEMBER(struct gw_conn, super, super)->sock;
+}
+static socklen_t get_sockname(h2o_conn_t *super, struct sockaddr *sa)
+{
+    return h2o_socket_getsockname(get_socket(super), sa);
+}
+static socklen_t get_peername(h2o_conn_t *super, struct sockaddr *sa)
+{
+    return h2o_socket_getpeername(get_socket(super), sa);
+}
+static const h2o_conn_callbacks_t h2o_callbacks = {get_sockname, get_peername, NULL, get_socket, NULL, {{{NULL}}}};
+
 void gw_conn_init(struct gw_conn *conn, struct gw_server *server, h2o_socket_t *sock, const struct gw_peer *peer)
 {
     conn->super.ctx = server->thread->ctx;
     conn->super.hosts = server->hosts;
+    conn->super.callbacks = &h2o_callbacks;
     conn->server = server;
     conn->sock = sock;
     conn->is_tls = sock->ssl != NULL;

@@ -507,22 +507,7 @@ void gw_http1_on_read(h2o_socket_t *sock, const char *err)
     gw_http1_on_body_input(conn);
 }
 
-/* ---- as an h2o_conn_t and a gw_conn ---- */
-
-static struct gw_http1_conn *conn_from(h2o_conn_t *super)
-{
-    return H2O_STRUCT_FROM_MEMBER(struct gw_http1_conn, super.super, super);
-}
-static socklen_t get_sockname(h2o_conn_t *super, struct sockaddr *sa)
-{
-    return h2o_socket_getsockname(conn_from(super)->super.sock, sa);
-}
-static socklen_t get_peername(h2o_conn_t *super, struct sockaddr *sa)
-{
-    return h2o_socket_getpeername(conn_from(super)->super.sock, sa);
-}
-static h2o_socket_t *get_socket(h2o_conn_t *super) { return conn_from(super)->super.sock; }
-static const h2o_conn_callbacks_t h2o_callbacks = {get_sockname, get_peername, NULL, get_socket, NULL, {{{NULL}}}};
+/* ---- as a gw_conn ---- */
 
 static void drain(struct gw_conn *super)
 {
@@ -542,7 +527,6 @@ void gw_http1_serve(struct gw_server *server, h2o_socket_t *sock, const struct g
     struct gw_http1_conn *conn = h2o_mem_alloc(sizeof(*conn));
 
     memset(conn, 0, sizeof(*conn));
-    conn->super.super.callbacks = &h2o_callbacks;
     conn->super.ops = &conn_ops;
     conn->may_be_h2 = allow_h2;
     gw_conn_init(&conn->super, server, sock, peer);

@@ -318,22 +318,7 @@ void gw_http2_on_read(h2o_socket_t *sock, const char *err)
     }
 }
 
-/* ---- as an h2o_conn_t and a gw_conn ---- */
-
-static struct gw_http2_conn *conn_from(h2o_conn_t *super)
-{
-    return H2O_STRUCT_FROM_MEMBER(struct gw_http2_conn, super.super, super);
-}
-static socklen_t get_sockname(h2o_conn_t *super, struct sockaddr *sa)
-{
-    return h2o_socket_getsockname(conn_from(super)->super.sock, sa);
-}
-static socklen_t get_peername(h2o_conn_t *super, struct sockaddr *sa)
-{
-    return h2o_socket_getpeername(conn_from(super)->super.sock, sa);
-}
-static h2o_socket_t *get_socket(h2o_conn_t *super) { return conn_from(super)->super.sock; }
-static const h2o_conn_callbacks_t h2o_callbacks = {get_sockname, get_peername, NULL, get_socket, NULL, {{{NULL}}}};
+/* ---- as a gw_conn ---- */
 
 static void drain(struct gw_conn *super) { gw_http2_drain(H2O_STRUCT_FROM_MEMBER(struct gw_http2_conn, super, super)); }
 static void close_now(struct gw_conn *super, enum gw_stream_end end)
@@ -383,7 +368,6 @@ static void start(struct gw_http2_conn *conn)
     h2o_socket_t *sock = conn->super.sock;
     uint64_t max_age_ms = conn->super.server->settings.max_age_ms;
 
-    conn->super.super.callbacks = &h2o_callbacks;
     conn->super.ops = &conn_ops;
     gw_timer_init(&conn->timer, on_timer);
     h2o_linklist_init_anchor(&conn->streams);
