@@ -209,7 +209,7 @@ static bool parse_unix(h2o_mem_pool_t *pool, h2o_iovec_t path, struct gw_address
 
 /* RFC 1123 2.1 plus the underscore, which service names in container networks have. A last label of digits alone would
  * be an address that failed to parse. */
-static bool is_host_name(h2o_iovec_t name)
+bool gw_host_name_is_valid(h2o_iovec_t name)
 {
     size_t label_len = 0;
     bool is_numeric = true;
@@ -285,7 +285,7 @@ bool gw_address_parse(h2o_mem_pool_t *pool, h2o_iovec_t text, bool allow_names, 
             host = h2o_iovec_init(host.base + 1, host.len - 2);
     } else if (is_bracketed) {
         return fail(why, "not an IPv6 address");
-    } else if (!is_host_name(host)) {
+    } else if (!gw_host_name_is_valid(host)) {
         return fail(why, "not an address: write 10.0.0.1:8080, [::1]:8080, *:8080 or unix:/path");
     } else if (!allow_names) {
         return fail(why, "a host name cannot stand here: write an IP address");
