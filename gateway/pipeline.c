@@ -8,6 +8,7 @@
 #include "gateway/exchange/forwarded.h"
 #include "gateway/overload.h"
 #include "gateway/process.h"
+#include "gateway/exchange/explain_target.h"
 #include "gateway/exchange/target_queue.h"
 #include "gateway/answer/grpc.h"
 #include "gateway/exchange/upgrade.h"
@@ -292,6 +293,8 @@ static enum gw_step forward(struct gw_request *request)
                       : request->worker != NULL       ? gw_thread_random(&request->worker->thread) >> 32
                                                       : request->dry->random;
     bool has_target = gw_exchange_choose(request, random);
+    if (__builtin_expect(request->trace != NULL, 0) && request->group != NULL)
+        gw_explain_target(request);
     if (__builtin_expect(request->upgrade.base != NULL, 0) && !gw_upgrade_fits_group(request))
         return GW_ANSWERED;
     if (__builtin_expect(!has_target, 0))

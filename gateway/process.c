@@ -99,6 +99,7 @@ static struct gw_endpoint_entry *create_endpoint(struct gw_group_entry *group, c
     entry->is_checked = is_checked;
     entry->slots = alloc_aligned(sizeof(*entry->slots) * num_workers);
     entry->load = alloc_aligned(sizeof(*entry->load));
+    entry->endpoint.counted = (struct gw_counted){entry->load, &group->use};
     routing_health_init(&entry->health, is_checked);
     entry->health.group = &group->live;
     entry->health.skips_ramp = group->is_new;
@@ -128,7 +129,8 @@ struct gw_group_entry *gw_process_group(struct gw_process *process, h2o_iovec_t 
         entry = alloc_aligned(sizeof(*entry));
         entry->name = h2o_strdup(NULL, name.base, name.len);
         entry->is_new = true;
-        entry->queues = gw_target_queues_create(process, process->num_workers);
+        entry->queues = gw_target_queues_create(process, entry);
+        entry->use.on_room = gw_target_queue_on_room;
         process->groups.entries[process->groups.size++] = entry;
         *slot = process->groups.size;
     } else {

@@ -86,6 +86,7 @@ struct gw_worker {
         gw_counter fault_delays, fault_aborts;
         gw_counter mirror_answered, mirror_failed, mirror_dropped;
         gw_counter retries_over_budget, hedges, failovers;
+        gw_counter circuit_refused[4];          /* requests by GW_REASON_CIRCUIT_OPEN and the two after it; retries */
         gw_counter refused_by[GW_REASON_COUNT]; /* only where gw_reason_is_refusal */
         gw_counter requests_in_flight;          /* gauge */
         gw_counter connections;                 /* gauge */
@@ -199,6 +200,7 @@ struct gw_target_queues;
 struct gw_group_entry {
     h2o_iovec_t name;
     struct routing_group_live live;
+    struct gw_group_use use;
     struct gw_target_queues *queues;
     struct gw_outliers *outliers; /* control thread; NULL: it has no outlier detection (yet) */
     bool is_new;                  /* under lock: no snapshot with it has been served */

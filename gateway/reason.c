@@ -103,6 +103,8 @@ enum gw_reason gw_reason_of_client(enum gw_client_error error)
     switch (error) {
     case GW_CLIENT_OK:
         return GW_REASON_NONE;
+    case GW_CLIENT_NO_ROOM:
+        return GW_REASON_CIRCUIT_CONNECTIONS;
     case GW_CLIENT_CONNECT_FAILED:
         return GW_REASON_CONNECT_FAILED;
     case GW_CLIENT_TLS_TIMEOUT:

@@ -74,12 +74,16 @@
       "Add targets or give one a weight above 0.")                                                                     \
     X(CIRCUIT_OPEN, 503, "The target group has as many requests under way as circuit_breaker.requests allows.",        \
       "See why the group is slow; add targets, or raise the bound.")                                                   \
+    X(CIRCUIT_CONNECTIONS, 503, "The target group has as many connections as circuit_breaker.connections allows.",     \
+      "See why the group is slow; raise the bound, or let requests wait: circuit_breaker.pending.")                    \
+    X(CIRCUIT_PENDING, 503, "As many requests wait for a connection to the group as circuit_breaker.pending allows.",  \
+      "See why the group is slow to connect to; add targets, or raise the bound.")                                     \
     X(CONCURRENCY_LIMIT, 503, "The target group has as many requests under way as adaptive_concurrency found good.",   \
       "See why the group is slow; add targets.")                                                                       \
     X(OVERLOADED, 503, "The gateway itself has too much to do: overload.loop_lag or overload.memory is passed.",       \
       "See weir_overload_pressure; add cores or nodes.")                                                               \
-    X(TARGETS_BUSY, 503, "Every target of the group has as many requests as target_limits allows.",                    \
-      "Add targets, raise target_limits.requests, or give it a queue.")                                                \
+    X(TARGETS_BUSY, 503, "Every target of the group has as many requests or connections as target_limits allows.",     \
+      "Add targets, raise target_limits, or give it a queue.")                                                         \
     X(TARGET_QUEUE_FULL, 503, "As many requests wait for a target of the group as target_limits.queue allows.",        \
       "Add targets, or look into their latency.")                                                                      \
     X(TARGET_QUEUE_TIMEOUT, 503, "No target of the group had room within target_limits.queue_timeout.",                \

@@ -65,6 +65,9 @@ struct gw_request {
     struct gw_waiter *waiter; /* waits for a target (gateway/exchange/target_queue.h); NULL: it does not */
     struct routing_target_load
         *claim; /* a place at the target that no try has taken over yet (gateway/exchange/choose.h); NULL: none */
+    const struct gw_endpoint *reserved;                   /* the same of a connection (gw_pool_reserve); NULL: none */
+    const struct gw_endpoint *full;                       /* no_room: at which target; NULL: in the whole group */
+    uint8_t no_room;                                      /* enum gw_pool_room: why there is no connection for it */
     uint64_t upstream_started_us, upstream_first_byte_us; /* CLOCK_MONOTONIC; 0 = did not happen */
     const char *error; /* further detail for the log: literal, e.g. the rule a bad response head broke; or NULL */
 

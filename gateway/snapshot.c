@@ -210,12 +210,27 @@ static bool add_named_target(struct builder *b, struct routing_target_group *gro
     return ok;
 }
 
+static void compile_limits(struct routing_target_group *group)
+{
+    const struct routing_target_group_conf *conf = group->conf;
+    const struct routing_circuit_breaker_conf *breaker = conf->circuit_breaker;
+
+    group->has_queue = routing_max_queue(conf) != 0;
+    group->max_requests = routing_max_requests(conf);
+    group->max_connections = (uint32_t)conf->target_limits.connections;
+    group->max_group_connections = breaker != NULL ? (uint32_t)breaker->connections : 0;
+    group->max_pending = breaker != NULL ? (uint32_t)breaker->pending : 0;
+    group->limits_connections =
+        group->max_connections != 0 || group->max_group_connections != 0 || group->max_pending != 0;
+}
+
 static void compile_group(struct builder *b, struct routing_target_group *group)
 {
     const struct routing_target_group_conf *conf = group->conf;
     const struct gw_map *map = &b->snapshot->config->target_groups;
 
     group->entry = b->process != NULL ? gw_process_group(b->process, group->name) : NULL;
+    compile_limits(group);
     group->counts_load = routing_balance_counts(conf);
     group->uses_key = routing_balance_uses_key(conf);
     group->notes_outcomes = conf->outlier_detection != NULL && conf->outlier_detection->is_enabled;

@@ -279,7 +279,7 @@ static void on_done(struct gw_stream *stream)
         gw_compression_release(request);
     if (__builtin_expect(request->waiter != NULL, 0))
         gw_target_queue_forget(request);
-    if (__builtin_expect(request->claim != NULL, 0))
+    if (__builtin_expect(request->claim != NULL || request->reserved != NULL, 0))
         gw_choose_forget(request);
     if (stream->end != GW_END_COMPLETE && is_end_the_reason(request)) {
         request->reason = gw_reason_of_end(stream->end);

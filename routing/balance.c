@@ -24,7 +24,7 @@ bool routing_balance_counts(const struct routing_target_group_conf *conf)
 {
     int type = conf->algorithm.type;
     return type == ROUTING_LEAST_OUTSTANDING || type == ROUTING_RANDOM_TWO_CHOICES || type == ROUTING_PEAK_EWMA ||
-           conf->target_limits.requests != 0;
+           routing_max_requests(conf) != 0;
 }
 
 const char *routing_balance_name(const struct routing_target_group_conf *conf)
@@ -242,7 +242,7 @@ static void adopt(struct routing_balancer *self, const struct routing_target_gro
 {
     self->group = group;
     self->live = group->size != 0 ? group->targets[0].health->group : NULL;
-    self->max_requests = (uint32_t)conf_of(group)->target_limits.requests;
+    self->max_requests = routing_max_requests(conf_of(group));
     self->has_looked = false;
 }
 

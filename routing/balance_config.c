@@ -202,8 +202,11 @@ const struct gw_section routing_stickiness_section = {
 
 #define AT(field) offsetof(struct routing_target_limits_conf, field)
 static const struct gw_setting target_limits_settings[] = {
-    {"requests", GW_NUMBER, AT(requests),
-     "Requests under way at one target, of all threads; over HTTP/1.1 each has a connection. 0 is unlimited.",
+    {"requests", GW_NUMBER, AT(requests), "Requests under way at one target, of all threads; 0 is unlimited.",
+     .max = 1000000},
+    {"connections", GW_NUMBER, AT(connections),
+     "Connections to one target, of all threads, idle ones too: those are closed where a request needs their place. 0 "
+     "is unlimited.",
      .max = 1000000},
     {"queue", GW_NUMBER, AT(queue), "Requests of the group that may wait for a target; the others are answered 503.",
      .max = 1000000},
@@ -291,8 +294,25 @@ bool routing_balance_check(struct gw_loader *load, struct routing_target_group_c
     if (conf->stickiness != NULL && conf->stickiness->source_ip && type != ROUTING_ROUND_ROBIN)
         is_ok = gw_error_at(load->errors, gw_setting_at(conf->stickiness->at, "source_ip"),
                             "\"source_ip\" chooses targets itself (remove \"algorithm\", or say consistent_hash)");
-    if (conf->target_limits.queue != 0 && conf->target_limits.requests == 0)
+    if (conf->target_limits.queue != 0 && conf->target_limits.requests == 0 && conf->target_limits.connections == 0 &&
+        (conf->circuit_breaker == NULL || conf->circuit_breaker->connections == 0))
         is_ok = gw_error_at(load->errors, gw_setting_at(conf->target_limits.at, "queue"),
-                            "\"queue\" has nothing to wait for without \"requests\"");
+                            "\"queue\" has nothing to wait for without \"requests\" or \"connections\"");
     return is_ok;
+}
+
+uint32_t routing_max_requests(const struct routing_target_group_conf *conf)
+{
+    uint64_t requests = conf->target_limits.requests, connections = conf->target_limits.connections;
+
+    if (connections != 0 && !routing_protocol_is_http2(conf->protocol) && (requests == 0 || connections < requests))
+        requests = connections;
+    return (uint32_t)requests;
+}
+
+uint64_t routing_max_queue(const struct routing_target_group_conf *conf)
+{
+    if (conf->target_limits.queue != 0 || conf->circuit_breaker == NULL)
+        return conf->target_limits.queue;
+    return conf->circuit_breaker->pending;
 }

@@ -282,8 +282,10 @@ enum routing_proxy_protocol { ROUTING_PROXY_OFF, ROUTING_PROXY_V1, ROUTING_PROXY
 /* Bounds on what a group may have under way, over all threads. */
 struct routing_circuit_breaker_conf {
     const struct gw_node *at;
-    uint64_t requests; /* 0 = unlimited */
-    uint64_t retries;  /* requests at a further try; 0 = unlimited */
+    uint64_t connections; /* open, of all targets; 0 = unlimited */
+    uint64_t pending;     /* requests that wait for a connection or in the queue; 0 = as target_limits.queue says */
+    uint64_t requests;    /* 0 = unlimited */
+    uint64_t retries;     /* requests at a further try; 0 = unlimited */
 };
 /* A bound on requests under way that is found out by how fast the group answers (gradient). */
 struct routing_adaptive_conf {
@@ -340,6 +342,7 @@ struct routing_stickiness_conf {
 struct routing_target_limits_conf {
     const struct gw_node *at;
     uint64_t requests;         /* under way; 0 = unlimited */
+    uint64_t connections;      /* open; 0 = unlimited */
     uint64_t queue;            /* requests of the group that may wait for a target; 0 = none */
     uint64_t queue_timeout_ms; /* how long */
 };
@@ -424,6 +427,11 @@ extern const struct gw_section routing_algorithm_section, routing_zones_section,
     routing_failover_section, routing_stickiness_section, routing_target_limits_section, routing_outlier_section;
 /* Rules that join these settings of a target group. */
 bool routing_balance_check(struct gw_loader *, struct routing_target_group_conf *);
+/* How many requests one target of the group may have under way; 0 = unlimited. Over HTTP/1.1, and of forwarded bytes,
+ * each has a connection. */
+uint32_t routing_max_requests(const struct routing_target_group_conf *);
+/* How many requests of the group may wait for a target; 0 = none. */
+uint64_t routing_max_queue(const struct routing_target_group_conf *);
 
 extern const struct gw_section routing_route_section;        /* struct routing_route_conf */
 extern const struct gw_section routing_target_group_section; /* struct routing_target_group_conf */

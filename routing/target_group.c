@@ -143,6 +143,14 @@ static const struct gw_section pool_section = {
 
 #define AT(field) offsetof(struct routing_circuit_breaker_conf, field)
 static const struct gw_setting circuit_breaker_settings[] = {
+    {"connections", GW_NUMBER, AT(connections),
+     "Connections to all its targets, idle ones too: those are closed where a request needs their place. 0 is "
+     "unlimited.",
+     .max = 4294967295},
+    {"pending", GW_NUMBER, AT(pending),
+     "Requests that wait for a connection: for one that is being made, or for a place, up to "
+     "target_limits.queue_timeout. 0 sets no bound, and only target_limits.queue lets requests wait for a place.",
+     .max = 1000000},
     {"requests", GW_NUMBER, AT(requests), "Requests under way; 0 is unlimited.", .max = 4294967295},
     {"retries", GW_NUMBER, AT(retries), "Requests at a further try; 0 is unlimited.", .max = 4294967295},
     {0},
@@ -216,7 +224,12 @@ static bool check_l4_policies(struct gw_loader *load, const struct routing_targe
 
     is_ok &= refuse_for_bytes(load, group->at, "outlier_detection", group->outlier_detection != NULL);
     is_ok &= refuse_for_bytes(load, group->at, "retry", group->retry != NULL);
-    is_ok &= refuse_for_bytes(load, group->at, "circuit_breaker", group->circuit_breaker != NULL);
+    if (group->circuit_breaker != NULL) { /* of its bounds, that of connections */
+        const struct routing_circuit_breaker_conf *breaker = group->circuit_breaker;
+        is_ok &= refuse_for_bytes(load, breaker->at, "pending", breaker->pending != 0);
+        is_ok &= refuse_for_bytes(load, breaker->at, "requests", breaker->requests != 0);
+        is_ok &= refuse_for_bytes(load, breaker->at, "retries", breaker->retries != 0);
+    }
     is_ok &= refuse_for_bytes(load, group->at, "adaptive_concurrency", group->adaptive_concurrency != NULL);
     is_ok &= refuse_for_bytes(load, group->target_limits.at, "queue", group->target_limits.queue != 0);
     is_ok &= refuse_for_bytes(load, group->algorithm.at, "by",

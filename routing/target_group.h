@@ -25,6 +25,12 @@ struct routing_target_group {
     void *tls;                 /* the gateway's: struct tls_origin of the group; NULL: plain */
     /* what its settings come to, so that requests without these policies see one flag each */
     bool counts_load, uses_key, notes_outcomes, notes_latency;
+    bool limits_connections;        /* or how many wait for one: the next three; 0: no limit */
+    bool has_queue;                 /* requests may wait for a target */
+    uint32_t max_requests;          /* under way at a target */
+    uint32_t max_connections;       /* of a target */
+    uint32_t max_group_connections; /* of all targets */
+    uint32_t max_pending;           /* requests that wait for a connection or in the queue */
     uint64_t sticky_id;
     struct routing_target_group *failover; /* NULL: none */
     void *entry; /* the gateway's: what lives as long as the process; NULL in check, explain */

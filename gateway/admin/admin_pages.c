@@ -319,6 +319,7 @@ void gw_target_members(const struct gw_process *process, struct gw_json *json, c
     gw_page_number(json, "checks", health->checks);
     gw_page_number(json, "failed_checks", health->failed_checks);
     gw_page_number(json, "in_flight", sums.in_flight);
+    gw_page_number(json, "connections", routing_count_read(&target->load->connections));
     gw_page_number(json, "attempts", sums.attempts);
     gw_page_number(json, "failures", sums.failures);
     put_classes(json, sums.by_class);

@@ -58,12 +58,16 @@ static void put_changes(struct gw_json *json, const struct gw_health_log *log)
 
 static void put_group(const struct gw_process *process, struct gw_json *json, const struct routing_target_group *group)
 {
+    const struct gw_group_entry *entry = group->entry;
+
     gw_json_object(json);
     gw_page_text(json, "name", group->name);
     gw_json_key(json, "health_check");
     gw_json_bool(json, group->conf->health_check.is_enabled);
     gw_page_string(json, "file", group->conf->at->file);
     gw_page_number(json, "line", group->conf->at->line);
+    gw_page_number(json, "connections", routing_count_read(&entry->use.connections));
+    gw_page_number(json, "pending", routing_count_read(&entry->use.pending));
     gw_json_key(json, "targets");
     gw_json_array(json);
     for (uint32_t i = 0; i != group->size; ++i) {

@@ -22,6 +22,7 @@ enum {
     MAX_RETRY_SERIES = 60,
     MAX_TARGET_SERIES = 200,
     MAX_GROUP_STATE_SERIES = 80,
+    MAX_GROUP_USE_SERIES = 25, /* of each of two families */
     MAX_THREAD_SERIES = 32,
 };
 
@@ -297,6 +298,17 @@ static void put_ejections(struct gw_exposition *out, const struct gw_process *pr
                              routing_outlier_name((enum routing_outlier_why)why), NULL);
 }
 
+static void put_circuit_breakers(struct gw_exposition *out, const struct gw_process *process)
+{
+    static const char *const bounds[] = {"requests", "connections", "pending", "retries"};
+    gw_exposition_family(out, "weir_circuit_breaker_refused_total", "counter",
+                         "Requests, or further tries of them, above a bound of circuit_breaker.");
+    for (size_t i = 0; i != sizeof(bounds) / sizeof(bounds[0]); ++i)
+        gw_exposition_sample(out, "weir_circuit_breaker_refused_total",
+                             (double)SUM_OF_WORKERS(process, worker->stats.circuit_refused[i]), "bound", bounds[i],
+                             NULL);
+}
+
 static void put_connections(struct gw_exposition *out, struct gw_process *process)
 {
     put_one(out, "weir_connections", "gauge", "Client connections that are open.",
@@ -322,6 +334,7 @@ static void put_connections(struct gw_exposition *out, struct gw_process *proces
             (double)worst_pressure(process) / 1000);
     put_one(out, "weir_target_queue_requests", "gauge", "Requests that wait because every target is full.",
             (double)count_queued(process));
+    put_circuit_breakers(out, process);
     put_ejections(out, process);
     put_one(out, "weir_requests_in_flight", "gauge", "Requests that are being answered.",
             (double)(int64_t)SUM_OF_WORKERS(process, worker->stats.requests_in_flight));
@@ -462,6 +475,24 @@ static void put_group_states(struct gw_exposition *out, const struct gw_snapshot
                              routing_health_name((enum routing_health_state)state), NULL);
 }
 
+static void put_group_use(struct gw_exposition *out, const struct gw_snapshot *snapshot, const char *family,
+                          const char *help, bool is_pending)
+{
+    uint64_t rest = 0;
+
+    gw_exposition_family(out, family, "gauge", help);
+    for (size_t i = 0; i != snapshot->num_groups; ++i) {
+        const struct gw_group_use *use = &((const struct gw_group_entry *)snapshot->groups[i].entry)->use;
+        uint32_t n = routing_count_read(is_pending ? &use->pending : &use->connections);
+        if (i < MAX_GROUP_USE_SERIES - 1)
+            gw_exposition_sample(out, family, n, "target_group", snapshot->groups[i].name.base, NULL);
+        else
+            rest += n;
+    }
+    if (snapshot->num_groups >= MAX_GROUP_USE_SERIES)
+        gw_exposition_sample(out, family, (double)rest, "target_group", other, NULL);
+}
+
 /* ---- faults and mirrors ---- */
 
 static void put_faults(struct gw_exposition *out, const struct gw_process *process)
@@ -592,6 +623,10 @@ void gw_metrics_page(struct gw_process *process, struct gw_exposition *out)
         put_routes(out, process);
         put_targets(out, process->active);
         put_group_states(out, process->active);
+        put_group_use(out, process->active, "weir_target_group_connections",
+                      "Connections to the targets of a group, idle ones too.", false);
+        put_group_use(out, process->active, "weir_target_group_pending_requests",
+                      "Requests that wait for a connection to a group, being made or not yet.", true);
         tls_status_metrics(out, process->active->certificates, process->active->num_certificates);
         put_config(out, process);
     }

@@ -1,6 +1,6 @@
 #include "gateway/exchange/choose.h"
 #include "gateway/exchange/exchange.h"
-#include "gateway/process.h"
+#include "gateway/worker.h"
 #include "gateway/exchange/sticky.h"
 #include "gateway/exchange/target_queue.h"
 #include "routing/retry.h"
@@ -26,15 +26,40 @@ void gw_choose_leave(struct gw_worker *worker, const struct routing_target_group
     if (load == NULL)
         return;
     routing_target_leave(load);
-    if (__builtin_expect(group->conf->target_limits.queue != 0, 0))
+    if (__builtin_expect(group->has_queue, 0))
         gw_target_queue_wake(worker, group);
 }
 
 void gw_choose_forget(struct gw_request *request)
 {
     struct routing_target_load *load = request->claim;
+    const struct gw_endpoint *reserved = request->reserved;
+
     request->claim = NULL;
+    request->reserved = NULL;
+    if (__builtin_expect(reserved != NULL, 0))
+        gw_pool_unreserve(reserved);
     gw_choose_leave(request->worker, request->group, load);
+}
+
+bool gw_choose_reserved(struct gw_request *request, uint32_t target)
+{
+    const struct gw_endpoint *reserved = request->reserved;
+
+    if (__builtin_expect(reserved == NULL, 1))
+        return false;
+    request->reserved = NULL;
+    if (reserved == request->group->targets[target].endpoint)
+        return true;
+    gw_pool_unreserve(reserved);
+    return false;
+}
+
+struct gw_pool_limits gw_choose_pool_limits(const struct routing_target_group *group)
+{
+    const struct routing_pool_conf *pool = &group->conf->pool;
+    return (struct gw_pool_limits){(uint32_t)pool->max_idle, (uint32_t)pool->idle_ms,      (uint32_t)pool->max_requests,
+                                   group->max_connections,   group->max_group_connections, group->max_pending};
 }
 
 struct routing_target_load *gw_choose_claimed(struct gw_request *request, uint32_t target)
@@ -44,42 +69,88 @@ struct routing_target_load *gw_choose_claimed(struct gw_request *request, uint32
     if (__builtin_expect(!request->group->counts_load, 1))
         return NULL;
     if (request->claim != load) { /* the same target again, whatever its limit: it is not a further request */
-        gw_choose_forget(request);
+        struct routing_target_load *other = request->claim;
+        request->claim = NULL;
+        gw_choose_leave(request->worker, request->group, other);
         routing_target_enter(load, 0);
     }
     request->claim = NULL;
     return load;
 }
 
-/* Threads that see the last free place at once: one gets it, the others look again. */
-static bool claim(struct gw_request *request, uint32_t target)
+/* A connection at the target, kept or new. Who waits already counts as pending. */
+static bool reserve(struct gw_request *request, uint32_t target, bool may_close)
 {
-    struct routing_target_load *load = request->group->targets[target].load;
+    const struct routing_target_group *group = request->group;
+    const struct routing_target *at = &group->targets[target];
+    struct gw_pool_limits limits = gw_choose_pool_limits(group);
 
-    if (request->claim != NULL)
+    if (request->waiter != NULL)
+        limits.max_pending = 0;
+    request->no_room = gw_pool_reserve(request->worker->pool, at->endpoint, at->transport, &limits,
+                                       group->conf->send_proxy_protocol != ROUTING_PROXY_OFF, may_close);
+    if (request->no_room == GW_POOL_RESERVED)
+        request->reserved = at->endpoint;
+    request->full = request->no_room == GW_POOL_TARGET_FULL ? at->endpoint : NULL;
+    return request->no_room <= GW_POOL_RESERVED;
+}
+
+/* Threads that see the last free place at once: one gets it, the others look again. */
+static bool claim(struct gw_request *request, uint32_t target, bool may_close)
+{
+    const struct routing_target_group *group = request->group;
+    struct routing_target_load *load = group->targets[target].load;
+
+    request->no_room = GW_POOL_READY;
+    if (request->claim != NULL || request->reserved != NULL)
         gw_choose_forget(request);
-    if (!routing_target_enter(load, (uint32_t)request->group->conf->target_limits.requests))
-        return false;
-    request->claim = load;
-    return true;
+    if (group->counts_load) {
+        if (!routing_target_enter(load, group->max_requests))
+            return false;
+        request->claim = load;
+    }
+    if (__builtin_expect(!group->limits_connections, 1) || reserve(request, target, may_close))
+        return true;
+    gw_choose_forget(request);
+    return false;
 }
 
 /* ---- the target ---- */
 
+static bool counts(const struct routing_target_group *group) { return group->counts_load || group->limits_connections; }
+
+/* Where connections are limited, a target with a kept one comes before one whose connection takes another's place. Not
+ * where the key says which target it must be. */
 uint32_t gw_choose_target(struct gw_request *request, uint64_t exclude, struct gw_trace *trace)
 {
     const struct routing_target_group *group = request->group;
     struct routing_pick pick = {.exclude = exclude, .now_ms = now_ms(request)};
+    bool may_close = group->uses_key;
     uint32_t target;
 
+    request->no_room = GW_POOL_READY;
     if (__builtin_expect(group->uses_key, 0))
         pick.has_key = routing_balance_key(group->conf, &request->facts, &pick.key);
     for (unsigned i = 0; i != MAX_CLAIMS; ++i) {
         target = routing_balancer_pick(gw_choose_balancer(request, group), &pick, trace);
-        if (target >= ROUTING_BUSY_TARGETS || !group->counts_load || request->stream == NULL)
+        if (target < ROUTING_BUSY_TARGETS &&
+            (!counts(group) || request->stream == NULL || claim(request, target, may_close)))
             return target;
-        if (claim(request, target))
-            return target;
+        if (__builtin_expect(request->no_room <= GW_POOL_RESERVED, 1)) {
+            if (target >= ROUTING_BUSY_TARGETS)
+                return target;
+            continue; /* another thread had the last place */
+        }
+        if (request->no_room == GW_POOL_TOO_MANY_PENDING)
+            break;
+        if (target < 64)
+            pick.exclude |= (uint64_t)1 << target;
+        if (target >= ROUTING_BUSY_TARGETS || i == MAX_CLAIMS / 2) { /* nobody has a kept one */
+            if (may_close)
+                break;
+            may_close = true;
+            pick.exclude = exclude;
+        }
     }
     return ROUTING_BUSY_TARGETS;
 }
@@ -95,7 +166,7 @@ static uint32_t choose_sticky(struct gw_request *request)
         !routing_balancer_may_take(gw_choose_balancer(request, group), target, now_ms(request)))
         return ROUTING_NO_TARGET;
     request->sticky->target = target;
-    if (group->counts_load && request->stream != NULL && !claim(request, target))
+    if (counts(group) && request->stream != NULL && !claim(request, target, true))
         return ROUTING_NO_TARGET;
     gw_trace(request->trace, "target", group->conf->stickiness->at, "target \"%.*s\" has the client's session",
              (int)group->targets[target].name.len, group->targets[target].name.base);

@@ -11,5 +11,8 @@ uint32_t gw_choose_target(struct gw_request *, uint64_t exclude, struct gw_trace
 struct routing_target_load *gw_choose_claimed(struct gw_request *, uint32_t target);
 void gw_choose_leave(struct gw_worker *, const struct routing_target_group *,
                      struct routing_target_load *); /* NULL is fine */
-/* Gives back what was claimed and not taken over. */
+/* True: a connection to the target was reserved, and is the caller's. */
+bool gw_choose_reserved(struct gw_request *, uint32_t target);
+struct gw_pool_limits gw_choose_pool_limits(const struct routing_target_group *);
+/* Gives back what was claimed or reserved and not taken over. */
 void gw_choose_forget(struct gw_request *);

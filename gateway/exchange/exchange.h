@@ -11,6 +11,8 @@ bool gw_exchange_choose(struct gw_request *, uint32_t random);
 bool gw_exchange_choose_again(struct gw_request *);
 /* Forwards to the chosen target and answers. */
 void gw_exchange_start(struct gw_request *);
+/* The same for one whose next try waited for a target. */
+void gw_exchange_resume(struct gw_exchange *);
 /* Host and URL as the target got them; valid as long as the request. */
 void gw_exchange_target(const struct gw_exchange *, h2o_iovec_t *host, h2o_iovec_t *url);
 /* Cuts the exchange off, for this reason. */

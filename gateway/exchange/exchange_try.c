@@ -6,6 +6,7 @@
 #include "gateway/exchange/forwarded.h"
 #include "gateway/answer/grpc.h"
 #include "gateway/exchange/outliers.h"
+#include "gateway/exchange/target_queue.h"
 #include "gateway/observe/span.h"
 #include "gateway/upstream/proxy_out.h"
 
@@ -78,6 +79,8 @@ void gw_exchange_end_tries(struct gw_exchange *exchange)
     gw_timer_disarm(&exchange->pause);
     gw_timer_disarm(&exchange->hedge);
     gw_timer_disarm(&exchange->total);
+    if (__builtin_expect(exchange->request->waiter != NULL, 0))
+        gw_target_queue_forget(exchange->request);
 }
 
 static void arm(struct gw_exchange *exchange, struct gw_timer *timer, void (*on_due)(struct gw_timer *), uint64_t ms)
@@ -112,9 +115,8 @@ static void start(struct gw_try *try, uint32_t target_index, bool allow_reuse)
     struct gw_exchange *exchange = try->exchange;
     struct gw_request *request = exchange->request;
     const struct routing_target *target = &request->group->targets[target_index];
-    const struct routing_pool_conf *pool = &request->group->conf->pool;
     struct gw_client_timeouts timeouts = timeouts_of(request);
-    struct gw_pool_limits limits = {pool->max_idle, pool->idle_ms, pool->max_requests};
+    struct gw_pool_limits limits = gw_choose_pool_limits(request->group);
     char header[GW_PROXY_OUT_MAX];
 
     try->target = request->target = target_index;
@@ -126,6 +128,7 @@ static void start(struct gw_try *try, uint32_t target_index, bool allow_reuse)
     gw_count(&try->slot->in_flight, 1);
     try->group = request->group;
     try->load = gw_choose_claimed(request, target_index);
+    exchange->out.is_reserved = gw_choose_reserved(request, target_index);
     if (__builtin_expect(request->group->notes_latency, 0))
         try->started_us = gw_now_us();
     try->is_started = false;
@@ -156,6 +159,7 @@ bool gw_exchange_enter(struct gw_exchange *exchange, enum gw_reason *reason)
         return true;
     case ROUTING_LIMIT_REQUESTS:
         *reason = GW_REASON_CIRCUIT_OPEN;
+        gw_count(&exchange->request->worker->stats.circuit_refused[0], 1);
         break;
     case ROUTING_LIMIT_ADAPTIVE:
         *reason = GW_REASON_CONCURRENCY_LIMIT;
@@ -193,8 +197,10 @@ static bool may_retry(struct gw_exchange *exchange)
     if (group->load == NULL || exchange->retrying != NULL || group->conf->circuit_breaker == NULL ||
         group->conf->circuit_breaker->retries == 0)
         return true;
-    if (!routing_limit_enter_retry(group->load, group->conf))
+    if (!routing_limit_enter_retry(group->load, group->conf)) {
+        gw_count(&exchange->request->worker->stats.circuit_refused[3], 1);
         return false;
+    }
     exchange->retrying = group->load;
     return true;
 }
@@ -260,20 +266,32 @@ static uint32_t pick_another(struct gw_exchange *exchange, bool must_differ)
     struct gw_request *request = exchange->request;
     uint32_t target = gw_choose_target(request, exchange->tried, NULL);
 
-    if (target == ROUTING_NO_TARGET && !must_differ)
+    if (target >= ROUTING_BUSY_TARGETS && !must_differ)
         target = gw_choose_target(request, 0, NULL);
-    return target < ROUTING_BUSY_TARGETS ? target : ROUTING_NO_TARGET;
+    return target;
 }
+
+/* Nobody has a place for the next try just now: it waits in the queue. False: it may not, and fails with the reason. */
+static bool wait_for_place(struct gw_exchange *exchange, enum gw_reason *reason)
+{
+    gw_choose_forget(exchange->request);
+    return (*reason = gw_target_queue_join(exchange->request)) == GW_REASON_NONE;
+}
+
+void gw_exchange_resume(struct gw_exchange *exchange) { start_again(exchange, exchange->request->target, true); }
 
 static void on_pause_over(struct gw_timer *timer)
 {
     struct gw_exchange *exchange = H2O_STRUCT_FROM_MEMBER(struct gw_exchange, pause, timer);
     uint32_t target = pick_another(exchange, false);
+    enum gw_reason reason;
 
-    if (target == ROUTING_NO_TARGET)
-        gw_exchange_fail(exchange, GW_REASON_NO_TARGETS, NULL);
-    else
+    if (target < ROUTING_BUSY_TARGETS)
         start_again(exchange, target, true);
+    else if (target == ROUTING_NO_TARGET)
+        gw_exchange_fail(exchange, GW_REASON_NO_TARGETS, NULL);
+    else if (!wait_for_place(exchange, &reason))
+        gw_exchange_fail(exchange, reason, NULL);
 }
 
 static void count_retry(const struct gw_request *request)
@@ -318,7 +336,7 @@ static bool retry_by_policy(struct gw_try *try, uint32_t failure, int status)
     if (!is_free && !policy->non_idempotent && !routing_is_idempotent(request->facts.method))
         return false;
     /* without a policy of its own the target that cannot be reached is not asked again */
-    if ((target = pick_another(exchange, policy->at == NULL)) == ROUTING_NO_TARGET)
+    if ((target = pick_another(exchange, policy->at == NULL)) >= ROUTING_BUSY_TARGETS)
         return false;
     if (!may_retry(exchange) ||
         (!is_free && !routing_budget_take(budget_of(request), gw_thread_now(&request->worker->thread)))) {
@@ -330,9 +348,10 @@ static bool retry_by_policy(struct gw_try *try, uint32_t failure, int status)
     pause_ms = policy->backoff_ms == 0
                    ? 0
                    : routing_backoff_ms(policy, exchange->tries_in_group, gw_thread_random(&request->worker->thread));
-    if (pause_ms != 0)
+    if (pause_ms != 0) {
+        gw_choose_forget(request); /* meanwhile it is somebody else's place */
         arm(exchange, &exchange->pause, on_pause_over, pause_ms);
-    else
+    } else
         start_again(exchange, target, true);
     return true;
 }
@@ -360,6 +379,7 @@ static bool fail_over(struct gw_try *try, uint32_t failure, int status)
     }
     enum gw_reason reason;
     if (exchange->entered[1] == NULL && !gw_exchange_enter(exchange, &reason)) {
+        gw_choose_forget(request);
         request->group = primary;
         return false;
     }
@@ -386,6 +406,26 @@ static void leave_to_rival(struct gw_try *try, struct gw_try *rival)
     try->exchange->request->target = rival->target;
 }
 
+/* Limits of connections allow none: as if the target had been found full when it was chosen. */
+static bool has_no_room(struct gw_try *try)
+{
+    struct gw_exchange *exchange = try->exchange;
+    enum gw_reason reason;
+    uint32_t target;
+
+    gw_exchange_end_try(try);
+    --exchange->request->attempts;
+    --exchange->tries_in_group;
+    target = gw_choose_target(exchange->request, 0, NULL);
+    if (target < ROUTING_BUSY_TARGETS)
+        start_again(exchange, target, true);
+    else if (target == ROUTING_NO_TARGET)
+        gw_exchange_fail(exchange, GW_REASON_NO_TARGETS, NULL);
+    else if (!wait_for_place(exchange, &reason))
+        gw_exchange_fail(exchange, reason, NULL);
+    return true;
+}
+
 bool gw_exchange_try_failed(struct gw_try *try, enum gw_client_error error, bool is_safe)
 {
     struct gw_exchange *exchange = try->exchange;
@@ -393,7 +433,9 @@ bool gw_exchange_try_failed(struct gw_try *try, enum gw_client_error error, bool
     struct gw_try *rival = rival_of(try);
     bool is_stale = (error == GW_CLIENT_CLOSED_EARLY && is_safe) || error == GW_CLIENT_REFUSED;
 
-    if (!is_stale) {
+    if (__builtin_expect(error == GW_CLIENT_NO_ROOM, 0) && rival == NULL)
+        return has_no_room(try);
+    if (!is_stale && error != GW_CLIENT_NO_ROOM) {
         gw_count(&try->slot->failures, 1);
         if (__builtin_expect(try->group->notes_outcomes, 0))
             gw_outliers_note(exchange->request, try->group, try->target, 0);
@@ -458,7 +500,7 @@ static void on_hedge_due(struct gw_timer *timer)
     if (exchange->now->client == NULL || second->client != NULL || !has_body_for_another(exchange))
         return;
     target = pick_another(exchange, true);
-    if (target == ROUTING_NO_TARGET ||
+    if (target >= ROUTING_BUSY_TARGETS ||
         !routing_budget_take(budget_of(request), gw_thread_now(&request->worker->thread)))
         return;
     gw_count(&request->worker->stats.hedges, 1);

@@ -143,7 +143,7 @@ static void start(struct gw_mirror *mirror)
     const struct routing_target_group_conf *conf = mirror->group->conf;
     struct gw_client_timeouts timeouts = {conf->timeouts.connect_ms, conf->timeouts.first_byte_ms,
                                           conf->timeouts.idle_ms};
-    struct gw_pool_limits limits = {conf->pool.max_idle, conf->pool.idle_ms, conf->pool.max_requests};
+    struct gw_pool_limits limits = gw_choose_pool_limits(mirror->group);
 
     mirror->client = gw_client_start(mirror->worker->pool, target->endpoint, &limits, &timeouts, &mirror->out,
                                      !mirror->is_again, &callbacks, mirror);
@@ -164,7 +164,7 @@ static bool choose(struct gw_mirror *mirror)
     if (!group->counts_load)
         return true;
     mirror->load = group->targets[mirror->target].load;
-    return routing_target_enter(mirror->load, (uint32_t)group->conf->target_limits.requests);
+    return routing_target_enter(mirror->load, group->max_requests);
 }
 
 /* The body is whole: off it goes, and nobody waits for it. */

@@ -1,15 +1,19 @@
-/* Requests that wait because every target of their group has as many as it may (target_limits). One queue per group and
+/* Requests that wait because every target of their group has as many as it may (target_limits), or the group as many
+ * connections (circuit_breaker), before their first try or before a further one. One queue per group and
  * thread, in order of arrival; the bound counts all threads. What is here lives as long as the process. */
 #pragma once
 #include "gateway/request.h"
 
 struct gw_process;
 struct gw_target_queues; /* of one group: one for each thread */
-struct gw_target_queues *gw_target_queues_create(struct gw_process *, unsigned num_workers);
+struct gw_group_entry;
+struct gw_target_queues *gw_target_queues_create(struct gw_process *, struct gw_group_entry *);
 
 /* GW_REASON_NONE: the request waits, and is forwarded or answered later (a place may have become free meanwhile, then
  * it is under way already). Otherwise why it may not. */
 enum gw_reason gw_target_queue_join(struct gw_request *);
+/* A connection of the group was closed. Any thread. */
+void gw_target_queue_on_room(struct gw_group_use *);
 /* A place at a target of the group is free again. */
 void gw_target_queue_wake(struct gw_worker *, const struct routing_target_group *);
 /* The request is over while it waits. Fine when it does not. */

@@ -73,6 +73,8 @@ static void close_target(struct gw_l4_connection *self, bool is_reset)
     if (self->transport != NULL && self->target.sock != NULL && self->target.sock->ssl != NULL)
         tls_origin_detach(self->target.sock);
     close_socket(self->target.sock, is_reset);
+    if (self->target.sock != NULL)
+        gw_room_leave(self->endpoint->counted);
     self->target.sock = NULL;
     gw_transport_release(self->transport);
     self->transport = NULL;
@@ -237,6 +239,7 @@ static bool attempt(struct gw_l4_connection *self, const struct routing_target *
     self->target.sock =
         h2o_socket_connect(self->worker->thread.loop, (struct sockaddr *)&address, target->address.sa_len, on_connect);
     if (self->target.sock == NULL) {
+        gw_room_leave(self->endpoint->counted);
         self->connect_failure = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM
                                     ? GW_REASON_INTERNAL_ERROR
                                     : GW_REASON_CONNECT_FAILED;
@@ -261,12 +264,26 @@ static uint32_t pick(struct gw_l4_connection *self, struct routing_balancer *bal
     index = routing_balancer_pick(balancer, &pick, NULL);
     if (index < ROUTING_BUSY_TARGETS && self->group->counts_load) {
         self->load = self->group->targets[index].load;
-        if (!routing_target_enter(self->load, (uint32_t)self->group->conf->target_limits.requests)) {
+        if (!routing_target_enter(self->load, self->group->max_requests)) {
             self->load = NULL; /* another thread had the last place */
-            return ROUTING_BUSY_TARGETS;
+            index = ROUTING_BUSY_TARGETS;
         }
     }
+    if (index == ROUTING_BUSY_TARGETS && self->connect_failure == GW_REASON_NO_TARGETS)
+        self->connect_failure = GW_REASON_TARGETS_BUSY;
     return index;
+}
+
+/* Counts the connection that will be attempted; each is a connection of its own, so that requests and connections of
+ * target_limits are one. */
+static bool has_room(struct gw_l4_connection *self, const struct routing_target *target)
+{
+    const struct gw_endpoint *endpoint = target->endpoint;
+    if (gw_room_enter(endpoint->counted, 0, self->group->max_group_connections) == GW_POOL_READY)
+        return true;
+    self->connect_failure = GW_REASON_CIRCUIT_CONNECTIONS;
+    gw_count(&self->worker->stats.circuit_refused[GW_REASON_CIRCUIT_CONNECTIONS - GW_REASON_CIRCUIT_OPEN], 1);
+    return false;
 }
 
 /* The next target that was not tried, until there is none. */
@@ -278,7 +295,7 @@ static void connect_to_next(struct gw_l4_connection *self)
 
     while (self->attempts != MAX_ATTEMPTS) {
         uint32_t index = pick(self, balancer);
-        if (index >= ROUTING_BUSY_TARGETS)
+        if (index >= ROUTING_BUSY_TARGETS || !has_room(self, &self->group->targets[index]))
             break;
         if (attempt(self, &self->group->targets[index], index))
             return;

@@ -310,13 +310,14 @@ static void invoke(struct gw_lambda *lambda)
     const struct routing_target *target = &request->group->targets[request->target];
     struct gw_client_timeouts timeouts = {conf->timeouts.connect_ms, conf->timeouts.first_byte_ms,
                                           conf->timeouts.idle_ms};
-    struct gw_pool_limits limits = {conf->pool.max_idle, conf->pool.idle_ms, conf->pool.max_requests};
+    struct gw_pool_limits limits = gw_choose_pool_limits(request->group);
 
     ++request->attempts;
     lambda->slot = &gw_endpoint_entry_of(target)->slots[request->worker->thread.index];
     gw_count(&lambda->slot->attempts, 1);
     gw_count(&lambda->slot->in_flight, 1);
     lambda->load = gw_choose_claimed(request, request->target);
+    lambda->out.is_reserved = gw_choose_reserved(request, request->target);
     lambda->client = gw_client_start(request->worker->pool, target->endpoint, &limits, &timeouts, &lambda->out,
                                      !lambda->is_again, &callbacks, lambda);
 }
@@ -442,7 +443,7 @@ void gw_lambda_release(struct gw_request *request)
         return;
     request->lambda = NULL;
     end_try(lambda);
-    if (request->claim != NULL) /* it ended before its target was asked */
+    if (request->claim != NULL || request->reserved != NULL) /* it ended before its target was asked */
         gw_choose_forget(request);
     free(lambda->body.base);
     free(lambda->reply.base);

@@ -48,6 +48,7 @@ static void detach(struct gw_client *client)
 static void close_connection(struct gw_client *client)
 {
     struct gw_upstream_connection *conn = client->conn;
+    gw_client_leave_pending(client);
     detach(client);
     if (conn != NULL)
         gw_pool_close(conn);
@@ -78,6 +79,7 @@ static bool is_safe_to_retry(const struct gw_client *client, enum gw_client_erro
 
 static const char *const phrases[] = {
     [GW_CLIENT_OK] = "no failure",
+    [GW_CLIENT_NO_ROOM] = "as many connections as there may be",
     [GW_CLIENT_CONNECT_FAILED] = "connection refused or unreachable",
     [GW_CLIENT_CONNECT_TIMEOUT] = "no connection in time",
     [GW_CLIENT_TLS_TIMEOUT] = "no TLS handshake in time",
@@ -106,7 +108,7 @@ void gw_client_fail(struct gw_client *client, enum gw_client_error error)
     client->failure.error = error;
     if (client->failure.detail == NULL)
         client->failure.detail = phrases[error];
-    if (gw_client_error_is_of_connect(error))
+    if (gw_client_error_is_of_connect(error) && error != GW_CLIENT_NO_ROOM)
         gw_count(&gw_pool_counters(client->pool)->connect_failures, 1);
     close_connection(client);
     (void)GW_CLIENT_CALL(client, on_error, error, is_safe_to_retry(client, error));
@@ -128,6 +130,10 @@ static void on_deferred(struct gw_deferred *deferred)
     client->to_defer = 0;
     if (to_do & GW_DEFER_CONNECT_FAILED) {
         gw_client_fail(client, GW_CLIENT_CONNECT_FAILED);
+        return;
+    }
+    if (to_do & GW_DEFER_NO_ROOM) {
+        gw_client_fail(client, GW_CLIENT_NO_ROOM);
         return;
     }
     if (to_do & GW_DEFER_NO_UPGRADE) {
@@ -238,6 +244,7 @@ static void begin(struct gw_client *client)
 {
     h2o_socket_t *sock = client->conn->sock;
     client->connected_us = gw_now_us();
+    gw_client_leave_pending(client);
     gw_socket_setup(sock);
     h2o_socket_read_start(sock, gw_client_on_readable);
     send_head(client, client->out, client->out_len);
@@ -323,6 +330,15 @@ static struct gw_client *create(struct gw_pool *pool, const struct gw_client_req
 /* Requests that nobody may send twice when their connection turns out to be dead. */
 static bool is_repeatable(const struct gw_client_request *req) { return !req->has_body && req->method.base[0] != 'P'; }
 
+/* A kept connection will do after all. */
+static void give_place_back(const struct gw_endpoint *endpoint, bool is_pending)
+{
+    if (is_pending)
+        gw_pool_unreserve(endpoint);
+    else
+        gw_room_leave(endpoint->counted);
+}
+
 struct gw_client *gw_client_start(struct gw_pool *pool, const struct gw_endpoint *endpoint,
                                   const struct gw_pool_limits *limits, const struct gw_client_timeouts *timeouts,
                                   const struct gw_client_request *req, bool allow_reuse,
@@ -342,12 +358,15 @@ struct gw_client *gw_client_start(struct gw_pool *pool, const struct gw_endpoint
     client->data = data;
     if (__builtin_expect(req->transport != NULL, 0) && req->transport->is_http2)
         return gw_h2_client_start(client, endpoint, req, allow_reuse);
-    client->conn = allow_reuse ? gw_pool_take(pool, endpoint, req->transport, !is_repeatable(req)) : NULL;
+    bool has_place = req->is_reserved;
+    client->conn = allow_reuse ? gw_pool_take(pool, endpoint, req->transport, !is_repeatable(req), &has_place) : NULL;
     uint32_t num_before = client->conn != NULL ? client->conn->num_requests : 0;
     bool is_last =
         client->limits.max_idle == 0 || (limits->max_requests != 0 && num_before + 1 >= limits->max_requests);
     size_t bound = gw_client_head_bound(req);
     if (client->conn != NULL) {
+        if (__builtin_expect(has_place, 0))
+            give_place_back(endpoint, req->is_reserved);
         char *bytes = gw_pool_scratch(pool, bound);
         size_t len = gw_client_write_head(bytes, req, is_last);
         client->conn->client = client;
@@ -355,6 +374,11 @@ struct gw_client *gw_client_start(struct gw_pool *pool, const struct gw_endpoint
         send_head(client, bytes, len);
         if (!client->is_writing && !client->request_is_sent)
             defer(client, GW_DEFER_STARTED);
+        return client;
+    }
+    gw_client_enter_pending(client, endpoint, req->is_reserved);
+    if (!has_place && gw_pool_enter(pool, endpoint, limits) != GW_POOL_READY) {
+        defer(client, GW_DEFER_NO_ROOM);
         return client;
     }
     client->conn = gw_pool_connect(pool, endpoint, req->transport, on_connect, on_due);

@@ -9,6 +9,7 @@
 
 enum gw_client_error { /* how an attempt failed; reason codes are the gateway's */
                        GW_CLIENT_OK,
+                       GW_CLIENT_NO_ROOM,        /* gw_pool_limits allow no further connection at present */
                        GW_CLIENT_CONNECT_FAILED, /* refused, unreachable */
                        GW_CLIENT_CONNECT_TIMEOUT,
                        GW_CLIENT_TLS_TIMEOUT,     /* the handshake took too long */
@@ -29,7 +30,7 @@ enum gw_client_error { /* how an attempt failed; reason codes are the gateway's 
 /* No connection came about: nothing of the request can have reached the target. */
 static inline bool gw_client_error_is_of_connect(enum gw_client_error error)
 {
-    return error >= GW_CLIENT_CONNECT_FAILED && error <= GW_CLIENT_NOT_HTTP2;
+    return error >= GW_CLIENT_NO_ROOM && error <= GW_CLIENT_NOT_HTTP2;
 }
 enum { GW_CLIENT_MAX_PREFACE = 1024 };
 struct gw_client; /* one attempt: created by gw_client_start, freed by gw_client_release and nothing else */
@@ -58,6 +59,7 @@ struct gw_client_request {
     /* Of the request; NULL: none. Read when the body ends, valid until then. Left out where framing has no room. */
     const struct gw_trailers *trailers;
     const struct gw_transport *transport; /* NULL: plain HTTP/1.1. Held as long as it is needed */
+    bool is_reserved;                     /* by gw_pool_reserve for this endpoint: the client's from here on */
 };
 struct gw_client_timeouts {
     uint32_t connect_ms, first_byte_ms, idle_ms;

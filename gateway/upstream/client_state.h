@@ -25,7 +25,13 @@ enum gw_client_state {
     GW_CLIENT_ENDED,       /* complete or failed: no connection, no more callbacks */
 };
 enum gw_client_framing { GW_FRAMED_BY_LENGTH, GW_FRAMED_BY_CHUNKS, GW_FRAMED_BY_CLOSE };
-enum { GW_DEFER_STARTED = 1, GW_DEFER_DRAINED = 2, GW_DEFER_CONNECT_FAILED = 4, GW_DEFER_NO_UPGRADE = 8 };
+enum {
+    GW_DEFER_STARTED = 1,
+    GW_DEFER_DRAINED = 2,
+    GW_DEFER_CONNECT_FAILED = 4,
+    GW_DEFER_NO_UPGRADE = 8,
+    GW_DEFER_NO_ROOM = 16,
+};
 
 struct gw_client_buffer { /* a read buffer that body bytes given to the caller point into */
     h2o_buffer_t *buffer;
@@ -49,6 +55,7 @@ struct gw_client {
     struct gw_pool *pool;
     struct gw_upstream_connection *conn; /* NULL once ended, and with HTTP/2 */
     struct gw_h2_stream *h2;             /* NULL: HTTP/1.1 */
+    struct gw_group_use *pending;        /* where it counts as waiting for a connection; NULL: it does not */
     const struct gw_client_callbacks *callbacks;
     void *data;
     bool *was_released; /* while a callback runs: where to tell that it released the client */
@@ -96,6 +103,20 @@ bool gw_client_body_is_chunked(const struct gw_client_request *);
 
 /* client.c */
 void gw_client_set_deadline(struct gw_client *);
+/* The connection is there, or there will be none. */
+static inline void gw_client_leave_pending(struct gw_client *client)
+{
+    if (client->pending != NULL)
+        routing_count_leave(&client->pending->pending);
+    client->pending = NULL;
+}
+/* Waits for a connection from now on. is_counted: it has been since gw_pool_reserve. */
+static inline void gw_client_enter_pending(struct gw_client *client, const struct gw_endpoint *endpoint,
+                                           bool is_counted)
+{
+    if ((client->pending = endpoint->counted.of_group) != NULL && !is_counted)
+        (void)routing_count_enter(&client->pending->pending, 0);
+}
 /* Both say whether the client still lives after the callback. */
 bool gw_client_report_started(struct gw_client *);
 void gw_client_fail(struct gw_client *, enum gw_client_error);

@@ -22,6 +22,7 @@ struct gw_upstream_connection {
     struct gw_timer timer;                /* armed for deadline_ms or earlier, see gw_upstream_set_deadline */
     const struct gw_transport *transport; /* held; NULL: plain HTTP/1.1 */
     uint32_t num_requests;                /* started on it */
+    struct gw_counted counted;
     struct gw_upstream_connection *next_free;
 };
 
@@ -33,11 +34,14 @@ static inline struct gw_upstream_connection *gw_upstream_connection_from(h2o_soc
 }
 
 /* The newest idle connection, now the caller's, or NULL. look_first: ask the kernel whether the origin has closed or
- * said anything that the loop has not seen yet; a system call that only a request worth it should pay. */
+ * said anything that the loop has not seen yet; a system call that only a request worth it should pay. has_place: the
+ * caller has counted a new connection; of one that turns out to be dead it takes over the place. */
 struct gw_upstream_connection *gw_pool_take(struct gw_pool *, const struct gw_endpoint *, const struct gw_transport *,
-                                            bool look_first);
+                                            bool look_first, bool *has_place);
+/* Counts one more connection, after idle ones of this thread were closed where that makes room. */
+enum gw_pool_room gw_pool_enter(struct gw_pool *, const struct gw_endpoint *, const struct gw_pool_limits *);
 /* Starts to connect; on_connect tells how it went. NULL: failed at once, errno says why. on_due: the deadline passed.
- */
+ * The connection has been counted and is counted until its end. */
 struct gw_upstream_connection *gw_pool_connect(struct gw_pool *, const struct gw_endpoint *,
                                                const struct gw_transport *, h2o_socket_cb on_connect,
                                                void (*on_due)(struct gw_timer *));

@@ -157,6 +157,7 @@ bool gw_h2_submit(struct gw_h2_stream *stream)
     stream->id = id;
     stream->is_sent = !stream->has_body;
     stream->client->state = GW_CLIENT_WAITING;
+    gw_client_leave_pending(stream->client);
     if (stream->begins_session)
         stream->client->connected_us = stream->session->connected_us;
     if (!stream->client->request_is_sent && !stream->has_piece)
@@ -217,13 +218,13 @@ static void arm_for_connection(struct gw_h2_stream *stream, const struct gw_tran
     gw_timer_arm(thread_of(stream)->wheel, &stream->timer, stream->deadline_ms);
 }
 
-void gw_h2_stream_enter(struct gw_h2_stream *stream, struct gw_h2_session *session)
+void gw_h2_stream_enter(struct gw_h2_stream *stream, struct gw_h2_session *session, bool is_full)
 {
     struct gw_client *client = stream->client;
     stream->session = session;
     if (session == NULL) {
-        client->failure.os_error = errno;
-        defer(stream, GW_DEFER_CONNECT_FAILED);
+        client->failure.os_error = is_full ? 0 : errno;
+        defer(stream, is_full ? GW_DEFER_NO_ROOM : GW_DEFER_CONNECT_FAILED);
         return;
     }
     client->failure.was_reused = session->state == GW_H2_OPEN;
@@ -248,12 +249,17 @@ struct gw_client *gw_h2_client_start(struct gw_client *client, const struct gw_e
     gw_timer_init(&stream->timer, on_due);
     take_request(stream, req);
     if (req->upgrade.base != NULL) {
+        if (req->is_reserved)
+            gw_pool_unreserve(endpoint);
         defer(stream, GW_DEFER_NO_UPGRADE);
         return client;
     }
     arm_for_connection(stream, req->transport);
-    gw_h2_stream_enter(stream, gw_h2_session_for(client->pool, endpoint, req->transport, &client->timeouts,
-                                                 &client->limits, allow_reuse));
+    gw_client_enter_pending(client, endpoint, false);
+    bool is_full = false;
+    struct gw_h2_session *session = gw_h2_session_for(client->pool, endpoint, req->transport, &client->timeouts,
+                                                      &client->limits, allow_reuse, req->is_reserved, &is_full);
+    gw_h2_stream_enter(stream, session, is_full);
     return client;
 }
 

@@ -60,6 +60,7 @@ static void destroy(struct gw_h2_session *self)
         h2o_socket_close(self->sock);
         self->sock = NULL;
     }
+    gw_room_leave(self->counted);
     lose_streams(self);
     nghttp2_session_del(self->ng);
     free(self->out);
@@ -141,15 +142,24 @@ static void gather(struct gw_h2_session *self)
     }
 }
 
-/* The target allows fewer streams than was thought when they came: they go to another connection. */
+/* The target allows fewer streams than was thought when they came: they go to another connection, or wait for their
+ * turn where there may be none. */
 static void rehome_waiting(struct gw_h2_session *self)
 {
     struct gw_h2_stream *stream;
+    bool is_full = false;
     while ((stream = first_of(&self->waiting)) != NULL) {
         h2o_linklist_unlink(&stream->link);
         --self->num_waiting;
-        gw_h2_stream_enter(stream, gw_h2_session_for(self->pool, stream->endpoint, self->transport,
-                                                     &stream->client->timeouts, &stream->client->limits, true));
+        struct gw_h2_session *session =
+            gw_h2_session_for(self->pool, stream->endpoint, self->transport, &stream->client->timeouts,
+                              &stream->client->limits, true, false, &is_full);
+        if (session == NULL && is_full) {
+            h2o_linklist_insert(self->waiting.next, &stream->link);
+            ++self->num_waiting;
+            return;
+        }
+        gw_h2_stream_enter(stream, session, false);
     }
 }
 
@@ -413,10 +423,13 @@ static struct gw_h2_session *create(struct gw_pool *pool, const struct gw_endpoi
     errno = 0;
     h2o_socket_t *sock = h2o_socket_connect(gw_pool_thread(pool)->loop, (struct sockaddr *)&address,
                                             endpoint->address.sa_len, on_connect);
-    if (sock == NULL)
+    if (sock == NULL) {
+        gw_room_leave(endpoint->counted);
         return NULL;
+    }
     struct gw_h2_session *self = h2o_mem_alloc(sizeof(*self));
     *self = (struct gw_h2_session){.magic = GW_H2_SESSION_MAGIC,
+                                   .counted = endpoint->counted,
                                    .pool = pool,
                                    .slot = slot,
                                    .transport = gw_transport_hold(transport),
@@ -441,22 +454,48 @@ static bool has_room(const struct gw_h2_session *self, uint32_t max_requests)
            self->num_running + self->num_waiting < self->max_streams;
 }
 
+struct gw_h2_session *gw_h2_session_with_room(const h2o_linklist_t *list, uint32_t max_requests)
+{
+    for (const h2o_linklist_t *node = list->next; node != list; node = node->next) {
+        struct gw_h2_session *self = H2O_STRUCT_FROM_MEMBER(struct gw_h2_session, link, node);
+        if (has_room(self, max_requests))
+            return self;
+    }
+    return NULL;
+}
+
 struct gw_h2_session *gw_h2_session_for(struct gw_pool *pool, const struct gw_endpoint *endpoint,
                                         const struct gw_transport *transport, const struct gw_client_timeouts *timeouts,
-                                        const struct gw_pool_limits *limits, bool allow_reuse)
+                                        const struct gw_pool_limits *limits, bool allow_reuse, bool is_reserved,
+                                        bool *is_full)
 {
     struct gw_pool_slot *slot;
     h2o_linklist_t *list = gw_pool_sessions(pool, endpoint, transport, &slot);
-    for (h2o_linklist_t *node = list->next; allow_reuse && node != list; node = node->next) {
-        struct gw_h2_session *self = H2O_STRUCT_FROM_MEMBER(struct gw_h2_session, link, node);
-        if (!has_room(self, limits->max_requests))
-            continue;
-        if (self->state == GW_H2_OPEN) {
-            gw_count(&gw_pool_counters(pool)->reuses, 1);
-            set_idle(self, NOT_IDLE);
-            gw_timer_disarm(&self->timer);
-        }
-        return self;
+    struct gw_h2_session *self = allow_reuse ? gw_h2_session_with_room(list, limits->max_requests) : NULL;
+
+    if (self == NULL && !is_reserved && gw_pool_enter(pool, endpoint, limits) != GW_POOL_READY) {
+        *is_full = true;
+        return NULL;
     }
-    return create(pool, endpoint, transport, timeouts, list, slot);
+    if (is_reserved) /* the client counts as pending by itself */
+        routing_count_leave(&endpoint->counted.of_group->pending);
+    if (self == NULL)
+        return create(pool, endpoint, transport, timeouts, list, slot);
+    if (is_reserved)
+        gw_room_leave(endpoint->counted);
+    if (self->state == GW_H2_OPEN) {
+        gw_count(&gw_pool_counters(pool)->reuses, 1);
+        set_idle(self, NOT_IDLE);
+        gw_timer_disarm(&self->timer);
+    }
+    return self;
+}
+
+bool gw_h2_session_close_if_idle(struct gw_h2_session *self)
+{
+    if (self->is_inside || self->idle_phase == NOT_IDLE || self->num_running + self->num_waiting != 0)
+        return false;
+    gw_count(&gw_pool_counters(self->pool)->idle_closed, 1);
+    close_idle(self);
+    return true;
 }

@@ -35,11 +35,12 @@ enum gw_h2_state {
 struct gw_h2_session {
     uint32_t magic;
     uint8_t state;
-    bool is_listed;             /* in its slot: takes requests */
-    bool is_writing;            /* the socket still holds bytes of out */
-    bool is_inside;             /* nghttp2 is calling back */
-    bool is_ended;              /* by the target, cleanly */
-    bool is_doomed;             /* to be closed when it has returned */
+    bool is_listed;  /* in its slot: takes requests */
+    bool is_writing; /* the socket still holds bytes of out */
+    bool is_inside;  /* nghttp2 is calling back */
+    bool is_ended;   /* by the target, cleanly */
+    bool is_doomed;  /* to be closed when it has returned */
+    struct gw_counted counted;
     uint8_t idle_phase;         /* 0: in use; else idle, before, in and after the question whether anybody is there */
     h2o_linklist_t link;        /* in the slot's list */
     h2o_linklist_t link_of_all; /* in the pool's */
@@ -118,10 +119,16 @@ struct gw_h2_stream {
 };
 
 /* h2_session.c */
-/* A session of the endpoint that takes one more request, or a new one. NULL: connecting failed at once (errno). */
+/* A session of the endpoint that takes one more request, or a new one. NULL: connecting failed at once (errno), or
+ * (is_full) there may not be one more connection. is_reserved: a new one has been counted, with the request as pending.
+ */
 struct gw_h2_session *gw_h2_session_for(struct gw_pool *, const struct gw_endpoint *, const struct gw_transport *,
                                         const struct gw_client_timeouts *, const struct gw_pool_limits *,
-                                        bool allow_reuse);
+                                        bool allow_reuse, bool is_reserved, bool *is_full);
+/* One of the list that takes one more request, or NULL. */
+struct gw_h2_session *gw_h2_session_with_room(const h2o_linklist_t *, uint32_t max_requests);
+/* True: it was idle, and is gone. */
+bool gw_h2_session_close_if_idle(struct gw_h2_session *);
 void gw_h2_session_flush_later(struct gw_h2_session *);
 /* Ends it with all its streams. From inside nghttp2's callbacks it happens when they have returned. */
 void gw_h2_session_fail(struct gw_h2_session *, enum gw_client_error, const char *detail);
@@ -157,8 +164,8 @@ void gw_h2_client_write(struct gw_client *, h2o_iovec_t bytes, bool is_last);
 void gw_h2_client_consumed(struct gw_client *, size_t bytes);
 void gw_h2_client_detach(struct gw_client *);  /* no more callbacks; resets the stream if it is not over */
 void gw_h2_client_release(struct gw_client *); /* all but the struct itself */
-/* Waits for its turn there. NULL: connecting failed at once. */
-void gw_h2_stream_enter(struct gw_h2_stream *, struct gw_h2_session *);
+/* Waits for its turn there. NULL: connecting failed at once, or is_full. */
+void gw_h2_stream_enter(struct gw_h2_stream *, struct gw_h2_session *, bool is_full);
 bool gw_h2_submit(struct gw_h2_stream *);
 /* What frames bring about. Each may end the client. */
 void gw_h2_on_head(struct gw_h2_stream *, bool is_end);

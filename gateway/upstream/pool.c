@@ -243,13 +243,17 @@ static bool is_usable(const struct gw_upstream_connection *self)
 }
 
 struct gw_upstream_connection *gw_pool_take(struct gw_pool *pool, const struct gw_endpoint *endpoint,
-                                            const struct gw_transport *transport, bool look_first)
+                                            const struct gw_transport *transport, bool look_first, bool *has_place)
 {
     struct gw_pool_slot *slot = slot_of(pool, endpoint, transport);
     while (slot->num_idle != 0) {
         struct gw_upstream_connection *self =
             H2O_STRUCT_FROM_MEMBER(struct gw_upstream_connection, link, slot->idle.next);
         if (look_first && !is_usable(self)) {
+            if (!*has_place) { /* for the one that takes over: nobody else's meanwhile */
+                self->counted = (struct gw_counted){NULL, NULL};
+                *has_place = true;
+            }
             close_idle(self);
             continue;
         }
@@ -260,6 +264,93 @@ struct gw_upstream_connection *gw_pool_take(struct gw_pool *pool, const struct g
     return NULL;
 }
 
+/* ---- how many there may be ---- */
+
+enum gw_pool_room gw_room_enter(struct gw_counted at, uint32_t max, uint32_t max_of_group)
+{
+    if (at.load == NULL)
+        return GW_POOL_READY;
+    if (!routing_count_enter(&at.load->connections, max))
+        return GW_POOL_TARGET_FULL;
+    if (routing_count_enter(&at.of_group->connections, max_of_group))
+        return GW_POOL_READY;
+    routing_count_leave(&at.load->connections);
+    return GW_POOL_GROUP_FULL;
+}
+
+void gw_room_leave(struct gw_counted at)
+{
+    if (at.load == NULL)
+        return;
+    routing_count_leave(&at.load->connections);
+    routing_count_leave(&at.of_group->connections);
+    if (at.of_group->on_room != NULL)
+        at.of_group->on_room(at.of_group);
+}
+
+static bool make_room_at(struct gw_pool_slot *slot)
+{
+    if (slot->num_idle != 0) {
+        close_idle(oldest_idle(slot));
+        return true;
+    }
+    for (h2o_linklist_t *node = slot->sessions.next; node != &slot->sessions; node = node->next)
+        if (gw_h2_session_close_if_idle(H2O_STRUCT_FROM_MEMBER(struct gw_h2_session, link, node)))
+            return true;
+    return false;
+}
+
+bool gw_pool_make_room(struct gw_pool *pool, const struct gw_group_use *use, const struct gw_endpoint *endpoint)
+{
+    if (endpoint != NULL)
+        return endpoint->index < pool->num_slots && pool->slots[endpoint->index] != NULL &&
+               pool->slots[endpoint->index]->endpoint == endpoint && make_room_at(pool->slots[endpoint->index]);
+    for (size_t i = 0; i != pool->num_slots; ++i)
+        if (pool->slots[i] != NULL && pool->slots[i]->endpoint != NULL &&
+            pool->slots[i]->endpoint->counted.of_group == use && make_room_at(pool->slots[i]))
+            return true;
+    return false;
+}
+
+enum gw_pool_room gw_pool_enter(struct gw_pool *pool, const struct gw_endpoint *endpoint,
+                                const struct gw_pool_limits *limits)
+{
+    for (;;) {
+        enum gw_pool_room room =
+            gw_room_enter(endpoint->counted, limits->max_connections, limits->max_group_connections);
+        if (__builtin_expect(room == GW_POOL_READY, 1) ||
+            !gw_pool_make_room(pool, endpoint->counted.of_group, room == GW_POOL_TARGET_FULL ? endpoint : NULL))
+            return room;
+    }
+}
+
+enum gw_pool_room gw_pool_reserve(struct gw_pool *pool, const struct gw_endpoint *endpoint,
+                                  const struct gw_transport *transport, const struct gw_pool_limits *limits,
+                                  bool needs_new, bool may_close)
+{
+    struct gw_pool_slot *slot = slot_of(pool, endpoint, transport);
+    enum gw_pool_room room;
+
+    if (!needs_new && (slot->num_idle != 0 || gw_h2_session_with_room(&slot->sessions, limits->max_requests) != NULL))
+        return GW_POOL_READY;
+    room = may_close ? gw_pool_enter(pool, endpoint, limits)
+                     : gw_room_enter(endpoint->counted, limits->max_connections, limits->max_group_connections);
+    if (room != GW_POOL_READY)
+        return room;
+    if (routing_count_enter(&endpoint->counted.of_group->pending, limits->max_pending))
+        return GW_POOL_RESERVED;
+    gw_room_leave(endpoint->counted);
+    return GW_POOL_TOO_MANY_PENDING;
+}
+
+void gw_pool_unreserve(const struct gw_endpoint *endpoint)
+{
+    routing_count_leave(&endpoint->counted.of_group->pending);
+    gw_room_leave(endpoint->counted);
+}
+
+/* ---- connecting ---- */
+
 struct gw_upstream_connection *gw_pool_connect(struct gw_pool *pool, const struct gw_endpoint *endpoint,
                                                const struct gw_transport *transport, h2o_socket_cb on_connect,
                                                void (*on_due)(struct gw_timer *))
@@ -268,8 +359,10 @@ struct gw_upstream_connection *gw_pool_connect(struct gw_pool *pool, const struc
     errno = 0;
     h2o_socket_t *sock =
         h2o_socket_connect(pool->thread->loop, (struct sockaddr *)&address, endpoint->address.sa_len, on_connect);
-    if (sock == NULL)
+    if (sock == NULL) {
+        gw_room_leave(endpoint->counted);
         return NULL;
+    }
     struct gw_upstream_connection *self = alloc_connection(pool);
     memset(self, 0, sizeof(*self));
     self->magic = GW_UPSTREAM_CONNECTION_MAGIC;
@@ -278,6 +371,7 @@ struct gw_upstream_connection *gw_pool_connect(struct gw_pool *pool, const struc
     self->generation = self->slot->generation;
     self->sock = sock;
     self->pool = pool;
+    self->counted = endpoint->counted;
     self->deadline_ms = GW_NO_DEADLINE;
     gw_timer_init(&self->timer, on_due);
     sock->data = self;
@@ -343,9 +437,11 @@ void gw_pool_put(struct gw_upstream_connection *self, const struct gw_pool_limit
 
 void gw_pool_close(struct gw_upstream_connection *self)
 {
+    struct gw_counted counted = self->counted;
     tls_origin_detach(self->sock);
     h2o_socket_close(self->sock);
     free_connection(self);
+    gw_room_leave(counted);
 }
 
 void gw_pool_on_idle_readable(struct gw_upstream_connection *self, const char *err)

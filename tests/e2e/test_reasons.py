@@ -1,5 +1,6 @@
 """Every reason code, brought about from outside. A code that `weir reason` lists and this table does not fails the test:
 whoever adds one says here how it comes about."""
+import contextlib
 import os
 import re
 import resource
@@ -48,6 +49,8 @@ target_groups:
   nobody: {targets: ["127.0.0.1:@nobody@"], health_check: {enabled: false}}
   empty: {targets: []}
   circuit: {targets: ["127.0.0.1:@origin@"], health_check: {enabled: false}, circuit_breaker: 1}
+  few_connections: {targets: ["127.0.0.1:@origin@"], health_check: {enabled: false}, circuit_breaker: {connections: 1}}
+  few_pending: {targets: ["127.0.0.1:@full@"], health_check: {enabled: false}, timeouts: {connect: 10s}, circuit_breaker: {pending: 1}}
   function: {lambda: hello, targets: ["127.0.0.1:@origin@"]}
   lost_function: {lambda: hello, targets: ["127.0.0.1:@nobody@"]}
   full_function: {lambda: hello, targets: ["127.0.0.1:@full@"], timeouts: {connect: 300ms}}
@@ -79,6 +82,8 @@ routes:
   - {name: mute, match: {path: /mute}, forward: mute}
   - {name: full, match: {path: /full}, forward: full}
   - {name: circuit, match: {path: /circuit}, forward: circuit}
+  - {name: few_connections, match: {path: /few_connections}, forward: few_connections}
+  - {name: few_pending, match: {path: /few_pending}, forward: few_pending}
   - {name: adaptive, match: {path: /adaptive}, forward: adaptive}
   - {name: limited, match: {path: "/limited*"}, forward: limited}
   - {name: queued, match: {path: "/queued*"}, forward: queued}
@@ -196,7 +201,8 @@ def cut_off_by_origin(path, *steps):
     return trigger
 
 
-def connect_that_hangs(case, path="/full"):
+@contextlib.contextmanager
+def full_backlog(case):
     """The accept queue is full, so that the kernel drops further SYNs."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -206,9 +212,14 @@ def connect_that_hangs(case, path="/full"):
         for filler in fillers:
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
-        case.ask(path)
+        yield
         for filler in fillers:
             filler.close()
+
+
+def connect_that_hangs(case, path="/full"):
+    with full_backlog(case):
+        case.ask(path)
 
 
 class Occupied:
@@ -252,6 +263,14 @@ def full_queue(case):
 def long_queue(case):
     with Occupied(case, "/queued/slow"):
         return case.ask("/queued")
+
+
+def too_many_connect(case):
+    with full_backlog(case), Client(case.gateway.port("http")) as first:
+        first.request("GET", "/few_pending")
+        wait_for(lambda: case.gateway.metric("weir_target_group_pending_requests", target_group="few_pending") == 1,
+                 "the first one connecting")
+        case.ask("/few_pending")
 
 
 def refused_by_target(case):
@@ -457,6 +476,8 @@ TRIGGERS = {
     "UPSTREAM_CLOSED": broken_by_origin("/o/closed"),
     "FIRST_BYTE_TIMEOUT": broken_by_origin("/o/silent", hold),
     "CIRCUIT_OPEN": second_of_two("/circuit"),
+    "CIRCUIT_CONNECTIONS": second_of_two("/few_connections"),
+    "CIRCUIT_PENDING": too_many_connect,
     "CONCURRENCY_LIMIT": second_of_two("/adaptive"),
     "OVERLOADED": too_much_memory,
     "TOTAL_TIMEOUT": broken_by_origin("/hurried", hold),

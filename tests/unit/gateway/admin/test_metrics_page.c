@@ -65,6 +65,8 @@ static struct fixture *create(size_t num_routes, size_t num_groups, size_t targe
         struct routing_target_group *group = &self->snapshot.groups[i];
         group->name = h2o_strdup(NULL, name, snprintf(name, sizeof(name), "group-%zu", i));
         group->size = (uint32_t)targets_each;
+        group->entry = aligned_alloc(64, sizeof(struct gw_group_entry));
+        memset(group->entry, 0, sizeof(struct gw_group_entry));
         group->targets = calloc(targets_each, sizeof(*group->targets));
         for (size_t j = 0; j != targets_each; ++j) {
             group->targets[j].name = h2o_strdup(NULL, name, snprintf(name, sizeof(name), "10.0.0.%zu:80", j));
@@ -89,6 +91,7 @@ static void destroy(struct fixture *self)
             free(self->snapshot.groups[i].targets[j].health);
         }
         free(self->snapshot.groups[i].targets);
+        free(self->snapshot.groups[i].entry);
         free(self->snapshot.groups[i].name.base);
     }
     for (unsigned i = 0; i != WORKERS; ++i) {
