@@ -133,6 +133,8 @@ enum gw_reason gw_reason_of_client(enum gw_client_error error)
         return GW_REASON_UPSTREAM_TRUNCATED;
     case GW_CLIENT_BAD_CHUNK:
         return GW_REASON_UPSTREAM_BAD_CHUNK;
+    case GW_CLIENT_TRAILERS_TOO_LARGE:
+        return GW_REASON_UPSTREAM_TRAILERS_TOO_LARGE;
     case GW_CLIENT_IDLE_TIMEOUT:
         return GW_REASON_UPSTREAM_IDLE_TIMEOUT;
     case GW_CLIENT_RESET:
@@ -183,6 +185,8 @@ enum gw_reason gw_reason_of_end(enum gw_stream_end end)
         return GW_REASON_BODY_TIMEOUT;
     case GW_END_BODY_BAD:
         return GW_REASON_BAD_CHUNK;
+    case GW_END_TRAILERS_TOO_LARGE:
+        return GW_REASON_TRAILERS_TOO_LARGE;
     case GW_END_SEND_TIMEOUT:
         return GW_REASON_SEND_TIMEOUT;
     case GW_END_DRAIN:

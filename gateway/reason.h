@@ -46,6 +46,9 @@
       "The request body stopped coming for limits.body_timeout, or comes slower than min_body_rate.",                  \
       "Check the client's network.")                                                                                   \
     X(BAD_CHUNK, 400, "The chunked framing of the request body is broken.", "Fix the client's encoder.")               \
+    X(TRAILERS_TOO_LARGE, 431,                                                                                         \
+      "The request's trailers are above 8 KiB (HTTP/2: limits.header_block) or limits.headers.",                       \
+      "Send less after the body.")                                                                                     \
     X(BODY_TOO_LARGE, 413, "The request body is above max_body of the route or of limits.",                            \
       "Send less, or raise max_body.")                                                                                 \
     X(BAD_WEBSOCKET, 400, "A WebSocket handshake breaks RFC 6455; `error` in the access log names the rule.",          \
@@ -117,6 +120,8 @@
     X(UPSTREAM_TRUNCATED, 0, "The target's response body ended early; the client's was cut off too.",                  \
       "Look into the target's log.")                                                                                   \
     X(UPSTREAM_BAD_CHUNK, 0, "The chunked framing of the target's response broke.", "Fix the target's encoder.")       \
+    X(UPSTREAM_TRAILERS_TOO_LARGE, 0,                                                                                  \
+      "The target's response trailers are above 8 KiB (HTTP/2: 64 KiB) or 100 fields.", "Send less after the body.")   \
     X(UPSTREAM_IDLE_TIMEOUT, 504, "No byte moved to or from the target for timeouts.idle.",                            \
       "Look into the target's latency.")                                                                               \
     X(TOTAL_TIMEOUT, 504, "The whole request, with every try, took longer than timeouts.total.",                       \

@@ -138,6 +138,14 @@ static void delete_all(const struct rule *rule, h2o_headers_t *headers)
     headers->size = kept;
 }
 
+bool routing_header_rules_name(const struct routing_header_rules *self, h2o_iovec_t name)
+{
+    for (size_t i = 0; i != self->size; ++i)
+        if (is_name(name, *self->rules[i].name))
+            return true;
+    return false;
+}
+
 void routing_header_rules_apply(const struct routing_header_rules *self, h2o_mem_pool_t *pool, h2o_headers_t *headers)
 {
     for (size_t i = 0; i != self->size; ++i) {

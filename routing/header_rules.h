@@ -14,4 +14,6 @@ struct routing_header_rules; /* compiled: names lower-cased and interned as libh
  * pseudo headers are refused by the settings table, names and values must be RFC 9110 tokens / field values. */
 struct routing_header_rules *routing_header_rules_create(const struct routing_header_rules_conf *);
 void routing_header_rules_destroy(struct routing_header_rules *);
+/* Whether one of the rules is about this field. name in any case. */
+bool routing_header_rules_name(const struct routing_header_rules *, h2o_iovec_t name);
 void routing_header_rules_apply(const struct routing_header_rules *, h2o_mem_pool_t *, h2o_headers_t *);

@@ -29,6 +29,7 @@ bool gw_recent_is_ours(const struct gw_request *request)
     switch (request->reason) {
     case GW_REASON_UPSTREAM_TRUNCATED:
     case GW_REASON_UPSTREAM_BAD_CHUNK:
+    case GW_REASON_UPSTREAM_TRAILERS_TOO_LARGE:
     case GW_REASON_UPSTREAM_IDLE_TIMEOUT:
     case GW_REASON_UPSTREAM_RESET:
     case GW_REASON_TOTAL_TIMEOUT:

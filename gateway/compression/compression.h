@@ -52,6 +52,8 @@ void gw_compression_explain(const struct gw_compression *, struct gw_trace *, co
 void gw_compression_offer(struct gw_request *, const struct gw_compression *);
 /* The bytes that the source of the response has handed over are about to go away, and the response with them. */
 void gw_compression_cut(struct gw_request *);
+/* The response's trailers are there: those that are about other bytes than the client gets are taken away. */
+void gw_compression_see_trailers(const struct gw_request *);
 /* The request is over. */
 void gw_compression_release(struct gw_request *);
 

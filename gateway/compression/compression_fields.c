@@ -114,6 +114,18 @@ void gw_compression_change_fields(h2o_mem_pool_t *pool, h2o_headers_t *fields, e
     h2o_add_header(pool, fields, H2O_TOKEN_CONTENT_ENCODING, NULL, name.base, name.len);
 }
 
+void gw_compression_change_trailers(struct gw_trailers *trailers)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i != trailers->size; ++i) {
+        const h2o_header_t *field = &trailers->entries[i];
+        if (!is_stale_field(field) && !h2o_memis(field->name->base, field->name->len, H2O_STRLIT("etag")))
+            trailers->entries[kept++] = *field;
+    }
+    trailers->size = kept;
+}
+
 static bool names_weak(const h2o_header_t *request, size_t num, h2o_iovec_t tag)
 {
     for (size_t i = 0; i != num; ++i) {

@@ -237,6 +237,7 @@ static void decide(struct gw_compressing *self, h2o_req_t *req, size_t len, bool
         self->is_identity = !open_encoder(self, is_event_stream(&req->res.headers));
     if (self->is_identity)
         return;
+    gw_compression_see_trailers(self->request);
     self->out_size = is_final && len < OUT_BYTES / 2 ? len + len / 2 + 2 * OUT_MIN_ROOM : OUT_BYTES;
     self->out = h2o_mem_alloc_pool(&req->pool, self->out_size);
     gw_compression_change_fields(&req->pool, &req->res.headers, self->coding);
@@ -360,6 +361,14 @@ void gw_compression_cut(struct gw_request *request)
     self->is_broken = true;
     if (h2o_linklist_is_linked(&self->waiting))
         h2o_linklist_unlink(&self->waiting);
+}
+
+void gw_compression_see_trailers(const struct gw_request *request)
+{
+    const struct gw_compressing *self = request->compressing;
+
+    if (self != NULL && self->is_decided && !self->is_identity)
+        gw_compression_change_trailers(&request->stream->response_trailers);
 }
 
 void gw_compression_release(struct gw_request *request)

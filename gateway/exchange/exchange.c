@@ -56,6 +56,25 @@ static void on_error(void *data, enum gw_client_error error, bool retry_is_safe)
         gw_exchange_fail(try->exchange, gw_reason_of_client(error), gw_client_failure(try->client)->detail);
 }
 
+/* ---- trailers ---- */
+
+/* What the route's rules say of a field they say of a trailer, too: one they remove or write is not passed on, so that
+ * nobody gets around them behind a body. */
+static bool is_ruled(const struct routing_header_rules *rules, h2o_iovec_t name)
+{
+    return rules != NULL && routing_header_rules_name(rules, name);
+}
+
+static void drop_ruled(struct gw_trailers *trailers, const struct routing_header_rules *rules)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i != trailers->size; ++i)
+        if (!is_ruled(rules, *trailers->entries[i].name))
+            trailers->entries[kept++] = trailers->entries[i];
+    trailers->size = kept;
+}
+
 /* ---- request body: stream -> client ---- */
 
 static void write_piece(struct gw_exchange *exchange)
@@ -72,6 +91,8 @@ static void on_request_body(void *data, h2o_iovec_t bytes, bool is_last)
     exchange->body_bytes += bytes.len;
     exchange->piece = bytes;
     exchange->piece_is_last = is_last;
+    if (__builtin_expect(request->stream->request_trailers.size != 0, 0))
+        drop_ruled(&request->stream->request_trailers, request->route->request_headers);
     if (exchange->body_bytes > request->route->max_body && !request->stream->response_started &&
         !exchange->head_is_ready) {
         gw_exchange_end_tries(exchange);
@@ -163,6 +184,8 @@ static void take_head(struct gw_exchange *exchange, const struct gw_response_hea
     h2o_vector_reserve(&req->pool, &req->res.headers, head->num_fields + 8);
     memcpy(req->res.headers.entries, head->fields, sizeof(h2o_header_t) * head->num_fields);
     req->res.headers.size = head->num_fields;
+    if (__builtin_expect(head->trailer.base != NULL, 0))
+        request->stream->announced_trailers = gw_trailers_announce(&req->pool, head->trailer);
     if (__builtin_expect(request->sticky != NULL, 0))
         gw_sticky_answer(request, &req->res.headers);
     if (request->route->response_headers != NULL)
@@ -252,17 +275,22 @@ static void on_head(void *data, const struct gw_response_head *head, bool body_f
 /* Copied: the client's memory goes with the client, the stream writes them when it is their turn. */
 static void take_trailers(struct gw_exchange *exchange, const struct gw_trailers *from)
 {
-    struct gw_trailers *to = &exchange->request->stream->response_trailers;
-    h2o_mem_pool_t *pool = exchange->request->pool;
+    const struct gw_request *request = exchange->request;
+    struct gw_trailers *to = &request->stream->response_trailers;
+    h2o_mem_pool_t *pool = request->pool;
 
     to->entries = h2o_mem_alloc_pool(pool, sizeof(*to->entries) * from->size);
-    for (to->size = 0; to->size != from->size; ++to->size) {
-        const h2o_header_t *field = &from->entries[to->size];
+    for (size_t i = 0; i != from->size; ++i) {
+        const h2o_header_t *field = &from->entries[i];
         h2o_header_t *copy = &to->entries[to->size];
+        if (is_ruled(request->route->response_headers, *field->name))
+            continue;
+        ++to->size;
         h2o_iovec_t *name = h2o_mem_alloc_pool(pool, sizeof(*name));
         *name = h2o_strdup(pool, field->name->base, field->name->len);
         *copy = (h2o_header_t){.name = name, .value = h2o_strdup(pool, field->value.base, field->value.len)};
     }
+    gw_compression_see_trailers(request);
 }
 
 static void on_body(void *data, h2o_iovec_t bytes, bool is_last)
@@ -354,6 +382,9 @@ void gw_exchange_start(struct gw_request *request)
     exchange->out.content_length = stream->head.content_length;
     exchange->out.has_body = stream->has_body;
     exchange->out.trailers = &stream->request_trailers;
+    exchange->out.accepts_trailers = stream->head.accepts_trailers;
+    if (__builtin_expect(stream->head.trailer.base != NULL, 0))
+        exchange->out.announced_trailers = gw_trailers_announce(request->pool, stream->head.trailer);
     exchange->out.expects_head_only = stream->is_head_request;
     if (__builtin_expect(request->upgrade.base != NULL, 0)) {
         gw_upgrade_complete_fields(request, &fields);

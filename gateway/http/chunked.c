@@ -1,7 +1,9 @@
 #include "gateway/http/chunked.h"
 #include "gateway/http/grammar.h"
+#include <stdlib.h>
 
-enum { MAX_LINE = 1024, MAX_TRAILERS = 8192, MAX_DIGITS = 16, MAX_OVERHEAD = 16384, FREE_OVERHEAD = 16 };
+enum { MAX_LINE = 1024, MAX_DIGITS = 16, MAX_OVERHEAD = 16384, FREE_OVERHEAD = 16 };
+enum { MAX_TRAILERS = 8192, MAX_TRAILER_FIELDS = 100, MIN_TRAILER_ROOM = 512 };
 
 /* Named after what comes next. */
 enum state {
@@ -27,9 +29,22 @@ enum state {
     LAST_LF,
     DONE,
     BAD,
+    TOO_LARGE,
 };
 
 void gw_chunked_init(struct gw_chunked *self) { *self = (struct gw_chunked){.state = SIZE}; }
+
+void gw_chunked_dispose(struct gw_chunked *self)
+{
+    free(self->trailers);
+    self->trailers = NULL;
+    self->keeps_trailers = false;
+}
+
+h2o_iovec_t gw_chunked_trailers(const struct gw_chunked *self)
+{
+    return self->trailers != NULL ? h2o_iovec_init(self->trailers, self->line_bytes - 2) : h2o_iovec_init(NULL, 0);
+}
 
 static inline bool is_blank(char c) { return c == ' ' || c == '\t'; }
 
@@ -114,6 +129,27 @@ static enum state read_trailer(enum state state, char c)
     }
 }
 
+/* The room is a power of two: it doubles when the section's length comes to one. */
+static void keep_trailer_byte(struct gw_chunked *self, char c)
+{
+    uint32_t at = self->line_bytes - 1;
+    if (at == 0 || (at >= MIN_TRAILER_ROOM && (at & (at - 1)) == 0))
+        self->trailers = h2o_mem_realloc(self->trailers, at == 0 ? MIN_TRAILER_ROOM : 2 * (size_t)at);
+    self->trailers[at] = c;
+}
+
+static enum state read_trailers(struct gw_chunked *self, char c)
+{
+    enum state state = read_trailer(self->state, c);
+    if (self->line_bytes > MAX_TRAILERS)
+        return TOO_LARGE;
+    if (self->state == TRAILER_START && state == TRAILER_NAME && ++self->digits > MAX_TRAILER_FIELDS)
+        return TOO_LARGE;
+    if (self->keeps_trailers && self->digits != 0)
+        keep_trailer_byte(self, c);
+    return state;
+}
+
 /* One byte of framing. */
 static enum state read_framing(struct gw_chunked *self, char c)
 {
@@ -122,13 +158,16 @@ static enum state read_framing(struct gw_chunked *self, char c)
         return c == '\r' ? DATA_LF : BAD;
     if (state == DATA_LF)
         return c == '\n' ? SIZE : BAD;
-    if (++self->line_bytes > (state >= TRAILER_START ? MAX_TRAILERS : MAX_LINE))
+    ++self->line_bytes;
+    if (state >= TRAILER_START)
+        return read_trailers(self, c);
+    if (self->line_bytes > MAX_LINE)
         return BAD;
     if (state == SIZE)
         return read_size(self, c);
     if (state == SIZE_LF)
         return end_size_line(self, c);
-    return state < SIZE_LF ? read_extension(state, c) : read_trailer(state, c);
+    return read_extension(state, c);
 }
 
 enum gw_chunked_result gw_chunked_decode(struct gw_chunked *self, char *data, size_t *len, size_t *consumed)
@@ -150,5 +189,14 @@ enum gw_chunked_result gw_chunked_decode(struct gw_chunked *self, char *data, si
     }
     *len = (size_t)(to - data);
     *consumed = (size_t)(from - data);
-    return self->state == DONE ? GW_CHUNKED_DONE : self->state == BAD ? GW_CHUNKED_BAD : GW_CHUNKED_MORE;
+    switch (self->state) {
+    case DONE:
+        return GW_CHUNKED_DONE;
+    case BAD:
+        return GW_CHUNKED_BAD;
+    case TOO_LARGE:
+        return GW_CHUNKED_TRAILERS_TOO_LARGE;
+    default:
+        return GW_CHUNKED_MORE;
+    }
 }

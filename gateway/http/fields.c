@@ -158,10 +158,14 @@ static enum gw_head_result take_token(struct gw_fields *found, const h2o_token_t
 }
 
 /* Hop-by-hop names that are no tokens of libh2o. */
-static bool is_taken_name(h2o_iovec_t name)
+static bool is_taken_name(struct gw_fields *found, h2o_iovec_t name, h2o_iovec_t value)
 {
-    return h2o_memis(name.base, name.len, H2O_STRLIT("trailer")) ||
-           h2o_memis(name.base, name.len, H2O_STRLIT("proxy-connection"));
+    if (h2o_memis(name.base, name.len, H2O_STRLIT("trailer"))) {
+        if (found->trailer.base == NULL)
+            found->trailer = value;
+        return true;
+    }
+    return h2o_memis(name.base, name.len, H2O_STRLIT("proxy-connection"));
 }
 
 /* ---- connection options that name fields ---- */
@@ -200,6 +204,23 @@ static void drop_nominated(struct gw_fields *found)
         if (!is_nominated(found, *found->fields[i].name))
             found->fields[kept++] = found->fields[i];
     found->num_fields = kept;
+}
+
+bool gw_head_nominates(const char *bytes, h2o_iovec_t name)
+{
+    static const char field[] = "connection:";
+    h2o_iovec_t value, option;
+
+    for (const char *p = strchr(bytes, '\n') + 1; *p != '\r'; p = strchr(p, '\n') + 1) {
+        if (strncmp(p, field, sizeof(field) - 1) != 0)
+            continue;
+        p += sizeof(field) - 1;
+        value = h2o_iovec_init(p, strcspn(p, "\r"));
+        while (next_element(&value, &option))
+            if (is_nocase(option, name.base, name.len))
+                return true;
+    }
+    return false;
 }
 
 /* ---- the field section ---- */
@@ -338,7 +359,7 @@ static enum gw_head_result take_field(struct gw_fields *found, h2o_iovec_t name,
         }
         field->name = (h2o_iovec_t *)&token->buf;
     } else {
-        if (is_taken_name(name))
+        if (is_taken_name(found, name, value))
             return GW_HEAD_OK;
         found->names[found->num_fields] = name;
         field->name = &found->names[found->num_fields];

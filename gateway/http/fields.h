@@ -13,7 +13,7 @@ struct gw_fields {
     size_t num_fields;
     bool has_host, has_content_length, is_chunked, is_close, is_keep_alive, is_upgrade_listed;
     bool expects_continue, accepts_trailers;
-    h2o_iovec_t host, upgrade;
+    h2o_iovec_t host, upgrade, trailer;
     uint64_t content_length;
     size_t num_nominations;
     h2o_iovec_t *nominations; /* connection options that name further fields: room for GW_MAX_NOMINATIONS */

@@ -272,7 +272,8 @@ static enum gw_head_result finish_request(struct gw_request_head *head, const st
     /* RFC 9110 7.8: not from HTTP/1.0 */
     head->wants_upgrade = is_11 && found->is_upgrade_listed && found->upgrade.len != 0;
     head->upgrade = head->wants_upgrade ? found->upgrade : h2o_iovec_init(NULL, 0);
-    head->accepts_trailers = found->accepts_trailers;
+    head->accepts_trailers = is_11 && found->accepts_trailers;
+    head->trailer = found->is_chunked ? found->trailer : h2o_iovec_init(NULL, 0);
     return GW_HEAD_OK;
 }
 
@@ -364,6 +365,7 @@ static enum gw_head_result parse_response(char *p, char *end, const struct gw_he
     head->keep_alive = !found.is_close && (is_11 || found.is_keep_alive);
     bool switches = head->status == 101 && found.is_upgrade_listed;
     head->upgrade = switches ? found.upgrade : h2o_iovec_init(NULL, 0);
+    head->trailer = found.is_chunked ? found.trailer : h2o_iovec_init(NULL, 0);
     return GW_HEAD_OK;
 }
 

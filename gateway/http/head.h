@@ -68,7 +68,8 @@ struct gw_request_head {
     bool expects_continue;
     bool wants_upgrade;
     h2o_iovec_t upgrade;   /* value of Upgrade when Connection lists it, else base NULL */
-    bool accepts_trailers; /* TE: trailers */
+    bool accepts_trailers; /* TE: trailers, not in HTTP/1.0 */
+    h2o_iovec_t trailer;   /* first Trailer field of a chunked message, and over HTTP/2; base NULL: none */
 };
 /* Parses one head at the start of bytes (leading CRLFs, at most one pair, are skipped: RFC 9112 2.2). prev_len: bytes
  * already seen by an earlier INCOMPLETE call, so that slow heads are not parsed again from the start. Lower-cases names
@@ -95,11 +96,16 @@ struct gw_response_head {
     bool is_chunked;
     bool keep_alive;
     h2o_iovec_t upgrade; /* 101 only */
+    h2o_iovec_t trailer; /* as in a request */
 };
 /* The same for a response; the request's method decides about bodies elsewhere. Refusals use the same enum; any of them
  * is a 502 for the client. obs-fold in responses is refused too. Equal repeated Content-Length is refused. */
 enum gw_head_result gw_head_parse_response(char *bytes, size_t len, size_t prev_len, const struct gw_head_limits *,
                                            struct gw_response_head *, size_t *consumed);
+
+/* Whether a Connection field of a head that was parsed names this field (RFC 9110 7.6.1). bytes: from the first line
+ * on; name in lower case. For trailers: fields of the head are dropped by the parser. */
+bool gw_head_nominates(const char *bytes, h2o_iovec_t name);
 
 /* RFC 9110 tokens and values, shared with header rules and tests. */
 bool gw_is_token(h2o_iovec_t);

@@ -289,7 +289,8 @@ static void keep_fields(struct gw_stream *stream, const struct gw_request_head *
 static void move_head(struct gw_stream *stream, const char *from, size_t len, char *to)
 {
     struct gw_request_head *head = &stream->head;
-    h2o_iovec_t *const slices[] = {&head->method, &head->target, &head->authority, &head->path, &head->upgrade};
+    h2o_iovec_t *const slices[] = {&head->method, &head->target,  &head->authority,
+                                   &head->path,   &head->upgrade, &head->trailer};
 
     if (from == to)
         return;

@@ -20,10 +20,12 @@ void gw_http1_begin_body(struct gw_http1_conn *conn)
 
     memset(&conn->body, 0, sizeof(conn->body));
     conn->body_turn.run = on_body_turn;
-    if (head->is_chunked)
+    if (head->is_chunked) {
         gw_chunked_init(&conn->body.chunked);
-    else
+        conn->body.chunked.keeps_trailers = true;
+    } else {
         conn->body.left = head->content_length != UINT64_MAX ? head->content_length : 0;
+    }
     gw_patience_init(&conn->body.patience, &conn->super.server->settings);
     conn->body.wants_continue = head->expects_continue && conn->stream.has_body && head->minor_version >= 1;
 }
@@ -43,6 +45,7 @@ void gw_http1_release_body(struct gw_http1_conn *conn)
         h2o_buffer_dispose(&conn->body.held);
     conn->body.held = NULL;
     conn->body.unconsumed = 0;
+    gw_chunked_dispose(&conn->body.chunked);
     gw_thread_undefer(&conn->body_turn);
 }
 
@@ -88,8 +91,45 @@ void gw_http1_check_tunnel(struct gw_http1_conn *conn)
         turn_later(conn);
 }
 
-/* Takes what belongs to the body out of the socket's input into `held`. Returns false when the framing is broken. */
-static bool take_piece(struct gw_http1_conn *conn, size_t *len)
+/* The body is complete, trailers have come with it. False: too many. */
+static bool take_trailers(struct gw_http1_conn *conn, h2o_iovec_t section)
+{
+    struct gw_stream *stream = &conn->stream;
+    size_t n = gw_trailers_count(section);
+
+    if (n > conn->super.server->settings.limits.max_fields)
+        return false;
+    section = h2o_strdup(&stream->req.pool, section.base, section.len);
+    h2o_iovec_t *names = h2o_mem_alloc_pool(&stream->req.pool, sizeof(*names) * n);
+    stream->request_trailers.entries = h2o_mem_alloc_pool(&stream->req.pool, sizeof(h2o_header_t) * n);
+    stream->request_trailers.size =
+        gw_trailers_cut(section, stream->head.method.base, stream->request_trailers.entries, names);
+    return true;
+}
+
+static enum gw_stream_end take_chunks(struct gw_http1_conn *conn, size_t *len, size_t *used)
+{
+    struct gw_chunked *chunked = &conn->body.chunked;
+
+    switch (gw_chunked_decode(chunked, conn->super.sock->input->bytes, len, used)) {
+    case GW_CHUNKED_MORE:
+        return GW_END_COMPLETE;
+    case GW_CHUNKED_DONE:
+        if (__builtin_expect(chunked->trailers != NULL, 0) && !take_trailers(conn, gw_chunked_trailers(chunked)))
+            return GW_END_TRAILERS_TOO_LARGE;
+        conn->stream.body_complete = true;
+        return GW_END_COMPLETE;
+    case GW_CHUNKED_TRAILERS_TOO_LARGE:
+        return GW_END_TRAILERS_TOO_LARGE;
+    case GW_CHUNKED_BAD:
+        break;
+    }
+    return GW_END_BODY_BAD;
+}
+
+/* Takes what belongs to the body out of the socket's input into `held`. Anything but GW_END_COMPLETE: what is wrong
+ * with the framing. */
+static enum gw_stream_end take_piece(struct gw_http1_conn *conn, size_t *len)
 {
     h2o_socket_t *sock = conn->super.sock;
     size_t used = sock->input->size;
@@ -98,10 +138,9 @@ static bool take_piece(struct gw_http1_conn *conn, size_t *len)
     if (conn->stream.is_tunnel) {
         conn->stream.body_complete = conn->peer_eof;
     } else if (conn->stream.head.is_chunked) {
-        enum gw_chunked_result result = gw_chunked_decode(&conn->body.chunked, sock->input->bytes, len, &used);
-        if (result == GW_CHUNKED_BAD)
-            return false;
-        conn->stream.body_complete = result == GW_CHUNKED_DONE;
+        enum gw_stream_end end = take_chunks(conn, len, &used);
+        if (end != GW_END_COMPLETE)
+            return end;
     } else {
         if (*len > conn->body.left)
             used = *len = conn->body.left;
@@ -110,7 +149,7 @@ static bool take_piece(struct gw_http1_conn *conn, size_t *len)
     }
     if (*len == 0) {
         h2o_buffer_consume(&sock->input, used);
-        return true;
+        return GW_END_COMPLETE;
     }
     size_t rest = sock->input->size - used;
     conn->body.held = gw_socket_detach_input(sock);
@@ -119,12 +158,13 @@ static bool take_piece(struct gw_http1_conn *conn, size_t *len)
         memcpy(room.base, conn->body.held->bytes + used, rest);
         sock->input->size += rest;
     }
-    return true;
+    return GW_END_COMPLETE;
 }
 
 static void deliver(struct gw_http1_conn *conn)
 {
     struct gw_stream *stream = &conn->stream;
+    enum gw_stream_end end;
     size_t len = 0;
 
     if (conn->body.held != NULL || conn->body.is_last_delivered)
@@ -134,8 +174,8 @@ static void deliver(struct gw_http1_conn *conn)
             await_more(conn);
             return;
         }
-        if (!take_piece(conn, &len)) {
-            gw_http1_break_body(conn, GW_END_BODY_BAD);
+        if ((end = take_piece(conn, &len)) != GW_END_COMPLETE) {
+            gw_http1_break_body(conn, end);
             return;
         }
     }
@@ -167,7 +207,7 @@ static void discard(struct gw_http1_conn *conn)
 
     if (conn->stream.head.is_chunked) {
         enum gw_chunked_result result = gw_chunked_decode(&conn->body.chunked, sock->input->bytes, &len, &used);
-        if (result == GW_CHUNKED_BAD)
+        if (result == GW_CHUNKED_BAD || result == GW_CHUNKED_TRAILERS_TOO_LARGE)
             conn->body.discarded = DISCARD_MAX + 1;
         is_complete = result == GW_CHUNKED_DONE;
     } else {

@@ -55,6 +55,15 @@ static struct gw_response_framing begin_tunnel(struct gw_http1_conn *conn)
                                         .date = gw_server_date(conn->super.server)};
 }
 
+/* What is known of trailers when the head goes out; base NULL: nothing. Such a response is chunked even if its length
+ * is known: the client has asked for them. */
+static h2o_iovec_t announced_trailers(struct gw_stream *stream)
+{
+    if (stream->response_trailers.size != 0)
+        return gw_trailers_names(&stream->req.pool, &stream->response_trailers);
+    return stream->announced_trailers;
+}
+
 static struct gw_response_framing choose_framing(struct gw_http1_conn *conn, size_t body_len, bool is_final)
 {
     h2o_res_t *res = &conn->stream.req.res;
@@ -68,6 +77,10 @@ static struct gw_response_framing choose_framing(struct gw_http1_conn *conn, siz
     out->must_close = must_close(conn);
     if (res->status == 204 || res->status / 100 == 1) {
         framing.content_length = UINT64_MAX; /* RFC 9110 8.6 */
+    } else if (__builtin_expect(conn->stream.head.accepts_trailers, 0) && !out->has_no_body &&
+               (framing.trailer = announced_trailers(&conn->stream)).base != NULL) {
+        framing.content_length = UINT64_MAX;
+        out->is_chunked = framing.is_chunked = true;
     } else if (framing.content_length == UINT64_MAX && !out->has_no_body) {
         if (is_final) {
             framing.content_length = body_len;
@@ -98,6 +111,21 @@ static h2o_iovec_t write_chunk_size(struct gw_http1_conn *conn, char *dst, size_
     return h2o_iovec_init(dst, len);
 }
 
+/* The last chunk, behind the end of the one before it. */
+static size_t frame_trailers(struct gw_http1_conn *conn, h2o_iovec_t *dst, bool ends_chunk)
+{
+    struct gw_stream *stream = &conn->stream;
+    char *base = h2o_mem_alloc_pool(&stream->req.pool, gw_trailers_bound(&stream->response_trailers) + 2), *p = base;
+
+    if (ends_chunk) {
+        *p++ = '\r';
+        *p++ = '\n';
+    }
+    p += gw_trailers_write(p, &stream->response_trailers);
+    dst[0] = h2o_iovec_init(base, (size_t)(p - base));
+    return 1;
+}
+
 /* Frames body pieces into dst (room for num + 2) and returns their number. */
 static size_t frame_body(struct gw_http1_conn *conn, h2o_iovec_t *dst, const h2o_iovec_t *bufs, size_t num, size_t len,
                          bool is_final)
@@ -112,7 +140,10 @@ static size_t frame_body(struct gw_http1_conn *conn, h2o_iovec_t *dst, const h2o
         if (bufs[i].len != 0)
             dst[n++] = bufs[i];
     if (conn->out.is_chunked) {
-        if (is_final)
+        if (is_final && __builtin_expect(conn->stream.response_trailers.size != 0, 0) &&
+            conn->stream.head.accepts_trailers)
+            n += frame_trailers(conn, dst + n, len != 0);
+        else if (is_final)
             dst[n++] = len != 0 ? h2o_iovec_init(H2O_STRLIT("\r\n0\r\n\r\n")) : h2o_iovec_init(H2O_STRLIT("0\r\n\r\n"));
         else if (len != 0)
             dst[n++] = h2o_iovec_init(H2O_STRLIT("\r\n"));
@@ -127,8 +158,8 @@ static size_t start_response(struct gw_http1_conn *conn, h2o_iovec_t *dst, const
     h2o_req_t *req = &conn->stream.req;
     struct gw_response_framing framing =
         conn->stream.is_tunnel ? begin_tunnel(conn) : choose_framing(conn, len, is_final);
-    size_t room = gw_response_head_bound(&req->res), n;
-    bool is_inline = len <= INLINE_BODY_MAX;
+    size_t room = gw_response_head_bound(&req->res, &framing), n;
+    bool is_inline = len <= INLINE_BODY_MAX && conn->stream.response_trailers.size == 0;
     char *base = h2o_mem_alloc_pool(&req->pool, room + (is_inline ? len + sizeof(conn->out.chunk_size) + 8 : 0));
 
     conn->stream.response_started = true;

@@ -176,8 +176,13 @@ static enum gw_head_result add_regular(struct gw_http2_head *self, h2o_iovec_t n
         return GW_HEAD_BAD_FIELD_VALUE;
     if (is_connection_specific(token, name))
         return GW_HEAD_CONNECTION_FIELD;
-    if (token != NULL ? take(self, token, value, is_static, &result) : is(name, H2O_STRLIT("trailer")))
-        return token != NULL ? result : GW_HEAD_OK;
+    if (token != NULL && take(self, token, value, is_static, &result))
+        return result;
+    if (token == NULL && is(name, H2O_STRLIT("trailer"))) {
+        if (self->trailer.base == NULL)
+            self->trailer = keep(self, value);
+        return GW_HEAD_OK;
+    }
     if (self->fields.size >= self->limits->max_fields)
         return GW_HEAD_TOO_MANY_FIELDS;
     h2o_header_t *field = add_field(self);
@@ -294,6 +299,7 @@ static void fill_head(struct gw_http2_head *self, struct gw_request_head *head)
     head->content_length = self->has_content_length ? self->content_length : UINT64_MAX;
     head->expects_continue = self->expects_continue;
     head->accepts_trailers = self->accepts_trailers;
+    head->trailer = self->trailer;
     if (self->protocol.base != NULL) {
         head->method = h2o_iovec_init(H2O_STRLIT("GET"));
         head->wants_upgrade = true;

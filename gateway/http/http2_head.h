@@ -20,6 +20,7 @@ struct gw_http2_head {
     bool expects_continue, accepts_trailers, has_content_length;
     h2o_iovec_t method, scheme, authority, path, protocol, host; /* base NULL: not seen */
     h2o_iovec_t priority;                                        /* also among the fields; base NULL: not seen */
+    h2o_iovec_t trailer;                                         /* not among the fields; base NULL: not seen */
     uint64_t content_length;
     size_t bytes;     /* decoded size as in SETTINGS_MAX_HEADER_LIST_SIZE: name, value and 32 each */
     size_t num_lines; /* all fields, cookie crumbs too */

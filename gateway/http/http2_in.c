@@ -457,14 +457,27 @@ static void end_body(struct gw_http2_stream *stream)
         turn_later(stream);
 }
 
+static void keep_allowed(struct gw_trailers *trailers, const struct gw_http2_fields *from)
+{
+    trailers->entries = from->entries;
+    trailers->size = 0;
+    for (size_t i = 0; i != from->size; ++i)
+        if (gw_trailer_is_allowed(*from->entries[i].name))
+            trailers->entries[trailers->size++] = from->entries[i];
+}
+
 static void take_trailers(struct gw_http2_stream *stream, bool is_ended)
 {
+    enum gw_head_result result = stream->head.result;
+
     if (stream->body.is_unwanted || stream->is_over) {
         stream->body.is_ended = is_ended;
-    } else if (!is_ended || stream->head.result != GW_HEAD_OK) {
+    } else if (is_ended && (result == GW_HEAD_TOO_LARGE || result == GW_HEAD_TOO_MANY_FIELDS)) {
+        gw_http2_break_body(stream, GW_END_TRAILERS_TOO_LARGE);
+    } else if (!is_ended || result != GW_HEAD_OK) {
         gw_http2_break_body(stream, GW_END_BODY_BAD); /* RFC 9113 8.1 */
     } else {
-        stream->super.request_trailers = (struct gw_trailers){stream->head.fields.entries, stream->head.fields.size};
+        keep_allowed(&stream->super.request_trailers, &stream->head.fields);
         end_body(stream);
     }
 }

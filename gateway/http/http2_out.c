@@ -67,10 +67,11 @@ static size_t write_number(char *to, uint64_t n)
     return len;
 }
 
-/* Fills nva, which has room for all fields of the response and three more. */
+/* Fills nva, which has room for all fields of the response and four more. */
 static size_t make_head(struct gw_stream *stream, nghttp2_nv *nva, char status[3], char length[20], bool is_whole)
 {
-    static const h2o_iovec_t names[] = {{H2O_STRLIT(":status")}, {H2O_STRLIT("date")}, {H2O_STRLIT("content-length")}};
+    static const h2o_iovec_t names[] = {
+        {H2O_STRLIT(":status")}, {H2O_STRLIT("date")}, {H2O_STRLIT("content-length")}, {H2O_STRLIT("trailer")}};
     const h2o_res_t *res = &stream->req.res;
     bool has_date = false;
     size_t n = 0, content_length = res->content_length;
@@ -95,6 +96,8 @@ static size_t make_head(struct gw_stream *stream, nghttp2_nv *nva, char status[3
     if (content_length != SIZE_MAX && res->status != 204 && !stream->is_tunnel) /* RFC 9110 8.6 */
         nva[n++] = make_nv(names[2], h2o_iovec_init(length, write_number(length, content_length)),
                            NGHTTP2_NV_FLAG_NO_COPY_NAME);
+    if (__builtin_expect(stream->announced_trailers.base != NULL, 0) && !forbids_body(stream, res->status))
+        nva[n++] = make_nv(names[3], stream->announced_trailers, KEPT);
     return n;
 }
 
@@ -104,7 +107,7 @@ static ssize_t on_read_data(nghttp2_session *session, int32_t id, uint8_t *buf, 
 static void start_response(struct gw_http2_stream *stream, bool is_final)
 {
     struct gw_stream *super = &stream->super;
-    nghttp2_nv *nva = alloca(sizeof(*nva) * (super->req.res.headers.size + 3));
+    nghttp2_nv *nva = alloca(sizeof(*nva) * (super->req.res.headers.size + 4));
     char status[3], length[20];
     size_t n = make_head(super, nva, status, length, is_final);
     nghttp2_data_provider provider = {.source = {.ptr = stream}, .read_callback = on_read_data};

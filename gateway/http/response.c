@@ -75,9 +75,9 @@ const char *gw_reason_phrase(int status)
 /* status line, framing fields, date and the final CRLF */
 enum { FIXED_BYTES = 256 + GW_HEAD_MAX_UPGRADE };
 
-size_t gw_response_head_bound(const h2o_res_t *res)
+size_t gw_response_head_bound(const h2o_res_t *res, const struct gw_response_framing *framing)
 {
-    size_t bytes = FIXED_BYTES + strlen(res->reason);
+    size_t bytes = FIXED_BYTES + strlen(res->reason) + framing->trailer.len;
     for (size_t i = 0; i != res->headers.size; ++i)
         bytes += res->headers.entries[i].name->len + res->headers.entries[i].value.len + 4;
     return bytes;
@@ -137,6 +137,11 @@ size_t gw_response_head_write(char *base, const h2o_res_t *res, const struct gw_
         dst = PUT(dst, "\r\n");
     } else if (framing->is_chunked) {
         dst = PUT(dst, "transfer-encoding: chunked\r\n");
+        if (__builtin_expect(framing->trailer.base != NULL, 0)) {
+            dst = PUT(dst, "trailer: ");
+            dst = put(dst, framing->trailer.base, framing->trailer.len);
+            dst = PUT(dst, "\r\n");
+        }
     }
     if (framing->upgrade.base != NULL) {
         dst = PUT(dst, "connection: upgrade\r\nupgrade: ");

@@ -12,6 +12,7 @@
 #include "gateway/http/head.h"
 #include "gateway/http/http2_budget.h"
 #include "gateway/http/peer.h"
+#include "gateway/http/trailers.h"
 
 struct gw_stream;
 struct gw_conn;
@@ -22,6 +23,7 @@ enum gw_stream_end {
     GW_END_CLIENT_GONE,  /* closed or reset before the response was out */
     GW_END_BODY_TIMEOUT, /* the request body stopped coming */
     GW_END_BODY_BAD,     /* chunked framing broken */
+    GW_END_TRAILERS_TOO_LARGE,
     GW_END_SEND_TIMEOUT, /* the client stopped reading */
     GW_END_DRAIN,        /* shutdown_timeout passed */
     GW_END_TUNNEL_IDLE,  /* nothing moved in a tunnel for too long; set by whoever aborts it for that */
@@ -33,12 +35,6 @@ struct gw_stream_ops {
     void (*start_body)(struct gw_stream *);
     void (*consumed)(struct gw_stream *, size_t bytes);
     void (*abort)(struct gw_stream *);
-};
-
-/* Trailer fields (RFC 9110 6.5) in the stream's pool. */
-struct gw_trailers {
-    h2o_header_t *entries;
-    size_t size;
 };
 
 struct gw_stream {
@@ -58,9 +54,12 @@ struct gw_stream {
      * on_body's is_last is the client's half-close, H2O_SEND_STATE_FINAL ours; the stream ends when both have come. */
     h2o_iovec_t upgrade;
     bool is_tunnel;
-    struct gw_trailers request_trailers; /* complete when on_body has said is_last */
-    struct gw_trailers
-        response_trailers; /* set before H2O_SEND_STATE_FINAL; left out where the protocol cannot carry them */
+    /* Trailers, in the stream's pool. The request's hold only what may be passed on, and are complete when on_body has
+     * said is_last. The response's are set before H2O_SEND_STATE_FINAL and left out where they have no place: bodies
+     * framed by a length or the connection's end, clients of HTTP/1.1 without `TE: trailers`. announced: value of the
+     * response's Trailer field, set before it starts, base NULL: none. */
+    struct gw_trailers request_trailers, response_trailers;
+    h2o_iovec_t announced_trailers;
     enum gw_stream_end end;
     /* set by whoever calls gw_stream_start_body; bytes stay valid until gw_stream_consumed has been told of all of them
      */

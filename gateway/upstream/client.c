@@ -94,6 +94,7 @@ static const char *const phrases[] = {
     [GW_CLIENT_HEAD_TOO_LARGE] = "response head too large",
     [GW_CLIENT_TRUNCATED] = "response body ended too early",
     [GW_CLIENT_BAD_CHUNK] = "malformed chunked response body",
+    [GW_CLIENT_TRAILERS_TOO_LARGE] = "response trailers too large",
     [GW_CLIENT_IDLE_TIMEOUT] = "no bytes moved in time",
     [GW_CLIENT_RESET] = "connection reset within the response body",
 };
@@ -317,6 +318,7 @@ static struct gw_client *create(struct gw_pool *pool, const struct gw_client_req
         client->upgrade_len = (uint8_t)req->upgrade.len;
         memcpy(client->upgrade, req->upgrade.base, req->upgrade.len);
     }
+    client->request_trailers = req->trailers;
     if (req->has_body) {
         client->failure.body_bytes_sent = req->body.len;
         if (!client->body_is_chunked && !req->body_is_whole) {
@@ -394,6 +396,18 @@ struct gw_client *gw_client_start(struct gw_pool *pool, const struct gw_endpoint
     return client;
 }
 
+/* The last chunk with trailers: freed when it has left. */
+static h2o_iovec_t frame_trailers(struct gw_client *client, bool ends_chunk)
+{
+    char *p = client->out = h2o_mem_alloc(gw_trailers_bound(client->request_trailers) + 2);
+    if (ends_chunk) {
+        *p++ = '\r';
+        *p++ = '\n';
+    }
+    p += gw_trailers_write(p, client->request_trailers);
+    return h2o_iovec_init(client->out, (size_t)(p - client->out));
+}
+
 /* Frames bytes for the wire without copying them. Returns the number of slices. */
 static size_t frame(struct gw_client *client, h2o_iovec_t bytes, bool is_last, h2o_iovec_t bufs[3])
 {
@@ -407,7 +421,12 @@ static size_t frame(struct gw_client *client, h2o_iovec_t bytes, bool is_last, h
         int len = sprintf(client->chunk_line, "%zx\r\n", bytes.len);
         bufs[n++] = h2o_iovec_init(client->chunk_line, len);
         bufs[n++] = bytes;
-        bufs[n++] = is_last ? h2o_iovec_init(H2O_STRLIT("\r\n0\r\n\r\n")) : h2o_iovec_init(H2O_STRLIT("\r\n"));
+        if (is_last && client->request_trailers != NULL && client->request_trailers->size != 0)
+            bufs[n++] = frame_trailers(client, true);
+        else
+            bufs[n++] = is_last ? h2o_iovec_init(H2O_STRLIT("\r\n0\r\n\r\n")) : h2o_iovec_init(H2O_STRLIT("\r\n"));
+    } else if (is_last && client->request_trailers != NULL && client->request_trailers->size != 0) {
+        bufs[n++] = frame_trailers(client, false);
     } else if (is_last) {
         bufs[n++] = h2o_iovec_init(H2O_STRLIT("0\r\n\r\n"));
     }
@@ -434,6 +453,8 @@ void gw_client_write(struct gw_client *client, h2o_iovec_t bytes, bool is_last)
     client->failure.body_bytes_sent += bytes.len;
     client->request_is_sent = is_last;
     client->is_writing = num_bufs != 0 && !gw_socket_write(client->conn->sock, bufs, num_bufs, on_written);
+    if (!client->is_writing)
+        free_out(client);
     if (!client->is_writing && !end_tunnel(client))
         defer(client, GW_DEFER_DRAINED);
     gw_client_set_deadline(client);
@@ -450,13 +471,16 @@ void gw_client_release(struct gw_client *client)
     if (client->h2 != NULL)
         gw_h2_client_release(client);
     gw_client_drop_buffers(client);
+    gw_chunked_dispose(&client->chunked);
+    free(client->trailers.entries);
     client->magic = 0;
     gw_pool_free_client(client->pool, client);
 }
 
 const struct gw_trailers *gw_client_trailers(const struct gw_client *client)
 {
-    return client->h2 != NULL && client->h2->response_trailers.size != 0 ? &client->h2->response_trailers : NULL;
+    const struct gw_trailers *trailers = client->h2 != NULL ? &client->h2->response_trailers : &client->trailers;
+    return trailers->size != 0 ? trailers : NULL;
 }
 
 uint64_t gw_client_connected_us(const struct gw_client *client) { return client->connected_us; }

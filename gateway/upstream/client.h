@@ -24,6 +24,7 @@ enum gw_client_error { /* how an attempt failed; reason codes are the gateway's 
                        GW_CLIENT_HEAD_TOO_LARGE,
                        GW_CLIENT_TRUNCATED, /* the body ended before its length or last chunk */
                        GW_CLIENT_BAD_CHUNK,
+                       GW_CLIENT_TRAILERS_TOO_LARGE,
                        GW_CLIENT_IDLE_TIMEOUT, /* between bytes, either direction */
                        GW_CLIENT_RESET,        /* reset in the middle of a body */
 };
@@ -56,8 +57,12 @@ struct gw_client_request {
     /* Bytes that the connection begins with, before TLS (a PROXY header): it is a new one then, and serves this request
      * alone. Base NULL: none; at most GW_CLIENT_MAX_PREFACE. */
     h2o_iovec_t preface;
-    /* Of the request; NULL: none. Read when the body ends, valid until then. Left out where framing has no room. */
+    /* Of the request, those that may be passed on; NULL: none. Read when the body ends, valid until then. Left out
+     * where framing has no room. announced_trailers: what the Trailer field says of them (trailers is set then), base
+     * NULL: nothing; a body whose length is known is chunked towards HTTP/1.1 then. */
     const struct gw_trailers *trailers;
+    h2o_iovec_t announced_trailers;
+    bool accepts_trailers;                /* tell the target that the response may have some (HTTP/2: always told) */
     const struct gw_transport *transport; /* NULL: plain HTTP/1.1. Held as long as it is needed */
     bool is_reserved;                     /* by gw_pool_reserve for this endpoint: the client's from here on */
 };

@@ -70,6 +70,7 @@ struct gw_client {
     size_t out_len;
     uint64_t connected_us; /* 0: on a connection of the pool */
     uint64_t request_left; /* body bytes to come when the length is known */
+    const struct gw_trailers *request_trailers;
     char chunk_line[24];
 
     /* response */
@@ -77,8 +78,9 @@ struct gw_client {
     unsigned num_interim;
     uint64_t body_left;
     struct gw_chunked chunked;
-    size_t outstanding;        /* bytes given out and not consumed, in all buffers */
-    h2o_buffer_t *head_buffer; /* holds the head and the first bytes of the body; kept until the release */
+    struct gw_trailers trailers; /* entries: owned, with their names behind them; bytes are those of chunked */
+    size_t outstanding;          /* bytes given out and not consumed, in all buffers */
+    h2o_buffer_t *head_buffer;   /* holds the head and the first bytes of the body; kept until the release */
     size_t head_outstanding;
     struct gw_client_buffer buffers[GW_CLIENT_MAX_BUFFERS]; /* a ring, oldest at first_buffer */
     unsigned first_buffer, num_buffers;

@@ -91,8 +91,6 @@ static void send_trailers(struct gw_h2_stream *stream, nghttp2_session *ng)
     size_t n = 0, size = 0;
     for (size_t i = 0; i != trailers->size && n != GW_HEAD_MAX_FIELDS; ++i) {
         const h2o_header_t *field = &trailers->entries[i];
-        if (!gw_trailer_is_allowed(*field->name))
-            continue;
         size += field->name->len;
         list[n++] = (nghttp2_nv){(uint8_t *)field->name->base, (uint8_t *)field->value.base, field->name->len,
                                  field->value.len, NGHTTP2_NV_FLAG_NONE};
@@ -320,6 +318,8 @@ void gw_h2_client_release(struct gw_client *client)
 
 static enum gw_client_error error_of(const struct gw_h2_stream *stream, uint32_t code)
 {
+    if (stream->has_head && stream->is_too_large)
+        return GW_CLIENT_TRAILERS_TOO_LARGE;
     if (stream->has_head)
         return code == NGHTTP2_NO_ERROR ? GW_CLIENT_TRUNCATED : GW_CLIENT_RESET;
     if (stream->is_too_large)
@@ -373,6 +373,14 @@ void gw_h2_on_lost(struct gw_h2_stream *stream)
 
 static bool is_wanted_in_head(h2o_iovec_t name) { return !h2o_memis(name.base, name.len, H2O_STRLIT("trailer")); }
 
+static h2o_iovec_t find_trailer(const struct gw_h2_fields *fields)
+{
+    for (uint32_t i = 0; i != fields->num_fields; ++i)
+        if (!is_wanted_in_head(h2o_iovec_init(fields->bytes + fields->at[i].name_at, fields->at[i].name_len)))
+            return h2o_iovec_init(fields->bytes + fields->at[i].value_at, fields->at[i].value_len);
+    return h2o_iovec_init(NULL, 0);
+}
+
 static bool has_no_body(const struct gw_h2_stream *stream)
 {
     return stream->client->expects_head_only || stream->status == 204 || stream->status == 304;
@@ -390,6 +398,8 @@ static void deliver_head(struct gw_h2_stream *stream, bool body_follows)
     if (!body_follows && !has_no_body(stream))
         head->content_length = 0;
     head->num_fields = gw_h2_fields_finish(&stream->head, client->fields, client->names, is_wanted_in_head);
+    if (__builtin_expect(head->num_fields != stream->head.num_fields, 0))
+        head->trailer = find_trailer(&stream->head);
     if (!gw_client_report_started(client))
         return;
     if (!body_follows) {

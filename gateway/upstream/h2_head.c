@@ -2,7 +2,7 @@
 #include <string.h>
 #include "gateway/upstream/h2_session.h"
 
-static const char te[] = "te", trailers[] = "trailers", content_length[] = "content-length";
+static const char te[] = "te", trailers[] = "trailers", content_length[] = "content-length", trailer[] = "trailer";
 
 /* Secrets are kept out of the table that all requests of a connection share (RFC 7541 7.1.3). */
 static uint8_t flags_of(h2o_iovec_t name)
@@ -35,7 +35,8 @@ static char *copy(char *dst, h2o_iovec_t from)
 
 nghttp2_nv *gw_h2_request_fields(const struct gw_client_request *req, bool is_tls, size_t *num_fields)
 {
-    size_t max = req->num_fields + 6, size = req->method.len + req->target.len + req->host.len + 20, n = 0;
+    size_t max = req->num_fields + 7, n = 0;
+    size_t size = req->method.len + req->target.len + req->host.len + req->announced_trailers.len + 20;
     for (size_t i = 0; i != req->num_fields; ++i)
         size += req->fields[i].name->len + req->fields[i].value.len;
     nghttp2_nv *list = h2o_mem_alloc(max * sizeof(*list) + size);
@@ -61,6 +62,10 @@ nghttp2_nv *gw_h2_request_fields(const struct gw_client_request *req, bool is_tl
     }
     /* gRPC targets insist on it, and trailers are taken in any case */
     list[n++] = pair(te, 2, h2o_iovec_init(trailers, 8));
+    if (__builtin_expect(req->announced_trailers.base != NULL, 0)) {
+        list[n++] = pair(trailer, sizeof(trailer) - 1, h2o_iovec_init(p, req->announced_trailers.len));
+        p = copy(p, req->announced_trailers);
+    }
     if (req->has_body && (req->body_is_whole || req->content_length != UINT64_MAX)) {
         uint64_t length = req->body_is_whole ? req->body.len : req->content_length;
         int len = sprintf(p, "%llu", (unsigned long long)length); /* at most 20 digits; the NUL lands in the reserve */

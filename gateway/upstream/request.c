@@ -5,20 +5,32 @@ static const char version_and_host[] = " HTTP/1.1\r\nhost: ";
 static const char connection_close[] = "connection: close\r\n";
 static const char chunked_coding[] = "transfer-encoding: chunked\r\n";
 static const char content_length[] = "content-length: ";
+static const char te_trailers[] = "te: trailers\r\n", connection_te[] = "connection: te\r\n";
+static const char connection_close_te[] = "connection: close, te\r\n";
+static const char trailer[] = "trailer: ";
 static const char connection_upgrade[] = "connection: upgrade\r\nupgrade: ";
+
+static bool has_trailers(const struct gw_client_request *req)
+{
+    return req->trailers != NULL && (req->announced_trailers.base != NULL || req->trailers->size != 0);
+}
 
 bool gw_client_body_is_chunked(const struct gw_client_request *req)
 {
-    return req->has_body && !req->body_is_whole && req->content_length == UINT64_MAX;
+    return req->has_body &&
+           ((!req->body_is_whole && req->content_length == UINT64_MAX) || __builtin_expect(has_trailers(req), 0));
 }
 
 size_t gw_client_head_bound(const struct gw_client_request *req)
 {
     size_t n = req->method.len + 1 + req->target.len + sizeof(version_and_host) + req->host.len + 2 +
                sizeof(connection_close) + sizeof(chunked_coding) + sizeof(content_length) + 22 + 2 +
-               sizeof(connection_upgrade) + req->upgrade.len + 2;
+               sizeof(connection_upgrade) + req->upgrade.len + 2 + sizeof(te_trailers) + sizeof(connection_close_te) +
+               sizeof(trailer) + req->announced_trailers.len + 2;
     for (size_t i = 0; i != req->num_fields; ++i)
         n += req->fields[i].name->len + req->fields[i].value.len + 4;
+    if (req->body_is_whole && req->trailers != NULL)
+        n += gw_trailers_bound(req->trailers);
     return n + (req->has_body ? req->body.len + 20 : 0); /* 16 digits and two line ends frame a chunk */
 }
 
@@ -55,7 +67,12 @@ static char *put_body_framing(char *p, const struct gw_client_request *req)
             return p;
         length = 0;
     } else if (gw_client_body_is_chunked(req)) {
-        return put(p, H2O_STRLIT(chunked_coding));
+        p = put(p, H2O_STRLIT(chunked_coding));
+        if (__builtin_expect(req->announced_trailers.base == NULL, 1))
+            return p;
+        p = put(p, H2O_STRLIT(trailer));
+        p = put_slice(p, req->announced_trailers);
+        return put(p, "\r\n", 2);
     } else if (req->body_is_whole) {
         length = req->body.len;
     }
@@ -66,13 +83,32 @@ static char *put_body_framing(char *p, const struct gw_client_request *req)
 
 static char *put_body(char *p, const struct gw_client_request *req)
 {
-    if (!req->has_body || req->body.len == 0)
+    if (!req->has_body)
         return p;
     if (!gw_client_body_is_chunked(req))
-        return put(p, req->body.base, req->body.len);
-    p += sprintf(p, "%zx\r\n", req->body.len);
-    p = put(p, req->body.base, req->body.len);
-    return put(p, "\r\n", 2);
+        return put_slice(p, req->body);
+    if (req->body.len != 0) {
+        p += sprintf(p, "%zx\r\n", req->body.len);
+        p = put(p, req->body.base, req->body.len);
+        p = put(p, "\r\n", 2);
+    }
+    if (req->body_is_whole) /* and chunked for the sake of its trailers */
+        p += gw_trailers_write(p, req->trailers);
+    return p;
+}
+
+static char *put_connection(char *p, const struct gw_client_request *req, bool close)
+{
+    if (req->upgrade.base != NULL) { /* that the connection serves no other request goes without saying */
+        p = put(p, H2O_STRLIT(connection_upgrade));
+        p = put_slice(p, req->upgrade);
+        return put(p, "\r\n", 2);
+    }
+    if (__builtin_expect(req->accepts_trailers, 0)) { /* RFC 9110 10.1.4: TE is of this connection */
+        p = put(p, H2O_STRLIT(te_trailers));
+        return close ? put(p, H2O_STRLIT(connection_close_te)) : put(p, H2O_STRLIT(connection_te));
+    }
+    return close ? put(p, H2O_STRLIT(connection_close)) : p;
 }
 
 size_t gw_client_write_head(char *dst, const struct gw_client_request *req, bool close)
@@ -92,12 +128,7 @@ size_t gw_client_write_head(char *dst, const struct gw_client_request *req, bool
         *p++ = '\n';
     }
     p = put_body_framing(p, req);
-    if (req->upgrade.base != NULL) { /* that the connection serves no other request goes without saying */
-        p = put(p, H2O_STRLIT(connection_upgrade));
-        p = put_slice(p, req->upgrade);
-        p = put(p, "\r\n", 2);
-    } else if (close)
-        p = put(p, H2O_STRLIT(connection_close));
+    p = put_connection(p, req, close);
     p = put(p, "\r\n", 2);
     return (size_t)(put_body(p, req) - dst);
 }

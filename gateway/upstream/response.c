@@ -75,6 +75,15 @@ static void keep_input(struct gw_client *client, size_t n)
     client->buffers[at].outstanding = n;
 }
 
+/* The body is complete, trailers have come with it. */
+static void take_trailers(struct gw_client *client, h2o_iovec_t section)
+{
+    size_t n = gw_trailers_count(section);
+    client->trailers.entries = h2o_mem_alloc(n * (sizeof(h2o_header_t) + sizeof(h2o_iovec_t)));
+    client->trailers.size = gw_trailers_cut(section, client->head_buffer->bytes, client->trailers.entries,
+                                            (h2o_iovec_t *)(client->trailers.entries + n));
+}
+
 /* Takes len bytes of the body's framing at p, in the socket's input or (in_head) behind the head. Returns false when
  * the client has ended or is gone. */
 static bool take_body(struct gw_client *client, char *p, size_t len, bool in_head)
@@ -89,11 +98,13 @@ static bool take_body(struct gw_client *client, char *p, size_t len, bool in_hea
         client->body_left -= n;
     } else if (client->framing == GW_FRAMED_BY_CHUNKS) {
         enum gw_chunked_result result = gw_chunked_decode(&client->chunked, p, &n, &used);
-        if (result == GW_CHUNKED_BAD) {
-            gw_client_fail(client, GW_CLIENT_BAD_CHUNK);
+        if (result == GW_CHUNKED_BAD || result == GW_CHUNKED_TRAILERS_TOO_LARGE) {
+            gw_client_fail(client, result == GW_CHUNKED_BAD ? GW_CLIENT_BAD_CHUNK : GW_CLIENT_TRAILERS_TOO_LARGE);
             return false;
         }
         is_last = result == GW_CHUNKED_DONE;
+        if (__builtin_expect(client->chunked.trailers != NULL, 0) && is_last)
+            take_trailers(client, gw_chunked_trailers(&client->chunked));
     }
     client->outstanding += n;
     if (in_head)
@@ -121,6 +132,7 @@ static bool choose_framing(struct gw_client *client)
     if (head->is_chunked) {
         client->framing = GW_FRAMED_BY_CHUNKS;
         gw_chunked_init(&client->chunked);
+        client->chunked.keeps_trailers = true;
     } else if (head->content_length != UINT64_MAX) {
         client->framing = GW_FRAMED_BY_LENGTH;
         client->body_left = head->content_length;

@@ -40,6 +40,7 @@ class Seen(NamedTuple):
     fields: tuple = ()  # end-to-end fields but the gateway's own, in order, names in lower case
     body: Optional[bytes] = None  # None: the message has no body
     host: str = "a.example"
+    trailers: bytes = b""
 
 
 class Case(NamedTuple):
@@ -67,8 +68,8 @@ def chunked(body, *fields, line="POST / HTTP/1.1"):
     return head(line, "Transfer-Encoding: chunked", *fields) + body
 
 
-def posted(body, *fields, line="POST / HTTP/1.1"):
-    return Seen(line, tuple(fields), body)
+def posted(body, *fields, line="POST / HTTP/1.1", trailers=b""):
+    return Seen(line, tuple(fields), body, trailers=trailers)
 
 
 REQUEST_LINES = [
@@ -325,7 +326,8 @@ CHUNKS = [
     good("a chunk extension without a value", chunked(b"5;a;b\r\nhello\r\n0;c\r\n\r\n"), posted(b"hello")),
     good("a chunk extension in quotes", chunked(b'5;a="b;c\\"d"\r\nhello\r\n0\r\n\r\n'), posted(b"hello")),
     good("chunk data that looks like framing", chunked(b"7\r\n\r\n0\r\n\r\n\r\n0\r\n\r\n"), posted(b"\r\n0\r\n\r\n")),
-    good("trailers are checked and dropped", chunked(b"5\r\nhello\r\n0\r\nX-T: 1\r\nX-U: 2\r\n\r\n"), posted(b"hello")),
+    good("trailers are passed on", chunked(b"5\r\nhello\r\n0\r\nX-T: 1\r\nX-U: 2\r\n\r\n"),
+         posted(b"hello", trailers=b"x-t: 1\r\nx-u: 2\r\n")),
     good("framing fields in trailers change nothing",
          chunked(b"5\r\nhello\r\n0\r\nContent-Length: 100\r\nHost: b.example\r\n\r\n"), posted(b"hello")),
     *(refused(name, chunked(body), 400, UNFINISHED) for name, body in [
@@ -365,10 +367,11 @@ CHUNKS = [
         ("a trailer with a bare CR", b"0\r\nX-T: a\rb\r\n\r\n"),
         ("a trailer with a bare LF", b"0\r\nX-T: 1\n\r\n"),
         ("a trailer with an empty name", b"0\r\n: 1\r\n\r\n"),
-        ("trailers of 100 KB", b"0\r\n" + b"X-T: 1234567890\r\n" * 6000 + b"\r\n"),
         ("a stream of 1-byte chunks with fat extensions", (b"1;" + b"e" * 900 + b"\r\nx\r\n") * 300 + b"0\r\n\r\n"),
     ]),
 ]
+
+CHUNKS.append(refused("trailers of 100 KB", chunked(b"0\r\n" + b"X-T: 1234567890\r\n" * 6000 + b"\r\n"), 431, UNFINISHED))
 
 CONNECTION = [
     good("Connection: close", head("GET / HTTP/1.1", "Connection: close"), connection=CLOSED),
@@ -380,11 +383,16 @@ CONNECTION = [
     good("fields named by Connection are dropped", head("GET / HTTP/1.1", "Connection: x-a", "X-A: 1", "X-B: 2"),
          Seen(fields=("x-b: 2",))),
     good("Proxy-Connection is dropped", head("GET / HTTP/1.1", "Proxy-Connection: keep-alive")),
-    good("TE is dropped", head("GET / HTTP/1.1", "Connection: TE", "TE: trailers")),
+    good("TE: trailers is asked for anew", head("GET / HTTP/1.1", "Connection: TE", "TE: trailers"),
+         Seen(fields=("te: trailers",))),
+    good("TE is dropped", head("GET / HTTP/1.1", "Connection: TE", "TE: gzip;q=0.5")),
     good("Upgrade to something unknown is ignored", head("GET / HTTP/1.1", "Connection: Upgrade", "Upgrade: h2c")),
     good("HTTP2-Settings is dropped", head("GET / HTTP/1.1", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c",
                                            "HTTP2-Settings: AAMAAABkAAQAAP__")),
-    good("Trailer is dropped", chunked(b"2\r\nhi\r\n0\r\nX-T: 1\r\n\r\n", "Trailer: X-T"), posted(b"hi")),
+    good("Trailer goes with a chunked body", chunked(b"2\r\nhi\r\n0\r\nX-T: 1\r\n\r\n", "Trailer: X-T"),
+         posted(b"hi", "trailer: X-T", trailers=b"x-t: 1\r\n")),
+    good("Trailer is dropped without a chunked body",
+         head("POST / HTTP/1.1", "Trailer: X-T", "Content-Length: 2") + b"hi", posted(b"hi")),
     good("1.0 closes by default", head("GET / HTTP/1.0"), connection=CLOSED),
     good("1.0 stays with keep-alive", head("GET / HTTP/1.0", "Connection: keep-alive")),
     good("1.0 with a body", head("POST / HTTP/1.0", "Content-Length: 2") + b"hi", posted(b"hi"), connection=CLOSED),
@@ -431,12 +439,12 @@ def requests_from(origin, source):
     return [request for request in list(origin.requests) if request.get("x-forwarded-for") == source]
 
 
-def is_strictly_chunked(framed, body):
+def is_strictly_chunked(framed, body, trailers):
     at, data = 0, b""
     while found := re.compile(rb"([0-9a-fA-F]{1,16})\r\n").match(framed, at):
         size, at = int(found[1], 16), found.end()
         if size == 0:
-            return framed[at:] == b"\r\n" and data == body
+            return framed[at:] == trailers + b"\r\n" and data == body
         data += framed[at:at + size]
         at += size
         if framed[at:at + 2] != b"\r\n":
@@ -461,7 +469,7 @@ def check_seen(request, seen, port):
         assert request.framed == b""
     elif request.all("transfer-encoding"):
         assert request.all("transfer-encoding") == ["chunked"] and not request.all("content-length")
-        assert is_strictly_chunked(request.framed, seen.body), request.framed
+        assert is_strictly_chunked(request.framed, seen.body, seen.trailers), request.framed
     else:
         assert request.get("content-length") == str(len(seen.body))
         assert request.framed == seen.body

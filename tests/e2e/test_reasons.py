@@ -441,6 +441,8 @@ TRIGGERS = {
     "HEADER_TIMEOUT": raw(b"GET / HTTP/1.1\r\nHost: a"),
     "BODY_TIMEOUT": with_fields("Content-Length: 10", line="POST /patient/body HTTP/1.1"),
     "BAD_CHUNK": raw(b"POST /patient/chunk HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nfive\r\n"),
+    "TRAILERS_TOO_LARGE": raw(b"POST /patient/trailers HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+                              + b"x: y\r\n" * 101),
     "BODY_TOO_LARGE": with_fields("Content-Length: 1000001", line="POST /patient/large HTTP/1.1"),
     "BAD_WEBSOCKET": with_fields(*UPGRADE, "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: short", line="GET /o/ws HTTP/1.1"),
     "UPGRADE_VERSION": with_fields(*UPGRADE, "Sec-WebSocket-Version: 8", line="GET /o/ws HTTP/1.1"),
@@ -486,6 +488,9 @@ TRIGGERS = {
     "UPSTREAM_TRUNCATED": cut_off_by_origin("/o/short", HEAD),
     "UPSTREAM_BAD_CHUNK": cut_off_by_origin("/o/chunk", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n",
                                             lambda exchange: time.sleep(0.05), b"junk\r\n", hold),
+    "UPSTREAM_TRAILERS_TOO_LARGE": cut_off_by_origin(
+        "/o/trailers", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n",
+        lambda exchange: time.sleep(0.05), b"0\r\n" + b"x: y\r\n" * 101, hold),
     "UPSTREAM_IDLE_TIMEOUT": idle_target,
     "UPSTREAM_RESET": cut_off_by_origin("/o/reset", HEAD, lambda exchange: time.sleep(0.05), lambda exchange: exchange.reset()),
     "UPSTREAM_BAD_UPGRADE": lambda case: (case.origin_says("/o/other", SWITCH.replace(b"s3pPL", b"wrong"), hold),

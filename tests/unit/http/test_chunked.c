@@ -218,11 +218,39 @@ static void extensions_and_trailers_are_bounded(void **state)
     gw_chunked_init(&decoder);
     assert_int_equal(decode_generated(&decoder, "0\r\nX: %08185d\r\n\r\n"), GW_CHUNKED_DONE);
     gw_chunked_init(&decoder);
-    assert_int_equal(decode_generated(&decoder, "0\r\nX: %08186d\r\n\r\n"), GW_CHUNKED_BAD);
+    assert_int_equal(decode_generated(&decoder, "0\r\nX: %08186d\r\n\r\n"), GW_CHUNKED_TRAILERS_TOO_LARGE);
     gw_chunked_init(&decoder);
     assert_int_equal(decode_generated(&decoder, "0\r\nX: %04000d\r\n"), GW_CHUNKED_MORE);
     assert_int_equal(decode_generated(&decoder, "X: %04000d\r\n"), GW_CHUNKED_MORE);
-    assert_int_equal(decode_generated(&decoder, "X: %0400d\r\n"), GW_CHUNKED_BAD);
+    assert_int_equal(decode_generated(&decoder, "X: %0400d\r\n"), GW_CHUNKED_TRAILERS_TOO_LARGE);
+    gw_chunked_init(&decoder);
+    assert_int_equal(decode_generated(&decoder, "0\r\n"), GW_CHUNKED_MORE);
+    for (int i = 0; i != 100; ++i)
+        assert_int_equal(decode_generated(&decoder, "X:\r\n"), GW_CHUNKED_MORE);
+    assert_int_equal(decode_generated(&decoder, "X:\r\n"), GW_CHUNKED_TRAILERS_TOO_LARGE);
+}
+
+static void trailers_are_kept_as_they_came_whatever_the_cuts(void **state)
+{
+    static char section[9000], raw[9100];
+    for (size_t size = 0; size < 8100; size += size < 1100 ? 1 : 977) {
+        struct gw_chunked decoder;
+        size_t len = size == 0 ? 0 : (size_t)sprintf(section, "X: %0*d\r\nY:\r\n", (int)size, 0), step = 1 + size % 600;
+        size_t raw_len = (size_t)sprintf(raw, "2;a\r\nhi\r\n0\r\n%.*s\r\nnext", (int)len, section), consumed;
+        enum gw_chunked_result result = GW_CHUNKED_MORE;
+        gw_chunked_init(&decoder);
+        decoder.keeps_trailers = true;
+        for (size_t at = 0; result == GW_CHUNKED_MORE; at += step) {
+            size_t piece = raw_len - at < step ? raw_len - at : step;
+            result = gw_chunked_decode(&decoder, raw + at, &piece, &consumed);
+        }
+        assert_int_equal(result, GW_CHUNKED_DONE);
+        h2o_iovec_t kept = gw_chunked_trailers(&decoder);
+        assert_int_equal(kept.len, len);
+        assert_true(len == 0 ? kept.base == NULL : memcmp(kept.base, section, len) == 0);
+        gw_chunked_dispose(&decoder);
+        assert_null(gw_chunked_trailers(&decoder).base);
+    }
 }
 
 static void honest_small_chunks_go_on_for_ever(void **state)
@@ -285,6 +313,7 @@ int main(void)
         cmocka_unit_test(largest_size_is_taken_and_its_payload_passed_on),
         cmocka_unit_test(outcome_is_final),
         cmocka_unit_test(extensions_and_trailers_are_bounded),
+        cmocka_unit_test(trailers_are_kept_as_they_came_whatever_the_cuts),
         cmocka_unit_test(honest_small_chunks_go_on_for_ever),
         cmocka_unit_test(small_chunks_with_fat_extensions_are_refused_in_the_end),
         cmocka_unit_test(random_bodies_survive_random_cuts),

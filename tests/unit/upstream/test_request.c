@@ -246,6 +246,54 @@ static void the_last_request_of_a_connection_says_close(void **state)
     close(fd);
 }
 
+static void trailers_follow_the_last_chunk_of_a_body(void **state)
+{
+    h2o_iovec_t names[] = {text("x-sum")};
+    h2o_header_t fields[] = {{.name = &names[0], .value = text("12")}};
+    struct gw_trailers trailers = {fields, 1};
+    struct gw_client_request req = post_request(UINT64_MAX);
+    req.body = text("hello");
+    req.body_is_whole = true;
+    req.trailers = &trailers;
+    expect_request(&req, "POST / HTTP/1.1\r\nhost: origin\r\ntransfer-encoding: chunked\r\n\r\n"
+                         "5\r\nhello\r\n0\r\nx-sum: 12\r\n\r\n");
+    attempt_release(&a);
+    req.body = (h2o_iovec_t){0};
+    req.announced_trailers = text("x-sum");
+    req.accepts_trailers = true;
+    expect_request(&req, "POST / HTTP/1.1\r\nhost: origin\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n"
+                         "te: trailers\r\nconnection: te\r\n\r\n0\r\nx-sum: 12\r\n\r\n");
+}
+
+static void a_body_of_known_length_has_room_for_trailers_only_when_they_are_announced(void **state)
+{
+    h2o_iovec_t names[] = {text("x-sum")};
+    h2o_header_t fields[] = {{.name = &names[0], .value = text("12")}};
+    struct gw_trailers trailers = {fields, 0};
+    struct gw_client_request req = post_request(5);
+    req.trailers = &trailers;
+    for (int i = 0; i != 2; ++i) {
+        trailers.size = 0;
+        req.announced_trailers = i == 0 ? (h2o_iovec_t){0} : text("x-sum");
+        attempt_start(&a, &origin, &req);
+        int fd = origin_accept(&origin);
+        if (i == 0)
+            origin_expect(fd, "POST / HTTP/1.1\r\nhost: origin\r\ncontent-length: 5\r\n\r\n");
+        else
+            origin_expect(fd,
+                          "POST / HTTP/1.1\r\nhost: origin\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n");
+        UNTIL(strcmp(a.events, "started") == 0);
+        trailers.size = 1;
+        gw_client_write(a.client, text("hello"), true);
+        origin_expect(fd, i == 0 ? "hello" : "5\r\nhello\r\n0\r\nx-sum: 12\r\n\r\n");
+        origin_send(fd, OK_RESPONSE);
+        UNTIL(a.has_ended);
+        close(fd);
+        UNTIL(gw_counter_read(&gw_pool_stats(pool)->idle) == 0);
+        attempt_release(&a);
+    }
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -262,6 +310,8 @@ int main(void)
         T(a_large_body_at_hand_is_sent_whole_while_the_origin_reads_slowly),
         T(a_write_is_drained_only_when_the_origin_has_taken_it),
         T(the_last_request_of_a_connection_says_close),
+        T(trailers_follow_the_last_chunk_of_a_body),
+        T(a_body_of_known_length_has_room_for_trailers_only_when_they_are_announced),
     };
     return cmocka_run_group_tests_name("upstream/request", tests, setup_thread, NULL);
 }
