@@ -306,13 +306,20 @@ def test_a_compressed_response_has_no_trailers_about_other_bytes(gateway, h1):
     assert [name for name, _ in answer.trailers] == ["content-digest", "digest", "etag", "content-md5", "repr-digest", "x-sum"]
 
 
+def check_broken(client):
+    """Cut off, or, when the trailers were there before the head had left, answered instead."""
+    try:
+        assert client.response().status == 502
+    except Closed:
+        pass
+
+
 @pytest.mark.parametrize("trailers", [["X-Sum: " + "1" * 9000], ["X-Sum: 12"] * 101], ids=["bytes", "fields"])
 def test_target_trailers_above_the_limits_never_look_whole(gateway, h1, trailers):
     h1.on("/h1", after([CHUNKED + b"\r\n5\r\nhello\r\n", chunks(b"", *trailers)]))
     with Client(gateway.port("http")) as client:
         client.request("GET", "/h1")
-        with pytest.raises(Closed):
-            client.response()
+        check_broken(client)
     assert gateway.wait_log(lambda entry: entry["reason"] == "UPSTREAM_TRAILERS_TOO_LARGE", 1)
 
 
@@ -324,8 +331,7 @@ def test_a_malformed_trailer_of_a_target_never_looks_whole(gateway, h1, line):
     h1.on("/h1", after([CHUNKED + b"\r\n5\r\nhello\r\n", b"0\r\n" + line.encode("latin-1") + b"\r\n\r\n"]))
     with Client(gateway.port("http")) as client:
         client.request("GET", "/h1", [("TE", "trailers")])
-        with pytest.raises(Closed):
-            client.response()
+        check_broken(client)
 
 
 def test_a_grpc_like_answer_of_an_http2_target_keeps_its_status_for_http1_clients(gateway, h2):
