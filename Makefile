@@ -45,7 +45,7 @@ check: ## everything that must hold: format, warnings, unit and end-to-end tests
 	@echo "make check: all passed"
 
 check-fmt: ## is every C file formatted by .clang-format?
-	@bad=$$(git ls-files -z '*.c' '*.h' | xargs -0 -r -n 20 clang-format-14 --dry-run 2>&1 | cut -d: -f1 | grep '\.[ch]$$' | sort -u); \
+	@bad=$$(git ls-files -zco --exclude-standard '*.c' '*.h' | xargs -0 -r -n 20 clang-format-14 --dry-run 2>&1 | cut -d: -f1 | grep '\.[ch]$$' | sort -u); \
 	if [ -n "$$bad" ]; then echo "not formatted (make fmt):"; echo "$$bad"; exit 1; else echo "format: clean"; fi
 
 $(BUILD)-strict:
@@ -109,7 +109,7 @@ fuzz: ## every fuzz target for FUZZ_SECONDS (60) each
 
 fmt: ## format every C file
 	@conf/deps test
-	@git ls-files -z '*.c' '*.h' | xargs -0 -r clang-format-14 -i
+	@git ls-files -zco --exclude-standard '*.c' '*.h' | xargs -0 -r clang-format-14 -i
 
 clean: ## remove what was built
 	rm -rf build build-san build-fuzz build-bench build-tsan

@@ -40,5 +40,6 @@ struct gw_address {
 /* host:port, [v6]:port, *:port (= [::]:port, dual stack), :port (same), unix:/path. why receives a static sentence. */
 bool gw_address_parse(h2o_mem_pool_t *, h2o_iovec_t text, bool allow_names, struct gw_address *, const char **why);
 
-/* Labels of 1 to 63 letters, digits, "-" (neither first nor last) and "_", 253 characters in all; one dot may end it. */
+/* Labels of 1 to 63 letters, digits, "-" (neither first nor last) and "_", 253 characters in all; one dot may end it.
+ */
 bool gw_host_name_is_valid(h2o_iovec_t name);

@@ -7,6 +7,6 @@ h2o_iovec_t gw_trim(h2o_iovec_t); /* without spaces and tabs at both ends */
 h2o_iovec_t gw_list_cut(h2o_iovec_t *rest, char separator);
 /* The next member of a comma-separated list whose quoted strings may hold commas. */
 h2o_iovec_t gw_list_next(h2o_iovec_t *rest);
-/* The weight among an element's parameters (RFC 9110 12.4.2), in thousandths: 1000 without one, if_malformed for what is
- * no weight. Other parameters say nothing; of several weights the last counts. */
+/* The weight among an element's parameters (RFC 9110 12.4.2), in thousandths: 1000 without one, if_malformed for what
+ * is no weight. Other parameters say nothing; of several weights the last counts. */
 unsigned gw_list_weight(h2o_iovec_t parameters, unsigned if_malformed);

@@ -50,11 +50,11 @@ static void weights_are_thousandths(void **state)
         const char *parameters;
         unsigned weight;
     } cases[] = {
-        {"", 1000},         {"level=1", 1000}, {"q=1", 1000},     {"q=0", 0},          {"q=0.5", 500},
-        {"Q=0.25", 250},    {"q=0.001", 1},    {"q=1.000", 1000}, {"q = 0.3", 300},    {"level=1; q=0.3", 300},
-        {"q=0.3;q=0", 0},   {"quality=0", 1000}, {"q=0.", 0},     {"q=1.001", BAD},    {"q=2", BAD},
-        {"q=0.1234", BAD},  {"q=-1", BAD},     {"q=", BAD},       {"q", BAD},          {"q=.5", BAD},
-        {"q=0.5x", BAD},    {"q=01", BAD},
+        {"", 1000},        {"level=1", 1000},   {"q=1", 1000},     {"q=0", 0},       {"q=0.5", 500},
+        {"Q=0.25", 250},   {"q=0.001", 1},      {"q=1.000", 1000}, {"q = 0.3", 300}, {"level=1; q=0.3", 300},
+        {"q=0.3;q=0", 0},  {"quality=0", 1000}, {"q=0.", 0},       {"q=1.001", BAD}, {"q=2", BAD},
+        {"q=0.1234", BAD}, {"q=-1", BAD},       {"q=", BAD},       {"q", BAD},       {"q=.5", BAD},
+        {"q=0.5x", BAD},   {"q=01", BAD},
     };
     for (size_t i = 0; i != sizeof(cases) / sizeof(cases[0]); ++i)
         if (gw_list_weight(text_of(cases[i].parameters), BAD) != cases[i].weight)
