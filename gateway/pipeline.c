@@ -29,10 +29,17 @@ static enum gw_step refuse(struct gw_request *request, enum gw_reason reason)
 
 /* ---- facts ---- */
 
-static void lower_case(char *dst, h2o_iovec_t src)
+/* The text itself when it is in lower case already. */
+static h2o_iovec_t lower_case(h2o_mem_pool_t *pool, h2o_iovec_t text)
 {
-    for (size_t i = 0; i != src.len; ++i)
-        dst[i] = src.base[i] >= 'A' && src.base[i] <= 'Z' ? src.base[i] | 0x20 : src.base[i];
+    size_t n = 0;
+    while (n != text.len && !(text.base[n] >= 'A' && text.base[n] <= 'Z'))
+        ++n;
+    if (__builtin_expect(n == text.len, 1))
+        return text;
+    text = h2o_strdup(pool, text.base, text.len);
+    h2o_strtolower(text.base, text.len);
+    return text;
 }
 
 /* Host without port and trailing dot, in lower case; the port if the authority names one. */
@@ -54,8 +61,7 @@ static void split_authority(struct gw_request *request)
     }
     if (host.len != 0 && host.base[host.len - 1] == '.')
         --host.len;
-    facts->host = h2o_iovec_init(h2o_mem_alloc_pool(request->pool, host.len + 1), host.len);
-    lower_case(facts->host.base, host);
+    facts->host = lower_case(request->pool, host);
 }
 
 static void trace_facts(struct gw_request *request)
@@ -286,8 +292,7 @@ static enum gw_step forward(struct gw_request *request)
 {
     const struct gw_forwarding_conf *conf = &request->snapshot->config->forwarding;
 
-    if (conf->x_forwarded == GW_X_FORWARDED_APPEND &&
-        gw_forwarded_count(request->facts.headers, request->facts.num_headers) > 30)
+    if (conf->x_forwarded == GW_X_FORWARDED_APPEND && gw_forwarded_count(request) > 30)
         return refuse(request, GW_REASON_TOO_MANY_FORWARDED);
     uint32_t random = request->route->num_groups == 1 ? 0
                       : request->worker != NULL       ? gw_thread_random(&request->worker->thread) >> 32

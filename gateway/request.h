@@ -37,14 +37,12 @@ struct gw_request {
     uint8_t next_stage;                 /* of the pipeline, while it is parked */
     struct gw_compressing *compressing; /* NULL: the response passes no encoder */
     const struct gw_snapshot_listener *listener;
-    struct routing_facts facts;
     bool has_server_field;  /* a local answer's Server field was added, and maybe removed again by the route's rules */
     bool is_new_trace;      /* tracing is on, and the trace begins here */
     bool client_is_trusted; /* the peer is in trusted_proxies: gets x-weir-reason */
     const struct gw_route *route; /* NULL: none matched */
 
-    char request_id[33]; /* 32 hex digits, NUL; or what a trusted peer sent, cut to 32..: see request_id_text */
-    h2o_iovec_t request_id_text;
+    h2o_iovec_t request_id_text;  /* of the client, or request_id */
     h2o_iovec_t traceparent;      /* W3C, as forwarded */
     h2o_iovec_t trace_id;         /* of traceparent: 32 hex digits */
     h2o_iovec_t amzn_trace_id;    /* X-Amzn-Trace-Id as forwarded; base NULL: it was not */
@@ -74,4 +72,7 @@ struct gw_request {
     enum gw_reason reason;
     int status; /* sent (or that would be sent) to the client; 0 = none */
     uint64_t finished_us;
+    struct routing_facts facts;
+    /* what the texts above point to, where weir made them; not cleared */
+    char request_id[32], made_traceparent[56];
 };

@@ -122,7 +122,7 @@ static struct gw_request *create_request(struct gw_stream *stream)
     struct gw_request *request = h2o_mem_alloc_pool(&stream->req.pool, sizeof(*request));
 
     gw_client_identity_apply(stream);
-    memset(request, 0, sizeof(*request));
+    memset(request, 0, offsetof(struct gw_request, facts));
     request->pool = &stream->req.pool;
     request->worker = worker;
     request->stream = stream;
@@ -138,6 +138,7 @@ static struct gw_request *create_request(struct gw_stream *stream)
         .port = stream->conn->local_port,
         .headers = stream->head.fields,
         .num_headers = stream->head.num_fields,
+        .absent_initials = stream->head.absent_initials,
         .peer_ip = stream->conn->peer_ip,
         .client_ip = stream->conn->peer_ip,
     };

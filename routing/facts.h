@@ -15,6 +15,7 @@ struct routing_facts {
     h2o_iovec_t query;     /* as sent, without '?'; base NULL when there is no '?' */
     const h2o_header_t *headers;
     size_t num_headers;
-    struct gw_ip client_ip; /* after trusted_proxies */
-    struct gw_ip peer_ip;   /* of the TCP connection: what source_ip conditions see (spec/alb.md 2.2) */
+    uint32_t absent_initials; /* of their names, as in gateway/http/head.h; 0: nothing is known */
+    struct gw_ip client_ip;   /* after trusted_proxies */
+    struct gw_ip peer_ip;     /* of the TCP connection: what source_ip conditions see (spec/alb.md 2.2) */
 };

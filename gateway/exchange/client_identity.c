@@ -61,9 +61,12 @@ void gw_client_identity_apply(struct gw_stream *stream)
 {
     const struct gw_peer_facts *facts = stream->conn->facts;
 
-    stream->head.num_fields = gw_client_identity_strip(stream->head.fields, stream->head.num_fields);
-    if (__builtin_expect(facts != NULL && facts->certificate != NULL, 0))
+    if (gw_may_have_field(stream->head.absent_initials, 'x'))
+        stream->head.num_fields = gw_client_identity_strip(stream->head.fields, stream->head.num_fields);
+    if (__builtin_expect(facts != NULL && facts->certificate != NULL, 0)) {
         add_fields(stream, facts->certificate);
+        stream->head.absent_initials = 0;
+    }
     stream->req.headers.entries = stream->head.fields;
     stream->req.headers.size = stream->req.headers.capacity = stream->head.num_fields;
 }

@@ -214,6 +214,7 @@ static void copy_head(struct gw_exchange *exchange, const struct gw_response_hea
             *name = h2o_strdup(pool, field->name->base, field->name->len);
             field->name = name;
         }
+        field->orig_name = NULL;
         field->value = h2o_strdup(pool, field->value.base, field->value.len);
     }
 }
@@ -366,6 +367,8 @@ void gw_exchange_start(struct gw_request *request)
     }
     exchange = h2o_mem_alloc_pool(request->pool, sizeof(*exchange));
     *exchange = (struct gw_exchange){.generator = {proceed, NULL}, .request = request, .flush = {.run = on_flush}};
+    exchange->pending.entries = exchange->few_pending;
+    exchange->pending.capacity = sizeof(exchange->few_pending) / sizeof(exchange->few_pending[0]);
     request->exchange = exchange;
     if (!set_target_url(exchange)) {
         gw_answer_error(request, GW_REASON_REWRITE_FAILED, 0);

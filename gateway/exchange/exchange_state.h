@@ -45,7 +45,7 @@ struct gw_exchange {
     char *kept;        /* the body so far, to be sent again; NULL: it is not kept (any more). Owned */
     size_t kept_size, kept_room;
     /* response body */
-    H2O_VECTOR(h2o_iovec_t) pending; /* not yet handed to h2o_send */
+    H2O_VECTOR(h2o_iovec_t) pending; /* not yet handed to h2o_send; few_pending to begin with */
     size_t in_flight;                /* bytes handed to h2o_send, not yet consumed */
     bool head_is_ready;              /* status and headers are set, the response has not begun */
     bool is_sending;
@@ -57,6 +57,7 @@ struct gw_exchange {
     struct gw_timer hedge;                         /* hedge.after */
     struct gw_timer total;                         /* timeouts.total */
     struct gw_tunnel *tunnel;                      /* after a 101; NULL: none */
+    h2o_iovec_t few_pending[2];
 };
 
 #define GW_NOTE(exchange, call)                                                                                        \

@@ -1,4 +1,7 @@
 #include "gateway/exchange/forwarded.h"
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -70,6 +73,15 @@ static const h2o_header_t *find(const h2o_header_t *fields, size_t n, enum field
     return NULL;
 }
 
+/* Whether a field may be there whose name begins with one of these letters. */
+static inline bool may_have(const struct gw_request *request, const char *initials)
+{
+    for (; *initials != '\0'; ++initials)
+        if (gw_may_have_field(request->facts.absent_initials, *initials))
+            return true;
+    return false;
+}
+
 /* ---- client IP ---- */
 
 static h2o_iovec_t trim(const char *from, const char *to)
@@ -122,10 +134,11 @@ void gw_forwarded_client(const struct gw_cidrs *trusted, const h2o_header_t *fie
     }
 }
 
-size_t gw_forwarded_count(const h2o_header_t *fields, size_t n)
+size_t gw_forwarded_count(const struct gw_request *request)
 {
+    const h2o_header_t *fields = request->facts.headers;
     size_t count = 0;
-    for (size_t i = 0; i != n; ++i) {
+    for (size_t i = 0; may_have(request, "x") && i != request->facts.num_headers; ++i) {
         if (classify(fields[i].name) != FIELD_XFF)
             continue;
         ++count;
@@ -153,7 +166,17 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "put_hex8 writes the l
 
 char *gw_forwarded_put_hex16(char *dst, uint64_t value)
 {
+#if defined(__SSE2__)
+    const __m128i low = _mm_set1_epi8(0x0f);
+    __m128i bytes = _mm_cvtsi64_si128((int64_t)__builtin_bswap64(value));
+    __m128i digits = _mm_unpacklo_epi8(_mm_and_si128(_mm_srli_epi64(bytes, 4), low), _mm_and_si128(bytes, low));
+    __m128i over = _mm_and_si128(_mm_cmpgt_epi8(digits, _mm_set1_epi8(9)), _mm_set1_epi8('a' - '0' - 10));
+    digits = _mm_add_epi8(_mm_add_epi8(digits, _mm_set1_epi8('0')), over);
+    _mm_storeu_si128((__m128i *)(void *)dst, digits);
+    return dst + 16;
+#else
     return put_hex8(put_hex8(dst, value >> 32), (uint32_t)value);
+#endif
 }
 
 static bool is_lower_hex(const char *s, size_t len, bool *is_zero)
@@ -194,7 +217,7 @@ void gw_forwarded_identify(struct gw_request *request, struct gw_thread *thread)
 {
     const h2o_header_t *fields = request->facts.headers, *id = NULL, *parent = NULL;
 
-    for (size_t i = 0; i != request->facts.num_headers; ++i) {
+    for (size_t i = 0; may_have(request, "xt") && i != request->facts.num_headers; ++i) {
         enum field field =
             fields[i].name->len == 12 || fields[i].name->len == 11 ? classify(fields[i].name) : FIELD_OTHER;
         if (field == FIELD_REQUEST_ID && id == NULL)
@@ -202,10 +225,13 @@ void gw_forwarded_identify(struct gw_request *request, struct gw_thread *thread)
         else if (field == FIELD_TRACEPARENT && parent == NULL)
             parent = &fields[i];
     }
-    gw_forwarded_put_hex16(gw_forwarded_put_hex16(request->request_id, gw_thread_random(thread)),
-                           gw_thread_random(thread))[0] = '\0';
-    request->request_id_text =
-        id != NULL && is_request_id(id->value) ? id->value : h2o_iovec_init(request->request_id, 32);
+    if (id != NULL && is_request_id(id->value)) {
+        request->request_id_text = id->value;
+    } else {
+        gw_forwarded_put_hex16(gw_forwarded_put_hex16(request->request_id, gw_thread_random(thread)),
+                               gw_thread_random(thread));
+        request->request_id_text = h2o_iovec_init(request->request_id, 32);
+    }
     if (parent != NULL && !is_traceparent(parent->value))
         parent = NULL;
     if (__builtin_expect(request->snapshot->config->tracing != NULL, 0)) {
@@ -214,7 +240,7 @@ void gw_forwarded_identify(struct gw_request *request, struct gw_thread *thread)
         request->traceparent = parent->value;
         request->trace_id = h2o_iovec_init(parent->value.base + 3, 32);
     } else {
-        char *made = h2o_mem_alloc_pool(request->pool, 56), *p = made;
+        char *made = request->made_traceparent, *p = made;
         memcpy(p, "00-", 3);
         p = gw_forwarded_put_hex16(gw_forwarded_put_hex16(p + 3, gw_thread_random(thread)),
                                    gw_thread_random(thread) | 1);
@@ -379,6 +405,8 @@ static void append_tls(struct gw_request *request, h2o_headers_t *out)
     append(out, &name_tls_cipher, h2o_iovec_init(cipher, strlen(cipher)));
 }
 
+enum { MAX_ADDED = 10 };
+
 struct seen { /* the first field of each kind */
     const h2o_header_t *host, *port, *proto, *trace;
     bool via, xff;
@@ -389,6 +417,12 @@ static void copy_rest(struct gw_request *request, const struct gw_forwarding_con
 {
     bool keeps_xf = conf->x_forwarded == GW_X_FORWARDED_PRESERVE;
 
+    /* nothing that a switch below would find: x-*, via, trace* */
+    if (!may_have(request, "xvt") && !conf->drop_invalid_headers) {
+        memcpy(out->entries, request->facts.headers, sizeof(*out->entries) * request->facts.num_headers);
+        out->size = request->facts.num_headers;
+        return;
+    }
     for (size_t i = 0; i != request->facts.num_headers; ++i) {
         const h2o_header_t *field = &request->facts.headers[i];
         bool is_kept = true;
@@ -444,7 +478,7 @@ void gw_forwarded_fields(struct gw_request *request, struct gw_thread *thread, h
     struct seen seen = {0};
 
     out->size = 0;
-    out->capacity = request->facts.num_headers + 16;
+    out->capacity = request->facts.num_headers + MAX_ADDED;
     out->entries = h2o_mem_alloc_pool(request->pool, sizeof(h2o_header_t) * out->capacity);
     copy_rest(request, conf, out, &seen);
     if (conf->x_forwarded == GW_X_FORWARDED_APPEND) {

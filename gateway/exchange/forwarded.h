@@ -9,7 +9,7 @@ void gw_forwarded_client(const struct gw_cidrs *trusted, const h2o_header_t *fie
                          const struct gw_ip *peer, struct gw_ip *client, bool *peer_is_trusted);
 
 /* Number of addresses in X-Forwarded-For (spec/alb.md 5.2: more than 30 is answered 463). */
-size_t gw_forwarded_count(const h2o_header_t *fields, size_t num_fields);
+size_t gw_forwarded_count(const struct gw_request *);
 
 /* Request id and trace id: taken over when valid, else made. */
 void gw_forwarded_identify(struct gw_request *, struct gw_thread *);

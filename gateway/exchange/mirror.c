@@ -110,8 +110,6 @@ static void copy_field(h2o_mem_pool_t *pool, h2o_header_t *dst, const h2o_header
         dst->name = h2o_mem_alloc_pool(pool, sizeof(*dst->name));
         *dst->name = h2o_strdup(pool, src->name->base, src->name->len);
     }
-    if (src->orig_name != NULL)
-        dst->orig_name = h2o_strdup(pool, src->orig_name, src->name->len).base;
 }
 
 static void copy_head(struct gw_mirror *mirror, const struct gw_client_request *out)

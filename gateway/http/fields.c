@@ -271,7 +271,7 @@ static const char lower_token[256] = {
 
 /* The first byte that may not stand in a field value: where it ends, or what is wrong with it. picohttpparser, which
  * libh2o exports, is built without its vector code there and was a quarter of our own time per request. */
-static char *skip_value(char *p, char *end)
+static inline char *skip_value(char *p, char *end)
 {
 #if defined(__SSE2__)
     const __m128i last_ctl = _mm_set1_epi8(0x1f), tab = _mm_set1_epi8('\t'), del = _mm_set1_epi8(0x7f);
@@ -290,24 +290,25 @@ static char *skip_value(char *p, char *end)
 
 /* A name made of letters, digits and hyphens, as nearly all are: lowered 16 bytes at a time. Returns the colon behind
  * it; NULL when the bytes are not that simple, whatever was lowered by then stays lowered. */
-static char *skip_simple_name(char *p, char *end)
+static inline char *skip_simple_name(char *p, char *end)
 {
 #if defined(__SSE2__)
-    const __m128i lanes = _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    /* This bit turns letters into small ones and leaves digits and hyphens as they are. From byte 16 - n on, the table
+     * has it for the first n of 16 bytes. */
+    static const char small_bits[32] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '};
+    const __m128i small = _mm_loadu_si128((const __m128i *)(const void *)small_bits);
     for (; end - p >= 16; p += 16) {
         __m128i v = _mm_loadu_si128((const __m128i *)(const void *)p);
-        /* this bit turns letters into small ones and leaves digits and hyphens as they are */
-        __m128i lowered = _mm_or_si128(v, _mm_set1_epi8(0x20));
-        __m128i is_letter = _mm_and_si128(_mm_cmpgt_epi8(lowered, _mm_set1_epi8('a' - 1)),
-                                          _mm_cmplt_epi8(lowered, _mm_set1_epi8('z' + 1)));
-        __m128i is_digit =
-            _mm_and_si128(_mm_cmpgt_epi8(v, _mm_set1_epi8('0' - 1)), _mm_cmplt_epi8(v, _mm_set1_epi8('9' + 1)));
+        /* x <= n, unsigned: min(x, n) == x */
+        __m128i letter = _mm_sub_epi8(_mm_or_si128(v, small), _mm_set1_epi8('a'));
+        __m128i digit = _mm_sub_epi8(v, _mm_set1_epi8('0'));
+        __m128i is_letter = _mm_cmpeq_epi8(_mm_min_epu8(letter, _mm_set1_epi8('z' - 'a')), letter);
+        __m128i is_digit = _mm_cmpeq_epi8(_mm_min_epu8(digit, _mm_set1_epi8(9)), digit);
         __m128i is_simple = _mm_or_si128(_mm_or_si128(is_letter, is_digit), _mm_cmpeq_epi8(v, _mm_set1_epi8('-')));
-        unsigned others = ~(unsigned)_mm_movemask_epi8(is_simple) & 0xffff;
-        int len = others != 0 ? __builtin_ctz(others) : 16;
-        __m128i is_name = _mm_cmplt_epi8(lanes, _mm_set1_epi8((char)len));
-        __m128i out = _mm_or_si128(_mm_and_si128(is_name, lowered), _mm_andnot_si128(is_name, v));
-        _mm_storeu_si128((__m128i *)(void *)p, out);
+        /* a bit above the 16 stops the count */
+        unsigned len = (unsigned)__builtin_ctz(~(unsigned)_mm_movemask_epi8(is_simple));
+        __m128i bits = _mm_loadu_si128((const __m128i *)(const void *)(small_bits + 16 - len));
+        _mm_storeu_si128((__m128i *)(void *)p, _mm_or_si128(v, bits));
         if (len != 16)
             return p[len] == ':' ? p + len : NULL;
     }
@@ -315,15 +316,20 @@ static char *skip_simple_name(char *p, char *end)
     return NULL;
 }
 
-/* Cuts one line; *p moves behind it. GW_HEAD_BAD_SYNTAX stands for whatever explain_fields will say. */
-static enum gw_head_result cut_line(char **p, char *end, h2o_iovec_t *name, h2o_iovec_t *value)
+static char *skip_any_name(char *p, char *end)
 {
-    char *s = skip_simple_name(*p, end), *from, *to, lower;
+    char lower;
+    while (p != end && (lower = lower_token[(unsigned char)*p]) != 0)
+        *p++ = lower;
+    return p;
+}
 
-    if (s == NULL)
-        for (s = *p; s != end && (lower = lower_token[(unsigned char)*s]) != 0;)
-            *s++ = lower;
-    if (s == end)
+/* Cuts one line; *p moves behind it. GW_HEAD_BAD_SYNTAX stands for whatever explain_fields will say. */
+static inline enum gw_head_result cut_line(char **p, char *end, h2o_iovec_t *name, h2o_iovec_t *value)
+{
+    char *s = skip_simple_name(*p, end), *from, *to;
+
+    if (__builtin_expect(s == NULL, 0) && (s = skip_any_name(*p, end)) == end)
         return GW_HEAD_INCOMPLETE;
     if (*s != ':' || s == *p)
         return GW_HEAD_BAD_SYNTAX;
@@ -344,7 +350,7 @@ static enum gw_head_result cut_line(char **p, char *end, h2o_iovec_t *name, h2o_
 }
 
 /* Takes a field over, unless it stops here. */
-static enum gw_head_result take_field(struct gw_fields *found, h2o_iovec_t name, h2o_iovec_t value)
+static inline enum gw_head_result take_field(struct gw_fields *found, h2o_iovec_t name, h2o_iovec_t value)
 {
     const h2o_token_t *token = h2o_lookup_token(name.base, name.len);
     h2o_header_t *field = &found->fields[found->num_fields];
@@ -361,41 +367,43 @@ static enum gw_head_result take_field(struct gw_fields *found, h2o_iovec_t name,
     } else {
         if (is_taken_name(found, name, value))
             return GW_HEAD_OK;
-        found->names[found->num_fields] = name;
-        field->name = &found->names[found->num_fields];
+        field->name = &found->names[found->num_names++];
+        *field->name = name;
     }
-    field->orig_name = NULL;
+    field->orig_name = name.base;
     field->value = value;
+    found->initials |= 1u << (name.base[0] & 31);
     ++found->num_fields;
     return GW_HEAD_OK;
 }
 
 enum gw_head_result gw_fields_parse(struct gw_fields *found, char *bytes, char *end, size_t max_fields, char **next)
 {
-    h2o_iovec_t names[GW_HEAD_MAX_FIELDS], values[GW_HEAD_MAX_FIELDS];
+    /* what a field means counts only when the grammar of the whole section is right and all of it is there */
+    enum gw_head_result meaning = GW_HEAD_OK, result;
     size_t num_lines = 0;
     char *p = bytes;
-    enum gw_head_result result;
 
     if (max_fields > GW_HEAD_MAX_FIELDS)
         max_fields = GW_HEAD_MAX_FIELDS;
-    /* the grammar of the whole section first: what a field means counts only when all of it is there */
     for (; p == end || *p != '\r'; ++num_lines) {
+        h2o_iovec_t name, value;
         if (p == end)
             return GW_HEAD_INCOMPLETE;
         if (num_lines == max_fields)
             return explain_fields(bytes, end, max_fields);
-        if ((result = cut_line(&p, end, &names[num_lines], &values[num_lines])) != GW_HEAD_OK)
+        if ((result = cut_line(&p, end, &name, &value)) != GW_HEAD_OK)
             return result == GW_HEAD_INCOMPLETE ? result : explain_fields(bytes, end, max_fields);
+        if (__builtin_expect(meaning == GW_HEAD_OK, 1))
+            meaning = take_field(found, name, value);
     }
     if (p + 1 == end)
         return GW_HEAD_INCOMPLETE;
     if (p[1] != '\n')
         return explain_fields(bytes, end, max_fields);
     *next = p + 2;
-    for (size_t i = 0; i != num_lines; ++i)
-        if ((result = take_field(found, names[i], values[i])) != GW_HEAD_OK)
-            return result;
+    if (meaning != GW_HEAD_OK)
+        return meaning;
     if (found->is_chunked && found->minor_version == 0)
         return GW_HEAD_TRANSFER_ENCODING_IN_10;
     if (found->is_chunked && found->has_content_length)

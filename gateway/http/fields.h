@@ -10,7 +10,8 @@ struct gw_fields {
     h2o_header_t *fields;
     h2o_iovec_t *names;
     /* found; zero to begin with */
-    size_t num_fields;
+    size_t num_fields, num_names;
+    uint32_t initials; /* of the fields: bit (c & 31) for a name that begins with c */
     bool has_host, has_content_length, is_chunked, is_close, is_keep_alive, is_upgrade_listed;
     bool expects_continue, accepts_trailers;
     h2o_iovec_t host, upgrade, trailer;

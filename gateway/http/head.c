@@ -265,6 +265,8 @@ static enum gw_head_result finish_request(struct gw_request_head *head, const st
         return GW_HEAD_HOST_CONFLICT;
     }
     head->num_fields = found->num_fields;
+    head->num_names = found->num_names;
+    head->absent_initials = ~found->initials;
     head->content_length = found->has_content_length ? found->content_length : UINT64_MAX;
     head->is_chunked = found->is_chunked;
     head->keep_alive = !found->is_close && (is_11 || found->is_keep_alive);

@@ -61,7 +61,11 @@ struct gw_request_head {
      * are lower-cased in place; name points to the libh2o token or to a slot in `names` */
     h2o_header_t *fields; /* caller's array of GW_HEAD_MAX_FIELDS */
     size_t num_fields;
-    h2o_iovec_t *names;      /* caller's array of GW_HEAD_MAX_FIELDS: storage for names that are no tokens */
+    h2o_iovec_t *names; /* caller's array of GW_HEAD_MAX_FIELDS: storage for names that are no tokens */
+    size_t num_names;
+    /* Bit (c & 31) is set only when no field's name begins with c, so that nobody need look for one. 0: nothing is
+     * known. */
+    uint32_t absent_initials;
     uint64_t content_length; /* UINT64_MAX: none */
     bool is_chunked;
     bool keep_alive; /* what the client allows: version and Connection */
@@ -71,6 +75,10 @@ struct gw_request_head {
     bool accepts_trailers; /* TE: trailers, not in HTTP/1.0 */
     h2o_iovec_t trailer;   /* first Trailer field of a chunked message, and over HTTP/2; base NULL: none */
 };
+static inline bool gw_may_have_field(uint32_t absent_initials, char initial)
+{
+    return (absent_initials & 1u << (initial & 31)) == 0;
+}
 /* Parses one head at the start of bytes (leading CRLFs, at most one pair, are skipped: RFC 9112 2.2). prev_len: bytes
  * already seen by an earlier INCOMPLETE call, so that slow heads are not parsed again from the start. Lower-cases names
  * in place. On OK *consumed is the length of the head. */

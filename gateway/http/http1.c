@@ -269,21 +269,17 @@ static void rebase(h2o_iovec_t *slice, const char *from, size_t from_len, char *
 /* Fields parsed into the thread's scratch move to the request's pool. */
 static void keep_fields(struct gw_stream *stream, const struct gw_request_head *parsed)
 {
-    size_t n = parsed->num_fields, slots = 0;
-    h2o_iovec_t *names;
+    size_t fields_size = sizeof(*parsed->fields) * parsed->num_fields;
+    size_t names_size = sizeof(*parsed->names) * parsed->num_names;
+    char *room = h2o_mem_alloc_pool(&stream->req.pool, fields_size + names_size);
 
-    stream->head.fields = h2o_mem_alloc_pool(&stream->req.pool, sizeof(h2o_header_t) * (n + 16));
-    memcpy(stream->head.fields, parsed->fields, sizeof(h2o_header_t) * n);
-    for (size_t i = 0; i != n; ++i)
-        slots += parsed->fields[i].name >= parsed->names && parsed->fields[i].name < parsed->names + GW_HEAD_MAX_FIELDS;
-    stream->head.names = names = slots != 0 ? h2o_mem_alloc_pool(&stream->req.pool, sizeof(*names) * slots) : NULL;
-    for (size_t i = 0; i != n && slots != 0; ++i) {
-        h2o_header_t *field = &stream->head.fields[i];
-        if (field->name >= parsed->names && field->name < parsed->names + GW_HEAD_MAX_FIELDS) {
-            *names = *field->name;
-            field->name = names++;
-        }
-    }
+    stream->head.fields = (h2o_header_t *)(void *)room;
+    stream->head.names = (h2o_iovec_t *)(void *)(room + fields_size);
+    memcpy(room, parsed->fields, fields_size);
+    memcpy(room + fields_size, parsed->names, names_size);
+    for (h2o_header_t *field = stream->head.fields, *end = field + parsed->num_fields; field != end; ++field)
+        if (field->name >= parsed->names && field->name < parsed->names + parsed->num_names)
+            field->name = stream->head.names + (field->name - parsed->names);
 }
 
 static void move_head(struct gw_stream *stream, const char *from, size_t len, char *to)

@@ -172,6 +172,7 @@ static enum gw_head_result add_regular(struct gw_http2_head *self, h2o_iovec_t n
     self->saw_field = true;
     if (token == NULL && !is_name(name))
         return GW_HEAD_BAD_FIELD_NAME;
+    self->initials |= 1u << (name.base[0] & 31);
     if (!gw_is_field_value(value))
         return GW_HEAD_BAD_FIELD_VALUE;
     if (is_connection_specific(token, name))
@@ -296,6 +297,7 @@ static void fill_head(struct gw_http2_head *self, struct gw_request_head *head)
     head->target_is_asterisk = self->path.len == 1 && self->path.base[0] == '*';
     head->fields = self->fields.entries;
     head->num_fields = self->fields.size;
+    head->absent_initials = ~self->initials;
     head->content_length = self->has_content_length ? self->content_length : UINT64_MAX;
     head->expects_continue = self->expects_continue;
     head->accepts_trailers = self->accepts_trailers;

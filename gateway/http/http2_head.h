@@ -22,8 +22,9 @@ struct gw_http2_head {
     h2o_iovec_t priority;                                        /* also among the fields; base NULL: not seen */
     h2o_iovec_t trailer;                                         /* not among the fields; base NULL: not seen */
     uint64_t content_length;
-    size_t bytes;     /* decoded size as in SETTINGS_MAX_HEADER_LIST_SIZE: name, value and 32 each */
-    size_t num_lines; /* all fields, cookie crumbs too */
+    size_t bytes;      /* decoded size as in SETTINGS_MAX_HEADER_LIST_SIZE: name, value and 32 each */
+    size_t num_lines;  /* all fields, cookie crumbs too */
+    uint32_t initials; /* of the fields, as in fields.h */
     H2O_VECTOR(h2o_iovec_t) crumbs;
     size_t cookie_at; /* the field that the first crumb became */
     char *room;       /* where the next bytes are copied to */

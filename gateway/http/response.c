@@ -1,5 +1,6 @@
 #include "gateway/http/response.h"
 #include <string.h>
+#include "gateway/http/field_lines.h"
 #include "gateway/http/head.h"
 
 /* Phrases of RFC 9110 15 and the codes an ALB uses (spec/alb.md 5.9), in its wording (5.10). */
@@ -77,10 +78,8 @@ enum { FIXED_BYTES = 256 + GW_HEAD_MAX_UPGRADE };
 
 size_t gw_response_head_bound(const h2o_res_t *res, const struct gw_response_framing *framing)
 {
-    size_t bytes = FIXED_BYTES + strlen(res->reason) + framing->trailer.len;
-    for (size_t i = 0; i != res->headers.size; ++i)
-        bytes += res->headers.entries[i].name->len + res->headers.entries[i].value.len + 4;
-    return bytes;
+    return FIXED_BYTES + strlen(res->reason) + framing->trailer.len +
+           gw_field_lines_bound(res->headers.entries, res->headers.size);
 }
 
 static char *put(char *dst, const char *bytes, size_t len)
@@ -116,16 +115,9 @@ size_t gw_response_head_write(char *base, const h2o_res_t *res, const struct gw_
     char *dst = put_status_line(base, res->status, res->reason);
     bool has_date = framing->date == NULL;
 
-    for (size_t i = 0; i != res->headers.size; ++i) {
-        const h2o_header_t *field = &res->headers.entries[i];
-        dst = put(dst, field->name->base, field->name->len);
-        *dst++ = ':';
-        *dst++ = ' ';
-        dst = put(dst, field->value.base, field->value.len);
-        *dst++ = '\r';
-        *dst++ = '\n';
-        has_date |= field->name == &H2O_TOKEN_DATE->buf;
-    }
+    for (size_t i = 0; i != res->headers.size; ++i)
+        has_date |= res->headers.entries[i].name == &H2O_TOKEN_DATE->buf;
+    dst = gw_field_lines_put(dst, res->headers.entries, res->headers.size);
     if (!has_date) {
         dst = PUT(dst, "date: ");
         dst = put(dst, framing->date, 29);

@@ -8,7 +8,9 @@
 #include <sys/socket.h>
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 /* h2o_iovec_t is given to the kernel as it is */
 _Static_assert(sizeof(h2o_iovec_t) == sizeof(struct iovec) &&
@@ -16,6 +18,17 @@ _Static_assert(sizeof(h2o_iovec_t) == sizeof(struct iovec) &&
                "h2o_iovec_t has the shape of struct iovec");
 
 enum { MIN_READ = 4096, BULK_READ = 64 * 1024 - 512 /* with malloc's and the buffer's own head within 64 KiB */ };
+
+/* Those of libc are points where a thread may be cancelled: with more than one thread each call costs two atomic
+ * exchanges to say so. No thread of ours is ever cancelled. */
+static inline ssize_t receive(int fd, char *dst, size_t room)
+{
+    return syscall(SYS_recvfrom, fd, dst, room, 0, NULL, NULL);
+}
+static inline ssize_t transmit(int fd, h2o_iovec_t bytes)
+{
+    return syscall(SYS_sendto, fd, bytes.base, bytes.len, MSG_NOSIGNAL, NULL, 0);
+}
 
 /* A plain socket has no use for this field of the TLS record sizer; we keep in it whether its last read filled all the
  * room there was, in which case the next one makes room for more at once. */
@@ -118,7 +131,7 @@ static const char *read_plain(h2o_socket_t *sock, size_t max_bytes)
             return h2o_socket_error_out_of_memory;
         room = space.len < max_bytes - total ? space.len : max_bytes - total;
         do
-            got = recv(fd, space.base, room, 0);
+            got = receive(fd, space.base, room);
         while (got == -1 && errno == EINTR);
         if (got <= 0)
             break;
@@ -149,7 +162,7 @@ static const char *read_tls(h2o_socket_t *sock, size_t max_bytes)
             return h2o_socket_error_out_of_memory;
         room = space.len < max_bytes - total ? space.len : max_bytes - total;
         do
-            got = recv(fd, space.base, room, 0);
+            got = receive(fd, space.base, room);
         while (got == -1 && errno == EINTR);
         if (got == 0)
             err = h2o_socket_error_closed;
@@ -211,7 +224,7 @@ bool gw_socket_write(h2o_socket_t *sock, h2o_iovec_t *bufs, size_t num_bufs, h2o
         int fd = h2o_socket_get_fd(sock);
         struct msghdr message = {.msg_iov = (struct iovec *)(void *)bufs, .msg_iovlen = num_bufs};
         do /* more than IOV_MAX are refused by the kernel; libh2o sends them in portions */
-            sent = num_bufs == 1 ? send(fd, bufs->base, bufs->len, MSG_NOSIGNAL) : sendmsg(fd, &message, MSG_NOSIGNAL);
+            sent = num_bufs == 1 ? transmit(fd, *bufs) : sendmsg(fd, &message, MSG_NOSIGNAL);
         while (sent == -1 && errno == EINTR);
         if (sent < 0)
             sent = 0;

@@ -304,7 +304,7 @@ static void on_connect(h2o_socket_t *sock, const char *err)
 static struct gw_client *create(struct gw_pool *pool, const struct gw_client_request *req)
 {
     struct gw_client *client = gw_pool_alloc_client(pool, sizeof(*client));
-    memset(client, 0, offsetof(struct gw_client, fields));
+    memset(client, 0, offsetof(struct gw_client, buffers));
     client->magic = GW_CLIENT_MAGIC;
     client->pool = pool;
     client->deferred.run = on_deferred;

@@ -51,7 +51,6 @@ struct gw_client {
     bool origin_ended;      /* of a tunnel: it sends no more */
     bool has_ended_sending; /* of a tunnel: it was told that we send no more */
     uint8_t upgrade_len;
-    char upgrade[GW_HEAD_MAX_UPGRADE]; /* the protocol asked for; upgrade_len 0: none */
     struct gw_pool *pool;
     struct gw_upstream_connection *conn; /* NULL once ended, and with HTTP/2 */
     struct gw_h2_stream *h2;             /* NULL: HTTP/1.1 */
@@ -71,7 +70,6 @@ struct gw_client {
     uint64_t connected_us; /* 0: on a connection of the pool */
     uint64_t request_left; /* body bytes to come when the length is known */
     const struct gw_trailers *request_trailers;
-    char chunk_line[24];
 
     /* response */
     size_t parsed_len; /* bytes of the head seen by the last INCOMPLETE parse */
@@ -82,10 +80,12 @@ struct gw_client {
     size_t outstanding;          /* bytes given out and not consumed, in all buffers */
     h2o_buffer_t *head_buffer;   /* holds the head and the first bytes of the body; kept until the release */
     size_t head_outstanding;
-    struct gw_client_buffer buffers[GW_CLIENT_MAX_BUFFERS]; /* a ring, oldest at first_buffer */
     unsigned first_buffer, num_buffers;
     struct gw_response_head head;
     /* not cleared on reuse from here on */
+    struct gw_client_buffer buffers[GW_CLIENT_MAX_BUFFERS]; /* a ring, oldest at first_buffer */
+    char chunk_line[24];
+    char upgrade[GW_HEAD_MAX_UPGRADE]; /* the protocol asked for; upgrade_len 0: none */
     h2o_header_t fields[GW_HEAD_MAX_FIELDS];
     h2o_iovec_t names[GW_HEAD_MAX_FIELDS];
     char preface[GW_CLIENT_MAX_PREFACE];

@@ -1,5 +1,6 @@
 #include <string.h>
 #include "gateway/upstream/client_state.h"
+#include "gateway/http/field_lines.h"
 
 static const char version_and_host[] = " HTTP/1.1\r\nhost: ";
 static const char connection_close[] = "connection: close\r\n";
@@ -26,9 +27,7 @@ size_t gw_client_head_bound(const struct gw_client_request *req)
     size_t n = req->method.len + 1 + req->target.len + sizeof(version_and_host) + req->host.len + 2 +
                sizeof(connection_close) + sizeof(chunked_coding) + sizeof(content_length) + 22 + 2 +
                sizeof(connection_upgrade) + req->upgrade.len + 2 + sizeof(te_trailers) + sizeof(connection_close_te) +
-               sizeof(trailer) + req->announced_trailers.len + 2;
-    for (size_t i = 0; i != req->num_fields; ++i)
-        n += req->fields[i].name->len + req->fields[i].value.len + 4;
+               sizeof(trailer) + req->announced_trailers.len + 2 + gw_field_lines_bound(req->fields, req->num_fields);
     if (req->body_is_whole && req->trailers != NULL)
         n += gw_trailers_bound(req->trailers);
     return n + (req->has_body ? req->body.len + 20 : 0); /* 16 digits and two line ends frame a chunk */
@@ -119,14 +118,7 @@ size_t gw_client_write_head(char *dst, const struct gw_client_request *req, bool
     p = put(p, H2O_STRLIT(version_and_host));
     p = put_slice(p, req->host);
     p = put(p, "\r\n", 2);
-    for (const h2o_header_t *f = req->fields, *end = f + req->num_fields; f != end; ++f) {
-        p = put(p, f->name->base, f->name->len);
-        *p++ = ':';
-        *p++ = ' ';
-        p = put_slice(p, f->value);
-        *p++ = '\r';
-        *p++ = '\n';
-    }
+    p = gw_field_lines_put(p, req->fields, req->num_fields);
     p = put_body_framing(p, req);
     p = put_connection(p, req, close);
     p = put(p, "\r\n", 2);

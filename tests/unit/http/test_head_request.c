@@ -533,9 +533,22 @@ static void known_names_are_tokens_and_others_are_not(void **state)
 {
     struct parsed *parsed = parse(GET("Accept: a\r\nX-Accept: b\r\nCOOKIE: c\r\n"), 0);
     assert_ptr_equal(parsed->fields[0].name, &H2O_TOKEN_ACCEPT->buf);
-    assert_ptr_equal(parsed->fields[1].name, &parsed->names[1]);
+    assert_ptr_equal(parsed->fields[1].name, &parsed->names[0]);
+    assert_int_equal(parsed->head.num_names, 1);
     assert_false(h2o_iovec_is_token(parsed->fields[1].name));
     assert_ptr_equal(parsed->fields[2].name, &H2O_TOKEN_COOKIE->buf);
+    free_parsed(parsed);
+}
+
+static void absent_initials_are_those_of_no_field(void **state)
+{
+    struct parsed *parsed = parse(GET("Accept: a\r\nX-Accept: b\r\nCOOKIE: c\r\n_o: d\r\n"), 0);
+    assert_int_equal(parsed->result, GW_HEAD_OK);
+    for (const char *c = "acx_"; *c != '\0'; ++c)
+        assert_true(gw_may_have_field(parsed->head.absent_initials, *c));
+    for (const char *c = "bdefghijklmnopqrstuvwyz"; *c != '\0'; ++c)
+        assert_false(gw_may_have_field(parsed->head.absent_initials, *c));
+    assert_true(gw_may_have_field(0, 'q')); /* nothing is known */
     free_parsed(parsed);
 }
 
@@ -676,6 +689,7 @@ int main(void)
         cmocka_unit_test(every_byte_is_judged_by_the_grammar_of_its_place),
         cmocka_unit_test(names_are_lower_cased_whatever_their_length),
         cmocka_unit_test(known_names_are_tokens_and_others_are_not),
+        cmocka_unit_test(absent_initials_are_those_of_no_field),
         cmocka_unit_test(limits_hold_to_the_byte),
         cmocka_unit_test(head_without_an_end_is_refused_when_it_reaches_the_limit),
         cmocka_unit_test(request_line_without_an_end_is_refused_when_it_is_too_long),
