@@ -11,6 +11,8 @@
 #include "gateway/admin/admin.h"
 #include "gateway/base/kept_files.h"
 #include "gateway/base/log.h"
+#include "gateway/discovery/discovery.h"
+#include "gateway/discovery/view.h"
 #include "gateway/listening.h"
 #include "gateway/supervisor/privileges.h"
 #include "gateway/admin/reloads.h"
@@ -54,13 +56,13 @@ static bool build(struct load *load, struct gw_config *config)
 
 /* ---- publishing (control thread) ---- */
 
-static void set_prober_targets(struct gw_process *process, const struct gw_snapshot *snapshot)
+void gw_load_set_checks(struct gw_process *process, const struct gw_snapshot *snapshot)
 {
     struct gw_prober_target *targets = NULL;
     size_t size = 0;
 
     for (size_t i = 0; i != snapshot->num_groups; ++i) {
-        const struct routing_target_group *group = &snapshot->groups[i];
+        const struct routing_target_group *group = gw_view_of_control(snapshot, &snapshot->groups[i]);
         if (!group->conf->health_check.is_enabled)
             continue;
         targets = h2o_mem_realloc(targets, sizeof(*targets) * (size + group->size + 1));
@@ -120,16 +122,18 @@ static void publish(struct load *load)
     struct gw_snapshot *old = process->active;
 
     load->snapshot->generation = process->generation + 1; /* it counts when all workers serve it: on_applied */
-    process->active = load->snapshot;
     *publication =
         (struct gw_publication){load->snapshot, load->set.entries, load->set.size, process->num_workers, on_applied};
+    gw_discovery_prepare(process, load->snapshot); /* what the one before had is seen by the difference */
+    process->active = load->snapshot;
     gw_listening_commit(process, &load->set);
     gw_snapshot_hold(load->snapshot); /* the publication's */
     for (unsigned i = 0; i != process->num_workers; ++i) {
         gw_snapshot_hold(load->snapshot);
         gw_worker_tell(&process->workers[i], gw_worker_publish, publication);
     }
-    set_prober_targets(process, load->snapshot);
+    gw_discovery_announce(process);
+    gw_load_set_checks(process, load->snapshot);
     gw_outliers_configure(process, load->snapshot);
     gw_snapshot_release(old);
 }

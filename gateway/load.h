@@ -4,6 +4,8 @@
 #include "gateway/process.h"
 
 /* At start-up, before the workers run. Takes the config. */
+/* Control thread: health checks are those of the snapshot's groups and the targets they have now. */
+void gw_load_set_checks(struct gw_process *, const struct gw_snapshot *);
 bool gw_load_first(struct gw_process *, struct gw_config *, struct gw_errors *);
 /* gw_config_load that may read standard input ("-") again, where that can be done (a supervisor keeps it for its
  * workers). */

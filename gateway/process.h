@@ -1,5 +1,5 @@
 /* The process: what lives longer than a snapshot, and the threads. One control thread (main: signals, admin listener,
- * health checks, loads are started from it) and N workers, each with its loop. */
+ * health checks, loads are started from it) and N workers, each with its loop. The registries are registry.c. */
 #pragma once
 #include <pthread.h>
 #include "gateway/observe/access_log.h"
@@ -53,6 +53,7 @@ struct gw_worker_totals {
     gw_counter buckets[GW_HISTOGRAM_BUCKETS];
 };
 
+struct gw_discovery;
 struct gw_l4_stats;
 struct gw_recent_batch;
 struct gw_tail_source;
@@ -73,14 +74,15 @@ struct gw_worker {
     size_t num_handshakes;     /* loop */
     h2o_linklist_t hellos;     /* loop: of those whose ClientHello is there, in order */
     struct gw_deferred hello_turn;
-    uint64_t hellos_in_turn;   /* loop: the last turn in which some were answered */
-    int spare_fd;              /* loop: given up to empty a queue when there are no descriptors; -1: it is */
-    char *l4_buffer;           /* loop: what gateway/l4/l4_pump.c reads into; NULL: not used yet */
-    h2o_linklist_t mirrors;    /* loop: copies of requests under way (gateway/exchange/mirror.h) */
-    size_t num_mirrors;        /* loop */
-    struct gw_timer lag_timer; /* loop */
-    uint64_t lag_due_us;       /* loop */
-    uint32_t pressure;         /* loop: gateway/overload.h */
+    uint64_t hellos_in_turn;      /* loop: the last turn in which some were answered */
+    int spare_fd;                 /* loop: given up to empty a queue when there are no descriptors; -1: it is */
+    char *l4_buffer;              /* loop: what gateway/l4/l4_pump.c reads into; NULL: not used yet */
+    h2o_linklist_t mirrors;       /* loop: copies of requests under way (gateway/exchange/mirror.h) */
+    size_t num_mirrors;           /* loop */
+    struct gw_timer settle_timer; /* loop: gateway/discovery/departure.c */
+    struct gw_timer lag_timer;    /* loop */
+    uint64_t lag_due_us;          /* loop */
+    uint32_t pressure;            /* loop: gateway/overload.h */
     struct {
         gw_counter handshakes, handshake_failures, accept_errors, accept_pauses;
         gw_counter fault_delays, fault_aborts;
@@ -119,8 +121,9 @@ struct gw_process {
     h2o_multithread_receiver_t control_receiver;
     struct gw_access_log *access_log;
     struct gw_tracing *tracing;
-    struct gw_prober *prober; /* control thread */
-    struct gw_admin *admin;   /* control thread */
+    struct gw_prober *prober;       /* control thread */
+    struct gw_admin *admin;         /* control thread */
+    struct gw_discovery *discovery; /* control thread */
     struct tls_tickets *tickets;
     struct gw_group_loads *group_loads;
     uint8_t sticky_key[GW_STICKY_KEY]; /* of loads, one at a time: gateway/exchange/sticky.h */
@@ -135,6 +138,9 @@ struct gw_process {
         struct gw_endpoint_entry **entries; /* endpoint + health of one (group, address) */
         size_t size, capacity;
         struct gw_registry_index index;
+        uint32_t *free_indexes,
+            num_indexes; /* gw_endpoint.index: those that are free again, how many there ever were */
+        size_t num_free_indexes, free_capacity;
     } endpoints;
     struct {
         struct gw_group_entry **entries; /* one for each name of a target group */
@@ -192,9 +198,9 @@ struct gw_target_slot {
     gw_counter buckets[GW_HISTOGRAM_BUCKETS];
 } __attribute__((aligned(64)));
 
-/* Endpoint and health of one target, process lifetime, found by group name + address text. */
 struct gw_health_log;
 struct gw_outliers;
+struct gw_source;
 struct gw_target_queues;
 /* What lives as long as the process of a target group; found by name, never freed. */
 struct gw_group_entry {
@@ -204,10 +210,23 @@ struct gw_group_entry {
     struct gw_target_queues *queues;
     struct gw_outliers *outliers; /* control thread; NULL: it has no outlier detection (yet) */
     bool is_new;                  /* under lock: no snapshot with it has been served */
+    struct gw_source *sources;    /* control thread: where its targets come from while it serves; a list */
+    bool is_checked, has_changed; /* control thread: of its sources */
 };
+/* Endpoint and health of one target, found by group and address text; lives as long as somebody holds it and a little
+ * longer (gateway/discovery/departure.h). */
 struct gw_endpoint_entry {
-    h2o_iovec_t group;
+    struct gw_group_entry *group; /* frozen */
     struct gw_endpoint endpoint;
+    _Atomic uint32_t refs;   /* atomic: of snapshots, lists of members, requests, connections that forward bytes */
+    size_t position;         /* under lock: in the registry */
+    struct gw_departure {    /* control thread: it is in no configuration and no source any more */
+        h2o_linklist_t link; /* not linked: it is not leaving */
+        uint64_t since_ms, due_ms;
+        unsigned num_pending; /* workers that have not been heard of */
+        bool is_cut, is_forgotten;
+    } departure;
+    uint64_t mark; /* control thread: gateway/discovery/discovery.c */
     struct routing_health health;
     struct routing_target_load *load;
     bool is_checked;                          /* under lock */
@@ -221,8 +240,24 @@ static inline struct gw_endpoint_entry *gw_endpoint_entry_of(const struct routin
     return H2O_STRUCT_FROM_MEMBER(struct gw_endpoint_entry, endpoint, (struct gw_endpoint *)target->endpoint);
 }
 struct gw_group_entry *gw_process_group(struct gw_process *, h2o_iovec_t name);
+/* Held; made when there is none. */
 struct gw_endpoint_entry *gw_process_endpoint(struct gw_process *, struct gw_group_entry *, const struct gw_address *,
                                               bool is_checked);
+static inline void gw_endpoint_hold(struct gw_endpoint_entry *entry)
+{
+    __atomic_fetch_add((uint32_t *)&entry->refs, 1, __ATOMIC_RELAXED);
+}
+/* Any thread; the control thread finds out that nobody holds it. */
+static inline void gw_endpoint_release(struct gw_endpoint_entry *entry)
+{
+    __atomic_fetch_sub((uint32_t *)&entry->refs, 1, __ATOMIC_RELEASE);
+}
+static inline uint32_t gw_endpoint_refs(const struct gw_endpoint_entry *entry)
+{
+    return __atomic_load_n((const uint32_t *)&entry->refs, __ATOMIC_ACQUIRE);
+}
+/* Control thread. False: somebody holds it again. */
+bool gw_process_forget_endpoint(struct gw_process *, struct gw_endpoint_entry *);
 /* Statistics by name, made when there are none, held until released: a reload that keeps a route keeps its counters. */
 struct gw_route_stats *gw_process_route_stats(struct gw_process *, h2o_iovec_t route_name);
 void gw_process_release_route_stats(struct gw_process *, struct gw_route_stats *); /* NULL is fine */

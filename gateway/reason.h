@@ -75,6 +75,8 @@
     X(REWRITE_FAILED, 500, "The rewritten URL is not a valid request target.", "Fix the route's rewrite.")             \
     X(NO_TARGETS, 503, "The target group has no target that may take traffic.",                                        \
       "Add targets or give one a weight above 0.")                                                                     \
+    X(TARGET_DEREGISTERED, 502, "The target was taken out of its group, and deregistration_delay is over.",            \
+      "Raise the delay, or end long requests before their target goes.")                                               \
     X(CIRCUIT_OPEN, 503, "The target group has as many requests under way as circuit_breaker.requests allows.",        \
       "See why the group is slow; add targets, or raise the bound.")                                                   \
     X(CIRCUIT_CONNECTIONS, 503, "The target group has as many connections as circuit_breaker.connections allows.",     \

@@ -5,6 +5,7 @@
 
 struct gw_worker;
 struct gw_compressing;
+struct gw_held_views;
 struct gw_exchange;
 struct gw_fault;
 struct gw_lambda;
@@ -56,8 +57,9 @@ struct gw_request {
     bool has_body;             /* bytes follow the head */
 
     /* forward */
-    const struct routing_target_group *group;
-    uint32_t target; /* index in group, ROUTING_NO_TARGET */
+    const struct routing_target_group *group; /* of the snapshot, or a view of it (gateway/discovery/view.h) */
+    struct gw_held_views *views;              /* NULL: no group it has asked changes */
+    uint32_t target;                          /* index in group, ROUTING_NO_TARGET */
     uint32_t attempts;
     struct gw_sticky *sticky; /* NULL: neither the route nor the group is (gateway/exchange/sticky.h) */
     struct gw_waiter *waiter; /* waits for a target (gateway/exchange/target_queue.h); NULL: it does not */

@@ -5,6 +5,8 @@
 #include <string.h>
 #include "gateway/answer/error_page.h"
 #include "gateway/answer/files.h"
+#include "gateway/discovery/discovery.h"
+#include "gateway/discovery/view.h"
 #include "gateway/l4/l4.h"
 #include "gateway/process.h"
 #include "gateway/exchange/sticky.h"
@@ -123,28 +125,30 @@ static bool build_tls_of_group(struct builder *b, struct routing_target_group *g
     return group->tls != NULL;
 }
 
-/* What the certificate of a target must be for. */
-static bool make_transport(struct builder *b, const struct routing_target_group *group,
-                           const struct routing_target_conf *target, struct gw_transport **transport)
+/* What the certificate of a target must be for: as the group says, else whoever found it, else its address. */
+struct gw_transport *gw_snapshot_transport(const struct routing_target_group *group, const struct gw_address *address,
+                                           h2o_iovec_t server_name)
 {
     const struct routing_tls_conf *tls = routing_group_tls(group->conf);
     bool is_http2 = routing_protocol_is_http2(group->conf->protocol);
-    h2o_iovec_t name = target->address.host;
-    if (tls == NULL) {
-        if (is_http2)
-            *transport = gw_transport_create(true, NULL, name, 0);
-        return true;
-    }
-    if (tls->server_name.base != NULL) {
+    h2o_iovec_t name = address->is_unix ? h2o_iovec_init(H2O_STRLIT("localhost")) : address->host;
+
+    if (tls == NULL)
+        return is_http2 ? gw_transport_create(true, NULL, name, 0) : NULL;
+    if (tls->server_name.base != NULL)
         name = tls->server_name;
-    } else if (target->address.is_unix) {
-        if (!tls->insecure)
-            return gw_error_at(b->errors, target->at,
-                               "TLS over a Unix socket needs a name to verify (expected tls.server_name)");
-        name = h2o_iovec_init(H2O_STRLIT("localhost"));
-    }
-    *transport = gw_transport_create(is_http2, group->tls, name, (uint32_t)tls->handshake_timeout_ms);
-    return true;
+    else if (server_name.base != NULL)
+        name = server_name;
+    return gw_transport_create(is_http2, group->tls, name, (uint32_t)tls->handshake_timeout_ms);
+}
+
+static bool has_name_to_verify(struct builder *b, const struct routing_target_group *group,
+                               const struct routing_target_conf *target)
+{
+    const struct routing_tls_conf *tls = routing_group_tls(group->conf);
+    return tls == NULL || tls->server_name.base != NULL || !target->address.is_unix || tls->insecure ||
+           gw_error_at(b->errors, target->at,
+                       "TLS over a Unix socket needs a name to verify (expected tls.server_name)");
 }
 
 static bool stands_here(const struct builder *b, const struct routing_target_conf *conf)
@@ -157,15 +161,20 @@ static bool stands_here(const struct builder *b, const struct routing_target_con
 static bool add_target(struct builder *b, struct routing_target_group *group, const struct routing_target_conf *conf,
                        const struct gw_address *address)
 {
+    static const h2o_iovec_t own_name = {NULL, 0};
     struct routing_target *target;
-    struct gw_transport *transport = NULL;
 
-    if (!make_transport(b, group, conf, &transport))
+    if (!has_name_to_verify(b, group, conf))
         return false;
     group->targets = h2o_mem_realloc(group->targets, sizeof(*group->targets) * (group->size + 1));
     target = &group->targets[group->size++];
     *target = (struct routing_target){
-        .name = address->text, .address = *address, .weight = (uint32_t)conf->weight, .transport = transport};
+        .name = address->text,
+        .address = *address,
+        .weight = (uint32_t)conf->weight,
+        .transport = gw_snapshot_transport(group, &conf->address, own_name),
+        .source = "static",
+    };
     target->sticky_id = routing_sticky_id(target->name);
     target->is_local = stands_here(b, conf);
     if (b->process != NULL) {
@@ -236,6 +245,8 @@ static void compile_group(struct builder *b, struct routing_target_group *group)
     group->notes_outcomes = conf->outlier_detection != NULL && conf->outlier_detection->is_enabled;
     group->notes_latency = conf->algorithm.type == ROUTING_PEAK_EWMA;
     group->sticky_id = routing_sticky_id(group->name);
+    if (conf->is_dynamic && b->process != NULL)
+        group->dynamic = gw_dynamic_create();
     if (conf->failover != NULL) /* gw_config_check knows that it is there */
         group->failover = &b->snapshot->groups[gw_map_find(map, conf->failover->to) - map->entries];
 }
@@ -261,6 +272,8 @@ static bool build_groups(struct builder *b)
         }
         for (size_t j = 0; j != group->conf->targets.size; ++j) {
             const struct routing_target_conf *target = group->conf->targets.entries[j];
+            if (routing_target_is_source(target))
+                continue;
             if (target->address.is_name && b->process != NULL)
                 ok &= add_named_target(b, group, target);
             else
@@ -277,6 +290,10 @@ static void build_balancers(struct builder *b)
     snapshot->num_workers = b->process != NULL ? b->process->num_workers : 0;
     snapshot->balancers =
         alloc_zeroed((snapshot->num_workers + 1) * snapshot->num_groups, sizeof(*snapshot->balancers));
+    for (size_t g = 0; g != snapshot->num_groups && snapshot->views == NULL; ++g)
+        if (snapshot->groups[g].dynamic != NULL)
+            snapshot->views =
+                alloc_zeroed((snapshot->num_workers + 1) * snapshot->num_groups, sizeof(*snapshot->views));
     snapshot->budgets = alloc_zeroed((snapshot->num_workers + 1) * snapshot->num_groups, sizeof(*snapshot->budgets));
     for (unsigned w = 0; w <= snapshot->num_workers; ++w)
         for (size_t g = 0; g != snapshot->num_groups; ++g)
@@ -389,8 +406,11 @@ static bool build_routes(struct builder *b)
 
 static void destroy_group(struct routing_target_group *group)
 {
-    for (uint32_t i = 0; i != group->size; ++i)
+    for (uint32_t i = 0; i != group->size; ++i) {
         gw_transport_release(group->targets[i].transport);
+        if (group->targets[i].endpoint != NULL)
+            gw_endpoint_release(gw_endpoint_entry_of(&group->targets[i]));
+    }
     tls_origin_release(group->tls);
     free(group->targets);
 }
@@ -424,6 +444,7 @@ static void destroy(struct gw_snapshot *snapshot)
     for (size_t i = 0; i != (snapshot->num_workers + 1) * snapshot->num_groups && snapshot->balancers != NULL; ++i)
         routing_balancer_destroy(snapshot->balancers[i]);
     free(snapshot->balancers);
+    gw_views_destroy(snapshot);
     free(snapshot->budgets);
     free(snapshot->idle);
     routing_sticky_keys_destroy(snapshot->sticky_keys);
@@ -457,6 +478,7 @@ struct gw_snapshot *gw_snapshot_create(struct gw_process *process, struct gw_con
     ok &= gw_error_pages_create(&config->error_pages, &snapshot->error_pages, errors);
     snapshot->compression = gw_compression_create(config->compression);
     ok &= build_groups(&b);
+    ok &= gw_discovery_check(config, errors);
     ok = ok && build_l4(&b);
     ok &= build_routes(&b);
     if (!ok) {

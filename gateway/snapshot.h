@@ -18,6 +18,7 @@ struct gw_compression;
 struct gw_process;
 struct gw_error_pages;
 struct gw_files;
+struct gw_view;
 
 /* Counters of one route, found by name as long as a snapshot has a route of that name; one slot per thread, written by
  * that thread only. */
@@ -86,6 +87,8 @@ struct gw_snapshot {
     /* per worker, touched by that worker only: balancers[worker * num_groups + group]. After them one more set for
      * decisions without a worker (explain): the control thread's while the snapshot is served. */
     struct routing_balancer **balancers;
+    struct gw_view *
+        *views; /* the same for groups whose targets change (gateway/discovery/view.h); NULL: there are none */
     /* of retries, per worker and group like balancers, but for the set without a worker */
     struct routing_budget *budgets;
     unsigned num_workers;

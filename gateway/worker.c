@@ -4,6 +4,7 @@
 #include <string.h>
 #include "gateway/answer/answer.h"
 #include "gateway/base/log.h"
+#include "gateway/discovery/view.h"
 #include "gateway/exchange/choose.h"
 #include "gateway/exchange/client_identity.h"
 #include "gateway/exchange/exchange.h"
@@ -299,6 +300,8 @@ static void on_done(struct gw_stream *stream)
     }
     if (__builtin_expect(worker->tails != NULL, 0))
         gw_tail_see(worker, request);
+    if (__builtin_expect(request->views != NULL, 0))
+        gw_views_leave(request);
     gw_count(&worker->stats.requests_in_flight, (uint64_t)-1);
     gw_held_snapshot_release(worker, request->held);
     stream->user = NULL;

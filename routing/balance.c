@@ -48,10 +48,13 @@ static uint32_t weight_of(const struct routing_balancer *self, uint32_t target)
     return routing_health_weight(self->group->targets[target].health, self->weights[target]);
 }
 
-/* spec/alb.md 3.6: when too few are fit everybody who is registered takes part, those not checked yet too. */
+/* spec/alb.md 3.6: when too few are fit everybody who is registered takes part, those not checked yet too. A target
+ * that a reload took away is still there for the requests of the configuration before it. */
 static bool is_registered(const struct routing_balancer *self, uint32_t target)
 {
-    return weight_of(self, target) != 0 && state_of(self, target) != ROUTING_HEALTH_DRAINING;
+    const struct routing_health *health = self->group->targets[target].health;
+    return weight_of(self, target) != 0 && (routing_health_override(health) & ROUTING_OVERRIDE_DRAIN) == 0 &&
+           routing_health_checked_state(health) != ROUTING_HEALTH_DRAINING;
 }
 
 static bool is_fit(const struct routing_balancer *self, uint32_t target)
@@ -196,8 +199,6 @@ static void dispose_ring(struct ring *ring)
 
 static void unbind_group(struct routing_balancer *self)
 {
-    for (uint32_t i = 0; i != self->size; ++i)
-        free(self->names[i].base);
     free(self->names);
     free(self->weights);
     free(self->effective);
@@ -255,7 +256,7 @@ static void bind_group(struct routing_balancer *self, const struct routing_targe
     self->weights = zeroed(n, sizeof(*self->weights));
     self->effective = zeroed(n, sizeof(*self->effective));
     for (uint32_t i = 0; i != n; ++i) {
-        self->names[i] = h2o_strdup(NULL, group->targets[i].name.base, group->targets[i].name.len);
+        self->names[i] = routing_balance_hash(group->targets[i].name, 0);
         self->weights[i] = group->targets[i].weight;
     }
     self->has_zones = conf_of(group)->zones.mode == ROUTING_ZONES_PREFER;
@@ -288,9 +289,8 @@ void routing_balancer_rebind(struct routing_balancer *self, const struct routing
     bool is_same = group->size == self->size && algorithm_of(conf_of(group)) == self->algorithm &&
                    (conf_of(group)->zones.mode == ROUTING_ZONES_PREFER) == self->has_zones;
     for (uint32_t i = 0; is_same && i != self->size; ++i)
-        is_same =
-            group->targets[i].weight == self->weights[i] &&
-            h2o_memis(group->targets[i].name.base, group->targets[i].name.len, self->names[i].base, self->names[i].len);
+        is_same = group->targets[i].weight == self->weights[i] &&
+                  routing_balance_hash(group->targets[i].name, 0) == self->names[i];
     if (is_same) {
         adopt(self, group);
         return;
@@ -306,7 +306,7 @@ static const struct gw_node *node_of(const struct routing_target_group *group, u
 {
     if (group->conf == NULL)
         return NULL;
-    if (group->conf->targets.size == group->size)
+    if (group->dynamic == NULL && group->conf->targets.size == group->size)
         return ((const struct routing_target_conf *)group->conf->targets.entries[target])->at;
     return group->conf->at;
 }

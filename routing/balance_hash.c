@@ -62,7 +62,7 @@ static void make_slots(struct routing_balancer *self, struct ring *ring)
         if (self->effective[ring->members[i]] > heaviest)
             heaviest = self->effective[ring->members[i]];
     for (uint32_t i = 0; i != ring->size; ++i) {
-        h2o_iovec_t name = self->names[ring->members[i]];
+        h2o_iovec_t name = self->group->targets[ring->members[i]].name;
         uint32_t offset = (uint32_t)(routing_balance_hash(name, 1) % num_slots);
         uint32_t skip = (uint32_t)(routing_balance_hash(name, 2) % (num_slots - 1)) + 1;
         fillers[i] = (struct filler){offset, skip, offset, (double)self->effective[ring->members[i]] / heaviest, 0};

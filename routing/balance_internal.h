@@ -40,7 +40,7 @@ struct routing_balancer {
     uint32_t seed, size, max_requests;
     uint64_t rng;
     uint32_t *weights; /* configured; copies: the group we have seen may be gone when a new one is bound */
-    h2o_iovec_t *names;
+    uint64_t *names;   /* hashed, copies too */
     /* as of the last look */
     struct routing_group_live *live; /* NULL: nothing changes */
     uint32_t version;

@@ -239,12 +239,26 @@ struct routing_health_check_conf {
     h2o_iovec_t matcher;                             /* "200", "200,202", "200-299,301" */
     h2o_iovec_t host;                                /* Host header; base NULL = address of the target */
 };
+/* Targets that are found by asking DNS while the gateway serves. */
+struct routing_dns_conf {
+    h2o_iovec_t name; /* base NULL: the entry is of another kind */
+    uint64_t port;
+    int type; /* enum routing_dns_type */
+};
+/* An entry of `targets`: one target, or a source of any number of them (gateway/discovery/). */
 struct routing_target_conf {
     const struct gw_node *at;
-    struct gw_address address; /* names allowed: resolved when the snapshot is built */
-    uint64_t weight;           /* 0..999, default 1 */
+    struct gw_address address; /* names allowed: resolved when the snapshot is built. text.base NULL: it is a source */
+    struct routing_dns_conf dns;
+    h2o_iovec_t file; /* a file that lists targets, relative to the configuration's; base NULL: none */
+    bool is_required; /* of a source: a load fails when it cannot be read */
+    uint64_t weight;  /* 0..999, default 1 */
     h2o_iovec_t zone;
 };
+static inline bool routing_target_is_source(const struct routing_target_conf *target)
+{
+    return target->address.text.base == NULL;
+}
 struct routing_timeouts_conf {
     const struct gw_node *at;
     uint64_t connect_ms, first_byte_ms, idle_ms; /* 1 s, 30 s, 60 s (between bytes) */
@@ -372,10 +386,13 @@ struct routing_lambda_conf {
 };
 struct routing_target_group_conf {
     const struct gw_node *at;
-    int protocol;                 /* enum routing_protocol */
-    int send_proxy_protocol;      /* enum routing_proxy_protocol */
-    struct routing_tls_conf *tls; /* NULL: not written; see routing_group_tls */
-    struct gw_list targets;       /* of routing_target_conf; a scalar is its address */
+    int protocol;                     /* enum routing_protocol */
+    int send_proxy_protocol;          /* enum routing_proxy_protocol */
+    struct routing_tls_conf *tls;     /* NULL: not written; see routing_group_tls */
+    struct gw_list targets;           /* of routing_target_conf; a scalar is its address */
+    bool dynamic;                     /* as written: the admin API may change the targets */
+    bool is_dynamic;                  /* its targets may change without a load: dynamic, or one of them is a source */
+    uint64_t deregistration_delay_ms; /* how long requests of a target that is gone may go on */
     struct routing_algorithm_conf algorithm;
     uint64_t slow_start_ms; /* 0 = off */
     struct routing_zones_conf zones;
@@ -434,4 +451,5 @@ uint32_t routing_max_requests(const struct routing_target_group_conf *);
 uint64_t routing_max_queue(const struct routing_target_group_conf *);
 
 extern const struct gw_section routing_route_section;        /* struct routing_route_conf */
+extern const struct gw_section routing_target_section;       /* struct routing_target_conf */
 extern const struct gw_section routing_target_group_section; /* struct routing_target_group_conf */

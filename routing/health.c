@@ -35,7 +35,7 @@ void routing_health_set_drain(struct routing_health *health, bool is_draining)
 
 void routing_health_set_weight(struct routing_health *health, int32_t weight)
 {
-    uint32_t rest = routing_health_override(health) & (ROUTING_OVERRIDE_DRAIN | ROUTING_OVERRIDE_EJECTED);
+    uint32_t rest = routing_health_override(health) & ROUTING_OVERRIDE_STATES;
     assert(weight >= -1 && weight <= ROUTING_OVERRIDE_WEIGHT_MASK);
     store_override(health, weight >= 0 ? rest | ROUTING_OVERRIDE_WEIGHT | (uint32_t)weight : rest);
 }
@@ -44,6 +44,12 @@ void routing_health_set_ejected(struct routing_health *health, bool is_ejected)
 {
     uint32_t rest = routing_health_override(health) & ~(uint32_t)ROUTING_OVERRIDE_EJECTED;
     store_override(health, is_ejected ? rest | ROUTING_OVERRIDE_EJECTED : rest);
+}
+
+void routing_health_set_removed(struct routing_health *health, bool is_removed)
+{
+    uint32_t rest = routing_health_override(health) & ~(uint32_t)ROUTING_OVERRIDE_REMOVED;
+    store_override(health, is_removed ? rest | ROUTING_OVERRIDE_REMOVED : rest);
 }
 
 void routing_health_set_share(struct routing_health *health, uint32_t share)

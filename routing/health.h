@@ -27,6 +27,9 @@ enum {
     ROUTING_OVERRIDE_DRAIN = 1 << 30,   /* no new requests, whatever the checks find */
     ROUTING_OVERRIDE_WEIGHT = 1 << 29,  /* the low bits hold a weight */
     ROUTING_OVERRIDE_EJECTED = 1 << 28, /* not an operator's word but the outlier detector's */
+    ROUTING_OVERRIDE_REMOVED =
+        1 << 27, /* nor this: the group has it no more. Whoever still knows it asks others first */
+    ROUTING_OVERRIDE_STATES = ROUTING_OVERRIDE_DRAIN | ROUTING_OVERRIDE_EJECTED | ROUTING_OVERRIDE_REMOVED,
     ROUTING_OVERRIDE_WEIGHT_MASK = 0xffff,
 };
 enum { ROUTING_SHARE_ALL = 256 };
@@ -73,9 +76,9 @@ static inline enum routing_health_state routing_health_state(const struct routin
 {
     uint32_t override = routing_health_override(h);
     enum routing_health_state checked = routing_health_checked_state(h);
-    if (__builtin_expect((override & (ROUTING_OVERRIDE_DRAIN | ROUTING_OVERRIDE_EJECTED)) == 0, 1))
+    if (__builtin_expect((override & ROUTING_OVERRIDE_STATES) == 0, 1))
         return checked;
-    if ((override & ROUTING_OVERRIDE_DRAIN) != 0)
+    if ((override & (ROUTING_OVERRIDE_DRAIN | ROUTING_OVERRIDE_REMOVED)) != 0)
         return ROUTING_HEALTH_DRAINING;
     return checked == ROUTING_HEALTH_HEALTHY || checked == ROUTING_HEALTH_UNCHECKED ? ROUTING_HEALTH_EJECTED : checked;
 }
@@ -94,6 +97,7 @@ static inline uint32_t routing_health_weight(const struct routing_health *h, uin
 void routing_health_set_drain(struct routing_health *, bool is_draining);
 void routing_health_set_weight(struct routing_health *, int32_t weight);
 void routing_health_set_ejected(struct routing_health *, bool is_ejected);
+void routing_health_set_removed(struct routing_health *, bool is_removed);
 void routing_health_set_share(struct routing_health *, uint32_t share);
 const char *routing_health_name(enum routing_health_state);
 const char *routing_health_reason(const struct routing_health *); /* "Target.Timeout" ... or "-" */

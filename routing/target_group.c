@@ -84,20 +84,41 @@ static const struct gw_section health_check_section = {
 
 #define AT(field) offsetof(struct routing_target_conf, field)
 static const struct gw_setting target_settings[] = {
-    {"address", GW_ADDRESS, AT(address), "host:port, [v6]:port or unix:/path; names are resolved at start.",
-     .is_required = true, .min = 1},
+    {"address", GW_ADDRESS, AT(address), "host:port, [v6]:port or unix:/path; names are resolved at start.", .min = 1},
+    {"file", GW_TEXT, AT(file),
+     "A JSON or YAML file with a list of targets, each an address or a map of address, weight and zone; it is watched.",
+     .min = 1, .max = 4000},
+    {"required", GW_BOOL, AT(is_required), "With `file`: whether a load fails when it cannot be read."},
     {"weight", GW_NUMBER, AT(weight), "Share of the requests, relative to the other targets; 0 takes none.",
      .initial = 1, .max = 999},
     {"zone", GW_TEXT, AT(zone), "Where the target stands; compared with the gateway's own `zone`."},
     {0},
 };
 #undef AT
-static const struct gw_section target_section = {
+
+static bool check_target(struct gw_loader *load, void *conf)
+{
+    const struct routing_target_conf *target = conf;
+    unsigned kinds =
+        (target->address.text.base != NULL) + (target->file.base != NULL) + (target->dns.name.base != NULL);
+
+    if (kinds == 0)
+        return gw_error_at(load->errors, target->at, "address is missing (a target needs it)");
+    if (kinds != 1)
+        return gw_error_at(load->errors, target->at, "a target is one of address and file, not several");
+    if (target->is_required && !routing_target_is_source(target))
+        return gw_error_at(load->errors, gw_setting_at(target->at, "required"), "\"required\" needs file");
+    return true;
+}
+
+/* What a file of targets holds, too. */
+const struct gw_section routing_target_section = {
     .name = "target",
-    .help = "One server of a target group.",
+    .help = "One server of a target group, or where weir finds servers while it runs.",
     .size = sizeof(struct routing_target_conf),
     .settings = target_settings,
     .scalar_is = "address",
+    .check = check_target,
 };
 
 #define AT(field) offsetof(struct routing_timeouts_conf, field)
@@ -325,6 +346,18 @@ static bool check_protocols(struct gw_loader *load, struct routing_target_group_
     return check_grpc_check(load, check) && is_ok;
 }
 
+static bool check_sources(struct gw_loader *load, struct routing_target_group_conf *group)
+{
+    group->is_dynamic = group->dynamic;
+    for (size_t i = 0; i != group->targets.size; ++i)
+        group->is_dynamic |= routing_target_is_source(group->targets.entries[i]) && !group->targets.is_bad[i];
+    if (group->is_dynamic && group->lambda != NULL)
+        return gw_error_at(load->errors, group->lambda->at,
+                           "the targets of a function are its Invoke endpoints: they "
+                           "do not change (expected no dynamic, no file)");
+    return true;
+}
+
 /* A target written twice would get twice the traffic and be checked twice; a weight says that better. */
 static bool check_target_group(struct gw_loader *load, void *conf)
 {
@@ -334,14 +367,19 @@ static bool check_target_group(struct gw_loader *load, void *conf)
     is_ok &= routing_balance_check(load, group);
     is_ok &= routing_lambda_check(load, group);
 
-    if (group->targets.size == 0)
+    is_ok &= check_sources(load, group);
+    if (group->targets.size == 0 && !group->is_dynamic)
         gw_warn_at(load->errors, gw_setting_at(group->at, "targets"),
                    "the target group has no targets: each request to it will be answered 503");
     struct written_target *sorted = h2o_mem_alloc_pool(load->pool, (group->targets.size + 1) * sizeof(*sorted));
-    for (size_t i = 0; i != group->targets.size; ++i)
-        sorted[i] = (struct written_target){((struct routing_target_conf *)group->targets.entries[i])->address.text, i};
-    qsort(sorted, group->targets.size, sizeof(*sorted), compare_targets);
-    for (size_t i = 1; i < group->targets.size; ++i) {
+    size_t size = 0;
+    for (size_t i = 0; i != group->targets.size; ++i) {
+        const struct routing_target_conf *target = group->targets.entries[i];
+        if (!routing_target_is_source(target))
+            sorted[size++] = (struct written_target){target->address.text, i};
+    }
+    qsort(sorted, size, sizeof(*sorted), compare_targets);
+    for (size_t i = 1; i < size; ++i) {
         const struct routing_target_conf *target = group->targets.entries[sorted[i].index];
         if (h2o_memis(sorted[i].text.base, sorted[i].text.len, sorted[i - 1].text.base, sorted[i - 1].text.len))
             is_ok = gw_error_at(load->errors, target->at, "target \"%s\" is listed twice (give it a weight instead)",
@@ -361,7 +399,12 @@ static const struct gw_setting target_group_settings[] = {
     {"tls", GW_OPTION, AT(tls), "TLS towards the targets: for https and h2, and for grpc, which is plain without it.",
      .section = &routing_tls_section},
     {"targets", GW_LIST, AT(targets), "The servers; an address alone is a target of weight 1.",
-     .section = &target_section, .is_required = true},
+     .section = &routing_target_section, .is_required = true},
+    {"dynamic", GW_BOOL, AT(dynamic),
+     "Whether the admin API may add and remove targets; so it may where a target is a file."},
+    {"deregistration_delay", GW_DURATION, AT(deregistration_delay_ms),
+     "How long the requests of a target that is gone may go on before they are cut off.", .initial = 300000,
+     .max = 3600000},
     {"algorithm", GW_SECTION, AT(algorithm), "How the target of a request is chosen.",
      .section = &routing_algorithm_section},
     {"slow_start", GW_DURATION, AT(slow_start_ms),

@@ -12,8 +12,9 @@ struct routing_target {
     struct routing_health *health;    /* borrowed from the process's registry; never NULL */
     struct routing_target_load *load; /* the same; never NULL either */
     uint64_t sticky_id;               /* routing/sticky.h */
-    void *endpoint;                   /* the gateway's: key of the upstream pool, process lifetime */
+    void *endpoint;                   /* the gateway's: key of the upstream pool; lives at least as long as this */
     const void *transport;            /* the gateway's: how it is spoken to; NULL: plain HTTP/1.1 */
+    const char *source;               /* where it was found: "static", "file" ... */
 };
 struct routing_target_group {
     h2o_iovec_t name;
@@ -34,4 +35,9 @@ struct routing_target_group {
     uint64_t sticky_id;
     struct routing_target_group *failover; /* NULL: none */
     void *entry; /* the gateway's: what lives as long as the process; NULL in check, explain */
+    /* The gateway's (gateway/discovery/view.h): its targets change while it serves. Such a group of a snapshot has
+     * those of the configuration; those of now are in a view, a copy of the group that is as immutable. NULL: they do
+     * not. */
+    void *dynamic;
+    bool is_view;
 };

@@ -36,11 +36,11 @@ static inline bool routing_count_enter(_Atomic uint32_t *count, uint32_t max)
 }
 static inline void routing_count_leave(_Atomic uint32_t *count)
 {
-    __atomic_fetch_sub((uint32_t *)count, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_sub((uint32_t *)count, 1, __ATOMIC_RELEASE); /* whoever sees 0 may free it */
 }
 static inline uint32_t routing_count_read(const _Atomic uint32_t *count)
 {
-    return __atomic_load_n((const uint32_t *)count, __ATOMIC_RELAXED);
+    return __atomic_load_n((const uint32_t *)count, __ATOMIC_ACQUIRE);
 }
 /* One request more, or less. */
 static inline bool routing_target_enter(struct routing_target_load *load, uint32_t max)

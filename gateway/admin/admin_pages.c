@@ -1,4 +1,5 @@
 #include "gateway/admin/admin_pages.h"
+#include "gateway/discovery/view.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -361,7 +362,7 @@ static void put_in_flight(const struct gw_process *process, struct gw_json *json
     gw_json_key(json, "targets");
     gw_json_array(json);
     for (size_t i = 0; process->active != NULL && i != process->active->num_groups; ++i) {
-        const struct routing_target_group *group = &process->active->groups[i];
+        const struct routing_target_group *group = gw_view_of_control(process->active, &process->active->groups[i]);
         for (uint32_t j = 0; j != group->size; ++j) {
             gw_target_sum(process, &group->targets[j], &sums);
             gw_json_object(json);

@@ -5,6 +5,7 @@
 #include "gateway/admin/admin_request.h"
 #include "gateway/base/log.h"
 #include "gateway/admin/health_log.h"
+#include "gateway/discovery/view.h"
 #include "gateway/exchange/outliers.h"
 
 /* ---- history ---- */
@@ -92,7 +93,7 @@ void gw_admin_targets(struct gw_admin_request *self)
     gw_json_key(&json, "target_groups");
     gw_json_array(&json);
     for (size_t i = 0; i != snapshot->num_groups; ++i)
-        put_group(self->process, &json, &snapshot->groups[i]);
+        put_group(self->process, &json, gw_view_of_control(snapshot, &snapshot->groups[i]));
     gw_json_array_end(&json);
     gw_json_object_end(&json);
     gw_admin_answer_json(self, 200, &json);
@@ -105,7 +106,7 @@ static const struct routing_target_group *find_group(struct gw_admin_request *se
 
     for (size_t i = 0; i != snapshot->num_groups; ++i)
         if (h2o_memis(snapshot->groups[i].name.base, snapshot->groups[i].name.len, name.base, name.len))
-            return &snapshot->groups[i];
+            return gw_view_of_control(snapshot, &snapshot->groups[i]);
     gw_admin_problem(self, 404, "there is no target group \"%.64s\"", name.base);
     return NULL;
 }

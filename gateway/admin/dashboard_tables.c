@@ -7,6 +7,7 @@
 #include "gateway/admin/admin_pages.h"
 #include "gateway/admin/dashboard.h"
 #include "gateway/admin/health_log.h"
+#include "gateway/discovery/view.h"
 
 enum { MAX_ROUTES_SHOWN = 200, MAX_GROUPS_SHOWN = 100, MAX_TARGETS_SHOWN = 100, MAX_ERRORS_SHOWN = 100 };
 
@@ -262,7 +263,7 @@ void gw_dashboard_targets(struct gw_html *html, struct gw_process *process)
     const struct gw_snapshot *snapshot = process->active;
 
     for (size_t i = 0; i != snapshot->num_groups && i != MAX_GROUPS_SHOWN; ++i)
-        put_group(html, process, &snapshot->groups[i]);
+        put_group(html, process, gw_view_of_control(snapshot, &snapshot->groups[i]));
     if (snapshot->num_groups == 0)
         gw_html_markup(html, "<p class=\"note\">No target groups.</p>");
     if (snapshot->num_groups > MAX_GROUPS_SHOWN)

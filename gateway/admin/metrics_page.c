@@ -1,5 +1,6 @@
 #include "gateway/admin/admin.h"
 #include "gateway/admin/admin_pages.h"
+#include "gateway/discovery/view.h"
 #include "gateway/exchange/target_queue.h"
 #include <dirent.h>
 #include <openssl/crypto.h>
@@ -433,7 +434,7 @@ static void put_targets(struct gw_exposition *out, const struct gw_snapshot *sna
 
     gw_exposition_family(out, "weir_target_health", "gauge", "1: the target is healthy or not checked, 0: it is not.");
     for (size_t i = 0; i != snapshot->num_groups; ++i) {
-        const struct routing_target_group *group = &snapshot->groups[i];
+        const struct routing_target_group *group = gw_view_of_control(snapshot, &snapshot->groups[i]);
         for (uint32_t j = 0; j != group->size && left != 0; ++j, --left)
             gw_exposition_sample(out, "weir_target_health",
                                  takes_traffic(routing_health_state(group->targets[j].health)), "target_group",
@@ -451,7 +452,7 @@ static void put_group_states(struct gw_exposition *out, const struct gw_snapshot
 
     gw_exposition_family(out, "weir_target_group_targets", "gauge", "Targets of a group by state.");
     for (size_t i = 0; i != snapshot->num_groups; ++i) {
-        const struct routing_target_group *group = &snapshot->groups[i];
+        const struct routing_target_group *group = gw_view_of_control(snapshot, &snapshot->groups[i]);
         uint64_t counts[NUM_STATES] = {0};
         unsigned series = 0;
         for (uint32_t j = 0; j != group->size; ++j)

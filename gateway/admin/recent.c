@@ -33,6 +33,7 @@ bool gw_recent_is_ours(const struct gw_request *request)
     case GW_REASON_UPSTREAM_IDLE_TIMEOUT:
     case GW_REASON_UPSTREAM_RESET:
     case GW_REASON_TOTAL_TIMEOUT:
+    case GW_REASON_TARGET_DEREGISTERED:
     case GW_REASON_SHUTTING_DOWN:
         return true;
     default:

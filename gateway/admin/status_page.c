@@ -1,4 +1,5 @@
 #include "gateway/admin/admin_pages.h"
+#include "gateway/discovery/view.h"
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -89,7 +90,7 @@ static void put_target_groups(struct gw_json *json, const struct gw_process *pro
     gw_json_key(json, "target_groups");
     gw_json_array(json);
     for (size_t i = 0; i != snapshot->num_groups; ++i) {
-        const struct routing_target_group *group = &snapshot->groups[i];
+        const struct routing_target_group *group = gw_view_of_control(snapshot, &snapshot->groups[i]);
         gw_json_object(json);
         gw_json_key(json, "name");
         gw_json_text(json, group->name);

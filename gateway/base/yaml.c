@@ -363,6 +363,24 @@ struct gw_node *gw_yaml_load_text(h2o_mem_pool_t *pool, const char *name, h2o_io
     return source->document != NULL ? merge_documents(&load) : NULL;
 }
 
+struct gw_node *gw_yaml_load_data(h2o_mem_pool_t *pool, const char *name, h2o_iovec_t text,
+                                  const struct gw_yaml_limits *limits, struct gw_errors *errors)
+{
+    struct load load;
+    init_load(&load, pool, false, limits, errors);
+    load.reader.is_data = true;
+    name = h2o_strdup(pool, gw_errors_add_file(errors, name), SIZE_MAX).base;
+    if (text.len > load.reader.limits.max_bytes) {
+        gw_error_in(errors, name, 0, 0, "cannot be read: it is too large");
+        return NULL;
+    }
+    struct gw_node *root = gw_yaml_parse(&load.reader, name, text);
+    if (root == NULL || !gw_node_is_null(root))
+        return root;
+    gw_error_in(errors, name, 0, 0, "the file is empty");
+    return NULL;
+}
+
 static size_t find_key(const struct gw_node *map, const char *key)
 {
     size_t len = strlen(key);

@@ -45,6 +45,10 @@ struct gw_node *gw_yaml_load_file(h2o_mem_pool_t *, const char *path, const stru
 struct gw_node *gw_yaml_load_text(h2o_mem_pool_t *, const char *name, h2o_iovec_t text, bool allow_files,
                                   const struct gw_yaml_limits *, struct gw_errors *);
 
+/* One document of data rather than settings: of any kind, without includes and ${...}. NULL after errors. */
+struct gw_node *gw_yaml_load_data(h2o_mem_pool_t *, const char *name, h2o_iovec_t text, const struct gw_yaml_limits *,
+                                  struct gw_errors *);
+
 /* The value of a key in a map; NULL if the node is NULL, not a map, or lacks the key. */
 struct gw_node *gw_node_get(const struct gw_node *map, const char *key);
 /* The key's own node (its position), or NULL. */

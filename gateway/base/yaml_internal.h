@@ -11,7 +11,7 @@ struct gw_yaml_reader {
     h2o_mem_pool_t *pool;
     struct gw_errors *errors;
     struct gw_yaml_limits limits; /* no zeros */
-    bool allow_files;
+    bool allow_files, is_data; /* data: ${...} is a text like others */
     size_t num_bytes, num_nodes; /* so far, all files */
     bool is_incomplete;          /* an include could not be read */
     bool keeps_fields;           /* the scalar at hand is a template: ${name} without a colon is not ours to replace */

@@ -175,7 +175,7 @@ static bool expand(struct gw_yaml_reader *reader, struct gw_node *node, h2o_iove
 
 void gw_yaml_substitute(struct gw_yaml_reader *reader, struct gw_node *node)
 {
-    if (strstr(node->text.base, "${") == NULL)
+    if (reader->is_data || strstr(node->text.base, "${") == NULL)
         return;
     char *buf = NULL;
     size_t len = 0, capacity = 0;

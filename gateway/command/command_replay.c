@@ -88,6 +88,7 @@ static enum logged_kind kind_of(enum gw_reason reason)
     case GW_REASON_TUNNEL_CLOSED:
     case GW_REASON_TUNNEL_IDLE_TIMEOUT:
     case GW_REASON_TOTAL_TIMEOUT:
+    case GW_REASON_TARGET_DEREGISTERED:
         return LOGGED_FORWARDED;
     case GW_REASON_FILE_SERVED:
     case GW_REASON_FILE_NOT_FOUND:

@@ -1,4 +1,5 @@
 #include "gateway/exchange/choose.h"
+#include "gateway/discovery/view.h"
 #include "gateway/exchange/exchange.h"
 #include "gateway/worker.h"
 #include "gateway/exchange/sticky.h"
@@ -123,6 +124,7 @@ static bool counts(const struct routing_target_group *group) { return group->cou
  * where the key says which target it must be. */
 uint32_t gw_choose_target(struct gw_request *request, uint64_t exclude, struct gw_trace *trace)
 {
+    gw_view_enter(request);
     const struct routing_target_group *group = request->group;
     struct routing_pick pick = {.exclude = exclude, .now_ms = now_ms(request)};
     bool may_close = group->uses_key;
@@ -175,10 +177,18 @@ static uint32_t choose_sticky(struct gw_request *request)
 
 /* ---- the group ---- */
 
+static void count(const struct gw_request *request, const struct routing_target_group *group, uint32_t *fit,
+                  uint32_t *registered)
+{
+    unsigned worker = request->worker != NULL ? request->worker->thread.index : request->snapshot->num_workers;
+    gw_view_now(request->snapshot, worker, group);
+    routing_balancer_count(gw_choose_balancer(request, group), now_ms(request), fit, registered);
+}
+
 static bool is_down(const struct gw_request *request, const struct routing_target_group *group)
 {
     uint32_t fit, registered;
-    routing_balancer_count(gw_choose_balancer(request, group), now_ms(request), &fit, &registered);
+    count(request, group, &fit, &registered);
     return routing_is_below(&group->conf->failover->minimum_healthy, fit, registered);
 }
 
@@ -194,7 +204,7 @@ static void fail_over(struct gw_request *request)
         next = next->failover;
     }
     uint32_t fit, registered;
-    routing_balancer_count(gw_choose_balancer(request, next), now_ms(request), &fit, &registered);
+    count(request, next, &fit, &registered);
     if (fit != 0)
         request->group = next;
     else
@@ -206,6 +216,7 @@ static void choose_in_group(struct gw_request *request)
 {
     if (__builtin_expect(request->group->failover != NULL, 0))
         fail_over(request);
+    gw_view_enter(request);
     if (__builtin_expect(gw_sticky_is_wanted(request), 0)) {
         gw_sticky_begin(request);
         if ((request->target = choose_sticky(request)) != ROUTING_NO_TARGET)

@@ -5,7 +5,8 @@
 
 struct routing_balancer *gw_choose_balancer(const struct gw_request *, const struct routing_target_group *);
 /* A target of request->group for a further try, ROUTING_NO_TARGET or ROUTING_BUSY_TARGETS. In live traffic a place at
- * the target is claimed where the group counts requests: gw_choose_claimed takes it over. */
+ * the target is claimed where the group counts requests: gw_choose_claimed takes it over. Of a group whose targets
+ * change, request->group becomes the latest view: indexes that were of another one are not of this. */
 uint32_t gw_choose_target(struct gw_request *, uint64_t exclude, struct gw_trace *);
 /* The place at the target, claimed before or now; NULL: the group does not count. Give it back with gw_choose_leave. */
 struct routing_target_load *gw_choose_claimed(struct gw_request *, uint32_t target);

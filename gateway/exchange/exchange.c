@@ -352,7 +352,8 @@ static bool set_target_url(struct gw_exchange *exchange)
 static h2o_iovec_t target_host(const struct gw_request *request)
 {
     const struct routing_target *target = &request->group->targets[request->target];
-    return target->address.is_unix ? h2o_iovec_init(H2O_STRLIT("localhost")) : target->name;
+    return target->address.is_unix ? h2o_iovec_init(H2O_STRLIT("localhost"))
+                                   : h2o_strdup(request->pool, target->name.base, target->name.len);
 }
 
 void gw_exchange_start(struct gw_request *request)

@@ -32,7 +32,8 @@ struct gw_exchange {
     struct gw_try *now; /* whose response is, or will be, the client's; the body goes to it */
     struct gw_client_request out;
     const struct routing_retry_conf *policy; /* of the route, the group, or the default; never NULL */
-    uint64_t tried;                          /* bit set of target indexes of the group */
+    uint64_t tried;                          /* bit set of target indexes of tried_of */
+    const struct routing_target_group *tried_of;
     uint32_t tries_in_group;                 /* begun with the group */
     struct gw_mirror *mirror;                /* collects the body; NULL: no copy is made, or it is on its way */
     /* request body */
@@ -72,6 +73,8 @@ extern const struct gw_client_callbacks gw_exchange_callbacks;
 void gw_exchange_fail(struct gw_exchange *, enum gw_reason, const char *detail);
 
 /* exchange_try.c */
+/* The time of its target is over: it ends within this turn or the next. */
+void gw_exchange_cut(struct gw_exchange *);
 /* What holds for the request's route and group; never NULL. */
 const struct routing_retry_conf *gw_exchange_policy(const struct gw_request *);
 /* Begins with the target chosen by gw_exchange_choose. */

@@ -3,9 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include "gateway/exchange/choose.h"
+#include "gateway/discovery/view.h"
 #include "gateway/exchange/forwarded.h"
 #include "gateway/answer/grpc.h"
 #include "gateway/exchange/outliers.h"
+#include "gateway/exchange/sticky.h"
 #include "gateway/exchange/target_queue.h"
 #include "gateway/observe/span.h"
 #include "gateway/upstream/proxy_out.h"
@@ -110,6 +112,25 @@ static struct gw_client_timeouts timeouts_of(const struct gw_request *request)
     return timeouts;
 }
 
+/* Indexes of one view are not those of another. What is known in the new one: the targets of the tries under way. */
+static void begin_tried(struct gw_exchange *exchange)
+{
+    const struct routing_target_group *group = exchange->request->group;
+
+    exchange->tried = 0;
+    exchange->tried_of = group;
+    if (exchange->request->sticky != NULL) /* the session goes where the answer comes from */
+        exchange->request->sticky->target = ROUTING_NO_TARGET;
+    for (size_t i = 0; i != GW_EXCHANGE_TRIES; ++i) {
+        const struct gw_try *try = &exchange->tries[i];
+        if (try->group == NULL || try->group->index != group->index || try->target >= try->group->size)
+            continue;
+        for (uint32_t j = 0; j != group->size && j != 64; ++j)
+            if (group->targets[j].endpoint == try->group->targets[try->target].endpoint)
+                exchange->tried |= (uint64_t)1 << j;
+    }
+}
+
 static void start(struct gw_try *try, uint32_t target_index, bool allow_reuse)
 {
     struct gw_exchange *exchange = try->exchange;
@@ -132,6 +153,8 @@ static void start(struct gw_try *try, uint32_t target_index, bool allow_reuse)
     if (__builtin_expect(request->group->notes_latency, 0))
         try->started_us = gw_now_us();
     try->is_started = false;
+    if (__builtin_expect(exchange->tried_of != request->group, 0))
+        begin_tried(exchange);
     if (target_index < 64)
         exchange->tried |= (uint64_t)1 << target_index;
     exchange->out.transport = target->transport;
@@ -155,7 +178,7 @@ bool gw_exchange_enter(struct gw_exchange *exchange, enum gw_reason *reason)
         return true;
     switch (routing_limit_enter(group->load, group->conf)) {
     case ROUTING_LIMIT_OK:
-        exchange->entered[exchange->entered[0] != NULL] = group;
+        exchange->entered[exchange->entered[0] != NULL] = gw_view_base(exchange->request->snapshot, group);
         return true;
     case ROUTING_LIMIT_REQUESTS:
         *reason = GW_REASON_CIRCUIT_OPEN;
@@ -260,15 +283,29 @@ static void start_again(struct gw_exchange *exchange, uint32_t target, bool allo
     let_go_of_piece(exchange);
 }
 
-/* Not asked yet, else any that may be asked. */
+/* Not asked yet, else any that may be asked. Then request->group is what the index is of; else it stays what it was. */
 static uint32_t pick_another(struct gw_exchange *exchange, bool must_differ)
 {
     struct gw_request *request = exchange->request;
-    uint32_t target = gw_choose_target(request, exchange->tried, NULL);
+    const struct routing_target_group *before = request->group;
 
+    gw_view_enter(request);
+    if (__builtin_expect(exchange->tried_of != request->group, 0))
+        begin_tried(exchange);
+    uint32_t target = gw_choose_target(request, exchange->tried, NULL);
     if (target >= ROUTING_BUSY_TARGETS && !must_differ)
         target = gw_choose_target(request, 0, NULL);
+    if (target >= ROUTING_BUSY_TARGETS)
+        request->group = before;
     return target;
+}
+
+/* The one that was picked is not asked (yet): somebody else may have its place, and the request speaks of the target
+ * before. */
+static void unpick(struct gw_request *request, const struct routing_target_group *before)
+{
+    gw_choose_forget(request);
+    request->group = before;
 }
 
 /* Nobody has a place for the next try just now: it waits in the queue. False: it may not, and fails with the reason. */
@@ -316,6 +353,7 @@ static bool retry_stale(struct gw_try *try, bool is_untouched)
     count_retry(request);
     gw_exchange_end_try(try);
     --exchange->tries_in_group;
+    request->group = try->group;
     start_again(exchange, try->target, false);
     return true;
 }
@@ -325,6 +363,7 @@ static bool retry_by_policy(struct gw_try *try, uint32_t failure, int status)
     struct gw_exchange *exchange = try->exchange;
     struct gw_request *request = exchange->request;
     const struct routing_retry_conf *policy = exchange->policy;
+    const struct routing_target_group *before = request->group;
     bool is_free = failure == ROUTING_FAILURE_CONNECT;
     uint64_t pause_ms;
     uint32_t target;
@@ -341,6 +380,7 @@ static bool retry_by_policy(struct gw_try *try, uint32_t failure, int status)
     if (!may_retry(exchange) ||
         (!is_free && !routing_budget_take(budget_of(request), gw_thread_now(&request->worker->thread)))) {
         gw_count(&request->worker->stats.retries_over_budget, 1);
+        unpick(request, before);
         return false;
     }
     count_retry(request);
@@ -348,11 +388,12 @@ static bool retry_by_policy(struct gw_try *try, uint32_t failure, int status)
     pause_ms = policy->backoff_ms == 0
                    ? 0
                    : routing_backoff_ms(policy, exchange->tries_in_group, gw_thread_random(&request->worker->thread));
-    if (pause_ms != 0) {
-        gw_choose_forget(request); /* meanwhile it is somebody else's place */
-        arm(exchange, &exchange->pause, on_pause_over, pause_ms);
-    } else
+    if (pause_ms == 0) {
         start_again(exchange, target, true);
+    } else {
+        unpick(request, before);
+        arm(exchange, &exchange->pause, on_pause_over, pause_ms);
+    }
     return true;
 }
 
@@ -366,7 +407,8 @@ static bool fail_over(struct gw_try *try, uint32_t failure, int status)
     const struct routing_target_group *primary = request->group;
     uint32_t target;
 
-    if (route->fallback == NULL || primary == route->fallback || !routing_may_fail_over(request->facts.method))
+    if (route->fallback == NULL || primary->index == route->fallback->index ||
+        !routing_may_fail_over(request->facts.method))
         return false;
     when = &route->conf->forward->when;
     if ((when->failures & failure) == 0 && !routing_when_status(when, status))
@@ -379,13 +421,13 @@ static bool fail_over(struct gw_try *try, uint32_t failure, int status)
     }
     enum gw_reason reason;
     if (exchange->entered[1] == NULL && !gw_exchange_enter(exchange, &reason)) {
-        gw_choose_forget(request);
-        request->group = primary;
+        unpick(request, primary);
         return false;
     }
     gw_count(&request->worker->stats.failovers, 1);
     gw_exchange_end_try(try);
     exchange->tried = 0;
+    exchange->tried_of = request->group;
     exchange->tries_in_group = 0;
     exchange->policy = gw_exchange_policy(request);
     start_again(exchange, target, true);
@@ -403,6 +445,7 @@ static void leave_to_rival(struct gw_try *try, struct gw_try *rival)
 {
     gw_exchange_end_try(try);
     try->exchange->now = rival;
+    try->exchange->request->group = rival->group;
     try->exchange->request->target = rival->target;
 }
 
@@ -485,6 +528,7 @@ void gw_exchange_win(struct gw_try *try)
     if (rival != NULL)
         gw_exchange_end_try(rival);
     exchange->now = try;
+    exchange->request->group = try->group;
     exchange->request->target = try->target;
 }
 
@@ -495,17 +539,22 @@ static void on_hedge_due(struct gw_timer *timer)
     struct gw_exchange *exchange = H2O_STRUCT_FROM_MEMBER(struct gw_exchange, hedge, timer);
     struct gw_request *request = exchange->request;
     struct gw_try *second = &exchange->tries[exchange->now == exchange->tries];
+    const struct routing_target_group *first_group = request->group;
     uint32_t first_target = request->target, target;
 
     if (exchange->now->client == NULL || second->client != NULL || !has_body_for_another(exchange))
         return;
     target = pick_another(exchange, true);
-    if (target >= ROUTING_BUSY_TARGETS ||
-        !routing_budget_take(budget_of(request), gw_thread_now(&request->worker->thread)))
+    if (target >= ROUTING_BUSY_TARGETS)
         return;
+    if (!routing_budget_take(budget_of(request), gw_thread_now(&request->worker->thread))) {
+        unpick(request, first_group);
+        return;
+    }
     gw_count(&request->worker->stats.hedges, 1);
     second->exchange = exchange;
     start(second, target, true);
+    request->group = first_group;
     request->target = first_target;
 }
 
@@ -545,6 +594,18 @@ static void on_deadline(struct gw_timer *timer)
     gw_exchange_fail(exchange, GW_REASON_GRPC_DEADLINE, NULL);
 }
 
+static void on_cut(struct gw_timer *timer)
+{
+    struct gw_exchange *exchange = H2O_STRUCT_FROM_MEMBER(struct gw_exchange, total, timer);
+    gw_exchange_fail(exchange, GW_REASON_TARGET_DEREGISTERED, NULL);
+}
+
+void gw_exchange_cut(struct gw_exchange *exchange)
+{
+    gw_timer_disarm(&exchange->total);
+    arm(exchange, &exchange->total, on_cut, 0);
+}
+
 static uint64_t total_ms(const struct gw_request *request)
 {
     const struct routing_route_timeouts_conf *route = request->route->conf->timeouts;
@@ -559,6 +620,7 @@ void gw_exchange_first_try(struct gw_exchange *exchange)
     exchange->policy = gw_exchange_policy(request);
     exchange->now = &exchange->tries[0];
     exchange->now->exchange = exchange;
+    exchange->tried_of = request->group;
     if (__builtin_expect(exchange->policy->at != NULL || request->route->conf->hedge != NULL, 0))
         begin_policies(exchange);
     if (__builtin_expect((total = total_ms(request)) != 0, 0))

@@ -1,6 +1,7 @@
 #include "gateway/exchange/mirror.h"
 #include <stdlib.h>
 #include <string.h>
+#include "gateway/discovery/view.h"
 #include "gateway/exchange/choose.h"
 #include "gateway/process.h"
 #include "gateway/worker.h"
@@ -38,6 +39,7 @@ static void end(struct gw_mirror *mirror, enum outcome outcome)
         gw_count(&mirror->slot->in_flight, (uint64_t)-1);
         gw_choose_leave(worker, mirror->group, mirror->load);
     }
+    gw_view_release(mirror->group);
     h2o_linklist_unlink(&mirror->link);
     --worker->num_mirrors;
     gw_held_snapshot_release(worker, mirror->held);
@@ -152,8 +154,10 @@ static bool choose(struct gw_mirror *mirror)
 {
     struct gw_worker *worker = mirror->worker;
     const struct gw_snapshot *snapshot = mirror->held->snapshot;
-    const struct routing_target_group *group = mirror->group;
+    const struct routing_target_group *group = gw_view_now(snapshot, worker->thread.index, mirror->group);
 
+    mirror->group = group;
+    gw_view_hold(group);
     mirror->pick.now_ms = gw_thread_now(&worker->thread);
     mirror->target = routing_balancer_pick(
         snapshot->balancers[worker->thread.index * snapshot->num_groups + group->index], &mirror->pick, NULL);

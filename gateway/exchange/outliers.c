@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "gateway/base/log.h"
+#include "gateway/discovery/view.h"
 #include "gateway/admin/health_log.h"
 #include "gateway/process.h"
 #include "gateway/worker.h"
@@ -71,7 +72,9 @@ static const struct routing_target_group *find_group(const struct gw_process *pr
 {
     const struct gw_snapshot *snapshot = process->active;
     const struct gw_named *named = snapshot != NULL ? gw_map_find(&snapshot->config->target_groups, name) : NULL;
-    return named != NULL ? &snapshot->groups[named - snapshot->config->target_groups.entries] : NULL;
+    return named == NULL
+               ? NULL
+               : gw_view_of_control(snapshot, &snapshot->groups[named - snapshot->config->target_groups.entries]);
 }
 
 static struct routing_outlier *outlier_of(const struct routing_target *target)
@@ -148,7 +151,7 @@ static void take_back(const struct routing_target_group *group, uint32_t index)
 static void on_suspicion(struct gw_message *message)
 {
     struct suspicion suspicion = *(struct suspicion *)message->data;
-    const struct routing_target_group *group = find_group(message->process, suspicion.entry->group);
+    const struct routing_target_group *group = find_group(message->process, suspicion.entry->group->name);
 
     free(message->data);
     if (group == NULL || !group->notes_outcomes || suspicion.entry->outlier.until_ms != 0)
@@ -279,7 +282,7 @@ static void begin_samples(struct gw_outliers *self, const struct routing_target_
 void gw_outliers_configure(struct gw_process *process, const struct gw_snapshot *snapshot)
 {
     for (size_t i = 0; i != snapshot->num_groups; ++i) {
-        const struct routing_target_group *group = &snapshot->groups[i];
+        const struct routing_target_group *group = gw_view_of_control(snapshot, &snapshot->groups[i]);
         struct gw_group_entry *entry = group->entry;
         bool is_on = group->notes_outcomes || mitigates(group);
 

@@ -182,7 +182,7 @@ void gw_sticky_answer(struct gw_request *request, h2o_headers_t *fields)
     if (!request->sticky->group_is_sticky)
         return;
     for (uint32_t i = 0; i != request->route->num_groups; ++i)
-        if (request->route->groups[i].group == request->group) {
+        if (request->route->groups[i].group->index == request->group->index) {
             seal(request, context_of(request, "AWSALBTG", request->route->conf->name, buf), request->group->sticky_id,
                  request->route->conf->forward->stickiness_ms, value);
             add_pair(request, fields, NAME("AWSALBTG"), NAME("AWSALBTGCORS"), value);

@@ -30,7 +30,8 @@ struct gw_target_queues {
     _Atomic uint32_t turn;   /* atomic: whose turn it is to be woken */
     _Atomic uint32_t asked;  /* atomic: threads that are still to say whether they have a connection to spare */
     _Atomic uint32_t rounds; /* atomic: of questions that have been answered */
-    const struct gw_endpoint *_Atomic wanted; /* atomic: at which target; NULL: any of the group */
+    _Atomic uint32_t
+        wanted; /* atomic: gw_endpoint.index, which may be another's by now; GW_POOL_ANY: any of the group */
     struct gw_group_entry *group;
     unsigned num_threads;
     struct thread_queue threads[];
@@ -104,7 +105,7 @@ static void wake_all(struct gw_target_queues *queues)
 static void on_asked(struct gw_message *message)
 {
     struct gw_target_queues *queues = message->data;
-    const struct gw_endpoint *wanted = __atomic_load_n(&queues->wanted, __ATOMIC_SEQ_CST);
+    uint32_t wanted = load_size(&queues->wanted);
 
     if (load_size(&queues->size) != 0)
         (void)gw_pool_make_room(message->worker->pool, &queues->group->use, wanted);
@@ -131,7 +132,8 @@ static void ask_others(const struct gw_request *request, struct gw_target_queues
         !__atomic_compare_exchange_n((uint32_t *)&queues->asked, &none, queues->num_threads - 1, false,
                                      __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
         return;
-    __atomic_store_n(&queues->wanted, request->full, __ATOMIC_SEQ_CST);
+    __atomic_store_n((uint32_t *)&queues->wanted, request->full != NULL ? request->full->index : GW_POOL_ANY,
+                     __ATOMIC_SEQ_CST);
     for (unsigned i = 0; i != queues->num_threads; ++i)
         if (queues->threads[i].worker != request->worker)
             gw_worker_tell(queues->threads[i].worker, on_asked, queues);

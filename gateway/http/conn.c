@@ -71,6 +71,15 @@ void gw_conn_dispose(struct gw_conn *conn)
     conn->facts = NULL;
 }
 
+void gw_conn_each_stream(struct gw_server *server, void (*see)(struct gw_stream *, void *data), void *data)
+{
+    for (h2o_linklist_t *node = server->conns.next; node != &server->conns; node = node->next) {
+        struct gw_conn *conn = H2O_STRUCT_FROM_MEMBER(struct gw_conn, link, node);
+        if (conn->ops->each_stream != NULL)
+            conn->ops->each_stream(conn, see, data);
+    }
+}
+
 void gw_server_init(struct gw_server *server, struct gw_thread *thread, h2o_hostconf_t **hosts)
 {
     memset(server, 0, sizeof(*server));

@@ -517,7 +517,13 @@ static void close_now(struct gw_conn *super, enum gw_stream_end end)
 {
     gw_http1_close(H2O_STRUCT_FROM_MEMBER(struct gw_http1_conn, super, super), end);
 }
-static const struct gw_conn_ops conn_ops = {drain, close_now};
+static void each_stream(struct gw_conn *super, void (*see)(struct gw_stream *, void *data), void *data)
+{
+    struct gw_http1_conn *conn = H2O_STRUCT_FROM_MEMBER(struct gw_http1_conn, super, super);
+    if (conn->in_request)
+        see(&conn->stream, data);
+}
+static const struct gw_conn_ops conn_ops = {drain, close_now, each_stream};
 
 void gw_http1_serve(struct gw_server *server, h2o_socket_t *sock, const struct gw_peer *peer, bool allow_h2)
 {

@@ -325,7 +325,13 @@ static void close_now(struct gw_conn *super, enum gw_stream_end end)
 {
     gw_http2_close(H2O_STRUCT_FROM_MEMBER(struct gw_http2_conn, super, super), end);
 }
-static const struct gw_conn_ops conn_ops = {drain, close_now};
+static void each_stream(struct gw_conn *super, void (*see)(struct gw_stream *, void *data), void *data)
+{
+    struct gw_http2_conn *conn = H2O_STRUCT_FROM_MEMBER(struct gw_http2_conn, super, super);
+    for (h2o_linklist_t *node = conn->streams.next; node != &conn->streams; node = node->next)
+        see(&H2O_STRUCT_FROM_MEMBER(struct gw_http2_stream, link, node)->super, data);
+}
+static const struct gw_conn_ops conn_ops = {drain, close_now, each_stream};
 
 /* Once per thread. */
 static void prepare_server(struct gw_server *server)

@@ -110,6 +110,8 @@ struct gw_conn {
 struct gw_conn_ops {
     void (*drain)(struct gw_conn *);                     /* no further requests: idle ones close after a grace period */
     void (*close)(struct gw_conn *, enum gw_stream_end); /* at once */
+    /* Shows every request under way; NULL: it has none, only bytes. What is shown must not end inside. */
+    void (*each_stream)(struct gw_conn *, void (*see)(struct gw_stream *, void *data), void *data);
 };
 
 struct gw_http2_settings {
@@ -173,6 +175,8 @@ void gw_server_init(struct gw_server *, struct gw_thread *, h2o_hostconf_t **hos
  * dispose takes it off and tells on_conn_closed. The socket is closed by the protocol, between or after. */
 void gw_conn_init(struct gw_conn *, struct gw_server *, h2o_socket_t *, const struct gw_peer *);
 void gw_conn_dispose(struct gw_conn *);
+/* Every request under way, of all connections. Those that are shown must not end inside. */
+void gw_conn_each_stream(struct gw_server *, void (*see)(struct gw_stream *, void *data), void *data);
 /* For Unix sockets and tests: the peer is who the socket says. */
 void gw_peer_of_socket(struct gw_peer *, h2o_socket_t *, void *listener, uint16_t local_port);
 

@@ -59,6 +59,9 @@ struct gw_l4_choice gw_l4_choose(const struct gw_snapshot_listener *, h2o_iovec_
 void gw_l4_serve(struct gw_worker *, h2o_socket_t *, const struct gw_peer *, struct gw_held_snapshot *held,
                  const struct gw_snapshot_listener *);
 
+/* The time of those that are connected to the target is over: they end within this turn or the next. */
+void gw_l4_cut(struct gw_worker *, const struct gw_endpoint *);
+
 /* The end of a connection, for the access log and the counters. Borrowed. */
 struct gw_l4_record {
     struct gw_worker *worker;

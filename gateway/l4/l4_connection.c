@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 #include <openssl/ssl.h>
+#include "gateway/discovery/view.h"
 #include "gateway/http/socket.h"
 #include "gateway/upstream/proxy_out.h"
 
@@ -93,13 +94,22 @@ static void end_attempt(struct gw_l4_connection *self, bool has_failed)
     self->slot = NULL;
 }
 
+static void let_go_of_endpoint(struct gw_l4_connection *self)
+{
+    if (self->endpoint != NULL)
+        gw_endpoint_release(
+            H2O_STRUCT_FROM_MEMBER(struct gw_endpoint_entry, endpoint, (struct gw_endpoint *)self->endpoint));
+    self->endpoint = NULL;
+}
+
 static void let_go_of_configuration(struct gw_l4_connection *self)
 {
+    gw_view_release(self->group);
+    self->group = NULL;
     if (self->held != NULL)
         gw_held_snapshot_release(self->worker, self->held);
     self->held = NULL;
     self->listener = NULL;
-    self->group = NULL;
     if (self->hello != NULL)
         tls_hello_dispose(self->hello);
     free(self->hello);
@@ -118,6 +128,7 @@ void gw_l4_end(struct gw_l4_connection *self, enum gw_reason reason, const char 
     gw_timer_disarm(&self->timer);
     gw_conn_dispose(&self->super);
     close_target(self, is_reset);
+    let_go_of_endpoint(self);
     close_socket(self->client.sock, is_reset);
     free(self->target.waiting);
     free(self->client.waiting);
@@ -154,7 +165,9 @@ static void on_timer(struct gw_timer *timer)
 {
     struct gw_l4_connection *self = H2O_STRUCT_FROM_MEMBER(struct gw_l4_connection, timer, timer);
 
-    if (self->state == GW_L4_HELLO)
+    if (self->is_cut)
+        gw_l4_end(self, GW_REASON_TARGET_DEREGISTERED, NULL);
+    else if (self->state == GW_L4_HELLO)
         gw_l4_end(self, GW_REASON_CLIENT_HELLO_TIMEOUT, NULL);
     else if (self->state == GW_L4_CONNECTING)
         on_attempt_failed(self, GW_REASON_CONNECT_TIMEOUT, NULL);
@@ -231,6 +244,8 @@ static bool attempt(struct gw_l4_connection *self, const struct routing_target *
     ++self->attempts;
     if (index < 64)
         self->tried |= (uint64_t)1 << index;
+    gw_endpoint_hold(gw_endpoint_entry_of(target));
+    let_go_of_endpoint(self);
     self->endpoint = target->endpoint;
     self->slot = &gw_endpoint_entry_of(target)->slots[self->worker->thread.index];
     gw_count(&self->slot->attempts, 1);
@@ -286,10 +301,28 @@ static bool has_room(struct gw_l4_connection *self, const struct routing_target 
     return false;
 }
 
+/* Targets change: what was tried is that of the list before, whose last one failed. */
+static void look_at_targets(struct gw_l4_connection *self)
+{
+    const struct routing_target_group *group =
+        gw_view_now(self->held->snapshot, self->worker->thread.index, self->group);
+
+    if (group == self->group)
+        return;
+    gw_view_hold(group);
+    gw_view_release(self->group);
+    self->group = group;
+    self->tried = 0;
+    for (uint32_t i = 0; i != group->size && i != 64; ++i)
+        if (group->targets[i].endpoint == self->endpoint)
+            self->tried |= (uint64_t)1 << i;
+}
+
 /* The next target that was not tried, until there is none. */
 static void connect_to_next(struct gw_l4_connection *self)
 {
     const struct gw_snapshot *snapshot = self->held->snapshot;
+    look_at_targets(self);
     struct routing_balancer *balancer =
         snapshot->balancers[self->worker->thread.index * snapshot->num_groups + self->group->index];
 
@@ -417,7 +450,19 @@ static void on_close(struct gw_conn *conn, enum gw_stream_end end)
     gw_l4_end(connection_from(conn), gw_reason_of_end(end), NULL);
 }
 
-static const struct gw_conn_ops conn_ops = {on_drain, on_close};
+static const struct gw_conn_ops conn_ops = {on_drain, on_close, NULL};
+
+void gw_l4_cut(struct gw_worker *worker, const struct gw_endpoint *endpoint)
+{
+    for (h2o_linklist_t *node = worker->server.conns.next; node != &worker->server.conns; node = node->next) {
+        struct gw_conn *conn = H2O_STRUCT_FROM_MEMBER(struct gw_conn, link, node);
+        struct gw_l4_connection *self = connection_from(conn);
+        if (conn->ops != &conn_ops || self->endpoint != endpoint)
+            continue;
+        self->is_cut = true;
+        arm(self, 0);
+    }
+}
 
 static void init_side(struct gw_l4_connection *self, struct gw_l4_side *side, struct gw_l4_side *other)
 {

@@ -37,7 +37,7 @@ struct gw_l4_connection {
 
     struct gw_l4_side client, target;
     struct gw_l4_stats *stats;
-    const struct gw_endpoint *endpoint;   /* asked last; process lifetime */
+    const struct gw_endpoint *endpoint;   /* asked last; held */
     struct routing_target_load *load;     /* counted at it; NULL: the group does not count */
     const struct gw_transport *transport; /* TLS to the target, held; NULL: plain */
     struct gw_target_slot *slot;          /* of it, counted as in flight; NULL: none is */
@@ -47,6 +47,7 @@ struct gw_l4_connection {
     uint64_t started_us, connected_us;
     enum gw_reason connect_failure; /* of the last attempt */
     const char *connect_error;      /* further detail; NULL: none */
+    bool is_cut;                    /* its target is gone, and so is the time it had */
     enum gw_reason loss;            /* a side did not take all of its bytes; GW_REASON_NONE: both did */
     uint32_t attempts;
     char name[TLS_NAME_MAX + 1]; /* server name of a ClientHello that is passed on */

@@ -300,14 +300,17 @@ static bool make_room_at(struct gw_pool_slot *slot)
     return false;
 }
 
-bool gw_pool_make_room(struct gw_pool *pool, const struct gw_group_use *use, const struct gw_endpoint *endpoint)
+static bool make_room_for(struct gw_pool_slot *slot, const struct gw_group_use *use)
 {
-    if (endpoint != NULL)
-        return endpoint->index < pool->num_slots && pool->slots[endpoint->index] != NULL &&
-               pool->slots[endpoint->index]->endpoint == endpoint && make_room_at(pool->slots[endpoint->index]);
+    return slot != NULL && slot->endpoint != NULL && slot->endpoint->counted.of_group == use && make_room_at(slot);
+}
+
+bool gw_pool_make_room(struct gw_pool *pool, const struct gw_group_use *use, uint32_t index)
+{
+    if (index != GW_POOL_ANY)
+        return index < pool->num_slots && make_room_for(pool->slots[index], use);
     for (size_t i = 0; i != pool->num_slots; ++i)
-        if (pool->slots[i] != NULL && pool->slots[i]->endpoint != NULL &&
-            pool->slots[i]->endpoint->counted.of_group == use && make_room_at(pool->slots[i]))
+        if (make_room_for(pool->slots[i], use))
             return true;
     return false;
 }
@@ -319,7 +322,8 @@ enum gw_pool_room gw_pool_enter(struct gw_pool *pool, const struct gw_endpoint *
         enum gw_pool_room room =
             gw_room_enter(endpoint->counted, limits->max_connections, limits->max_group_connections);
         if (__builtin_expect(room == GW_POOL_READY, 1) ||
-            !gw_pool_make_room(pool, endpoint->counted.of_group, room == GW_POOL_TARGET_FULL ? endpoint : NULL))
+            !gw_pool_make_room(pool, endpoint->counted.of_group,
+                               room == GW_POOL_TARGET_FULL ? endpoint->index : GW_POOL_ANY))
             return room;
     }
 }

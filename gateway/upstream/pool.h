@@ -55,8 +55,10 @@ enum gw_pool_room {
 enum gw_pool_room gw_pool_reserve(struct gw_pool *, const struct gw_endpoint *, const struct gw_transport *,
                                   const struct gw_pool_limits *, bool needs_new, bool may_close);
 void gw_pool_unreserve(const struct gw_endpoint *);
-/* Closes an idle connection to the endpoint, or (NULL) to any of the group. False: there is none in this thread. */
-bool gw_pool_make_room(struct gw_pool *, const struct gw_group_use *, const struct gw_endpoint *);
+/* Closes an idle connection to the endpoint of that index, or to any of the group. False: there is none in this thread.
+ */
+enum { GW_POOL_ANY = UINT32_MAX };
+bool gw_pool_make_room(struct gw_pool *, const struct gw_group_use *, uint32_t index);
 /* Counts one more connection. Anything but READY: there are as many as the limits allow. */
 enum gw_pool_room gw_room_enter(struct gw_counted, uint32_t max, uint32_t max_of_group);
 void gw_room_leave(struct gw_counted);

@@ -60,6 +60,7 @@ target_groups:
     targets: ["127.0.0.1:@origin@"]
     health_check: {enabled: false}
     target_limits: {requests: 1, queue: 1, queue_timeout: 500ms}
+  leaving: {targets: [{file: leaving.yaml}], deregistration_delay: 100ms, health_check: {enabled: false}}
   bytes: {protocol: tcp, targets: ["127.0.0.1:@echo@"], health_check: {enabled: false}}
 shutdown_timeout: 200ms
 routes:
@@ -89,6 +90,7 @@ routes:
   - {name: queued, match: {path: "/queued*"}, forward: queued}
   - {name: hurried, match: {path: /hurried}, forward: patient, timeouts: {total: 300ms}}
   - {name: patient, match: {path: "/patient/*"}, forward: patient}
+  - {name: leaving, match: {path: /leaving}, forward: leaving}
   - {name: forward, match: {path: "/o/*"}, forward: origin}
 """
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegun"
@@ -379,6 +381,18 @@ def client_resets(case):
     case.client.reset()
 
 
+def deregistered(case):
+    """The file of targets names the origin, then nobody, while it is asked."""
+    targets = case.gateway.folder / "leaving.yaml"
+    case.origin_says("/leaving", hold)
+    targets.write_text(f"['127.0.0.1:{case.origin.port}']")
+    wait_for(lambda: case.gateway.metric("weir_target_group_targets", target_group="leaving") == 1, "the target in the group")
+    case.connect().request("GET", "/leaving")
+    wait_for(lambda: any(request.target == "/leaving" for request in case.origin.requests), "the request at the origin")
+    targets.write_text("[]")
+    return case.client.response()
+
+
 def shutdown(case):
     case.origin_says("/patient/shutdown", hold)
     case.connect().request("GET", "/patient/shutdown")
@@ -496,6 +510,7 @@ TRIGGERS = {
     "UPSTREAM_BAD_UPGRADE": lambda case: (case.origin_says("/o/other", SWITCH.replace(b"s3pPL", b"wrong"), hold),
                                           with_fields(*HANDSHAKE, line="GET /o/other HTTP/1.1")(case))[1],
     "TUNNEL_CLOSED": tunnel("/o/tunnel"),
+    "TARGET_DEREGISTERED": deregistered,
     "TUNNEL_IDLE_TIMEOUT": tunnel("/o/still", hold),
     "CLIENT_CLOSED": client_leaves,
     "SEND_TIMEOUT": client_does_not_read,
@@ -613,7 +628,7 @@ def peer():
 
 
 def start(origin, peer):
-    return Weir(TEXT, files={"site/index.html": "index"}, origin=origin.port, echo=peer.port)
+    return Weir(TEXT, files={"site/index.html": "index", "leaving.yaml": "[]"}, origin=origin.port, echo=peer.port)
 
 
 def counted(gateway, code):
