@@ -97,7 +97,7 @@
       "Check that the targets run and listen.")                                                                        \
     X(CONNECT_TIMEOUT, 504, "Connecting to the target took longer than timeouts.connect.",                             \
       "Check the network and the target's backlog.")                                                                   \
-    X(UPSTREAM_TLS_TIMEOUT, 504, "The TLS handshake with the target took longer than tls.handshake_timeout.",          \
+    X(UPSTREAM_TLS_TIMEOUT, 504, "The TLS handshake with the target took longer than timeouts.tls_handshake.",         \
       "Check the network and the target's load.")                                                                      \
     X(UPSTREAM_CERTIFICATE, 502, "The target's certificate is not trusted, has expired, or is for another name.",      \
       "`error` in the access log says which; see tls.ca and tls.server_name.")                                         \

@@ -697,6 +697,7 @@ static const char *const criticalities[] = {"normal", "sheddable", "critical", N
 #define AT(field) offsetof(struct routing_route_timeouts_conf, field)
 static const struct gw_setting route_timeouts_settings[] = {
     {"connect", GW_DURATION, AT(connect_ms), "How long connecting to a target may take.", .max = 600000},
+    {"tls_handshake", GW_DURATION, AT(tls_ms), "How long the TLS handshake with a target may take.", .max = 600000},
     {"first_byte", GW_DURATION, AT(first_byte_ms), "How long a target may take to start its response.",
      .max = 86400000},
     {"idle", GW_DURATION, AT(idle_ms), "Longest pause between two bytes to or from a target.", .max = 86400000},

@@ -168,7 +168,7 @@ struct routing_access_log_conf {
 /* Times of one route that stand above those of its target groups. */
 struct routing_route_timeouts_conf {
     const struct gw_node *at;
-    uint64_t connect_ms, first_byte_ms, idle_ms, total_ms, tunnel_idle_ms; /* 0 = the target group's */
+    uint64_t connect_ms, tls_ms, first_byte_ms, idle_ms, total_ms, tunnel_idle_ms; /* 0 = the target group's */
 };
 struct routing_route_conf {
     const struct gw_node *at;
@@ -262,6 +262,7 @@ static inline bool routing_target_is_source(const struct routing_target_conf *ta
 struct routing_timeouts_conf {
     const struct gw_node *at;
     uint64_t connect_ms, first_byte_ms, idle_ms; /* 1 s, 30 s, 60 s (between bytes) */
+    uint64_t tls_ms;                             /* the handshake; 0 = tls.handshake_timeout */
     uint64_t total_ms;       /* from the request's head to the end of the response, all tries; 0 = no limit */
     uint64_t tunnel_idle_ms; /* 60 s; between bytes of a tunnel, either direction */
 };

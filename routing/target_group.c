@@ -125,6 +125,8 @@ const struct gw_section routing_target_section = {
 static const struct gw_setting timeouts_settings[] = {
     {"connect", GW_DURATION, AT(connect_ms), "How long connecting to a target may take.", .initial = 1000, .min = 1,
      .max = 600000},
+    {"tls_handshake", GW_DURATION, AT(tls_ms),
+     "How long the TLS handshake with a target may take; 0 is as tls.handshake_timeout says.", .max = 600000},
     {"first_byte", GW_DURATION, AT(first_byte_ms), "How long a target may take to start its response.",
      .initial = 30000, .min = 1, .max = 86400000},
     {"idle", GW_DURATION, AT(idle_ms), "Longest pause between two bytes to or from a target.", .initial = 60000,

@@ -326,6 +326,11 @@ static void put_connections(struct gw_exposition *out, struct gw_process *proces
             (double)SUM_OF_WORKERS(process, worker->stats.accept_errors));
     put_one(out, "weir_retries_over_budget_total", "counter", "Failures passed on because retry.budget was spent.",
             (double)SUM_OF_WORKERS(process, worker->stats.retries_over_budget));
+    put_one(out, "weir_retry_buffer_bytes", "gauge", "Memory of request bodies that are kept to be sent again.",
+            (double)SUM_OF_WORKERS(process, worker->stats.retry_buffer_bytes));
+    put_one(out, "weir_retry_buffers_refused_total", "counter",
+            "Request bodies that are sent once because limits.retry_buffers was used up.",
+            (double)SUM_OF_WORKERS(process, worker->stats.retry_buffers_refused));
     put_one(out, "weir_hedges_total", "counter", "Second targets asked because the first was silent for hedge.after.",
             (double)SUM_OF_WORKERS(process, worker->stats.hedges));
     put_one(out, "weir_failovers_total", "counter", "Requests that a fallback target group was asked for.",

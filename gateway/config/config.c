@@ -111,6 +111,11 @@ static const struct gw_setting limits_settings[] = {
      .initial = 3600000, .max = 604800000},
     {"keepalive_requests", GW_NUMBER, LIMIT(keepalive_requests),
      "Most requests on one client connection. 0 is unlimited.", .max = 1000000000},
+    {"retry_buffers", GW_SIZE, LIMIT(retry_buffers),
+     "Memory of request bodies that are kept to be sent again (retry.buffer), of all requests; each thread has its "
+     "share. "
+     "Bodies for which there is none left are sent once.",
+     .initial = 64 << 20, .max = (uint64_t)1 << 40},
     {"http2", GW_SECTION, LIMIT(http2), "What a client may ask of one HTTP/2 connection.",
      .section = &gw_http2_section},
     {0},

@@ -71,6 +71,7 @@ struct gw_limits_conf {
     uint64_t min_body_rate, min_send_rate;       /* bytes a second, 0 = any */
     uint64_t keepalive_time_ms;                  /* after it a connection takes no further requests; 0 = unlimited */
     uint64_t keepalive_requests;                 /* per client connection, 0 = unlimited */
+    uint64_t retry_buffers;                      /* bytes of kept request bodies, of all threads */
     struct gw_http2_conf http2;
 };
 

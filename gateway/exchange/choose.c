@@ -56,6 +56,22 @@ bool gw_choose_reserved(struct gw_request *request, uint32_t target)
     return false;
 }
 
+struct gw_client_timeouts gw_choose_timeouts(const struct routing_target_group *of,
+                                             const struct routing_route_timeouts_conf *route)
+{
+    const struct routing_timeouts_conf *group = &of->conf->timeouts;
+    struct gw_client_timeouts timeouts = {(uint32_t)group->connect_ms, (uint32_t)group->first_byte_ms,
+                                          (uint32_t)group->idle_ms, (uint32_t)group->tls_ms};
+
+    if (__builtin_expect(route != NULL, 0)) {
+        timeouts.connect_ms = route->connect_ms != 0 ? (uint32_t)route->connect_ms : timeouts.connect_ms;
+        timeouts.first_byte_ms = route->first_byte_ms != 0 ? (uint32_t)route->first_byte_ms : timeouts.first_byte_ms;
+        timeouts.idle_ms = route->idle_ms != 0 ? (uint32_t)route->idle_ms : timeouts.idle_ms;
+        timeouts.tls_ms = route->tls_ms != 0 ? (uint32_t)route->tls_ms : timeouts.tls_ms;
+    }
+    return timeouts;
+}
+
 struct gw_pool_limits gw_choose_pool_limits(const struct routing_target_group *group)
 {
     const struct routing_pool_conf *pool = &group->conf->pool;

@@ -2,6 +2,7 @@
  * routing/sticky.h and failover between groups say. On the worker's thread. */
 #pragma once
 #include "gateway/request.h"
+#include "gateway/upstream/client.h"
 
 struct routing_balancer *gw_choose_balancer(const struct gw_request *, const struct routing_target_group *);
 /* A target of request->group for a further try, ROUTING_NO_TARGET or ROUTING_BUSY_TARGETS. In live traffic a place at
@@ -15,5 +16,8 @@ void gw_choose_leave(struct gw_worker *, const struct routing_target_group *,
 /* True: a connection to the target was reserved, and is the caller's. */
 bool gw_choose_reserved(struct gw_request *, uint32_t target);
 struct gw_pool_limits gw_choose_pool_limits(const struct routing_target_group *);
+/* Those of the route stand above those of the group; NULL: it has none. */
+struct gw_client_timeouts gw_choose_timeouts(const struct routing_target_group *,
+                                             const struct routing_route_timeouts_conf *);
 /* Gives back what was claimed or reserved and not taken over. */
 void gw_choose_forget(struct gw_request *);

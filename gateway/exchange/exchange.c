@@ -1,5 +1,4 @@
 #include "gateway/exchange/exchange_state.h"
-#include <stdlib.h>
 #include <string.h>
 #include "gateway/answer/answer.h"
 #include "gateway/exchange/forwarded.h"
@@ -265,6 +264,7 @@ static void on_head(void *data, const struct gw_response_head *head, bool body_f
         }
     }
     take_head(exchange, head);
+    gw_exchange_forget_body(exchange);
     exchange->head_is_ready = true;
     exchange->is_last = !body_follows;
     if (exchange->is_last)
@@ -432,6 +432,5 @@ void gw_exchange_release(struct gw_exchange *exchange)
     gw_exchange_leave(exchange);
     gw_tunnel_end(exchange->tunnel);
     exchange->tunnel = NULL;
-    free(exchange->kept);
-    exchange->kept = NULL;
+    gw_exchange_forget_body(exchange);
 }

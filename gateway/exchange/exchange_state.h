@@ -92,5 +92,8 @@ void gw_exchange_note_end(struct gw_try *, enum gw_client_error);
 /* Counts the request at its group. False: the group takes no more; the reason is set. */
 bool gw_exchange_enter(struct gw_exchange *, enum gw_reason *);
 void gw_exchange_leave(struct gw_exchange *);
-/* Keeps a piece of the body for further tries, as far as the policy allows. */
+
+/* kept_body.c */
+/* Keeps a piece of the body for further tries, as far as the policy and limits.retry_buffers allow. */
 void gw_exchange_keep(struct gw_exchange *, h2o_iovec_t piece);
+void gw_exchange_forget_body(struct gw_exchange *);

@@ -98,20 +98,6 @@ static void on_try_due(struct gw_timer *timer)
     gw_exchange_callbacks.on_error(try, GW_CLIENT_FIRST_BYTE_TIMEOUT, false);
 }
 
-static struct gw_client_timeouts timeouts_of(const struct gw_request *request)
-{
-    const struct routing_timeouts_conf *group = &request->group->conf->timeouts;
-    const struct routing_route_timeouts_conf *route = request->route->conf->timeouts;
-    struct gw_client_timeouts timeouts = {group->connect_ms, group->first_byte_ms, group->idle_ms};
-
-    if (__builtin_expect(route != NULL, 0)) {
-        timeouts.connect_ms = route->connect_ms != 0 ? route->connect_ms : timeouts.connect_ms;
-        timeouts.first_byte_ms = route->first_byte_ms != 0 ? route->first_byte_ms : timeouts.first_byte_ms;
-        timeouts.idle_ms = route->idle_ms != 0 ? route->idle_ms : timeouts.idle_ms;
-    }
-    return timeouts;
-}
-
 /* Indexes of one view are not those of another. What is known in the new one: the targets of the tries under way. */
 static void begin_tried(struct gw_exchange *exchange)
 {
@@ -136,7 +122,7 @@ static void start(struct gw_try *try, uint32_t target_index, bool allow_reuse)
     struct gw_exchange *exchange = try->exchange;
     struct gw_request *request = exchange->request;
     const struct routing_target *target = &request->group->targets[target_index];
-    struct gw_client_timeouts timeouts = timeouts_of(request);
+    struct gw_client_timeouts timeouts = gw_choose_timeouts(request->group, request->route->conf->timeouts);
     struct gw_pool_limits limits = gw_choose_pool_limits(request->group);
     char header[GW_PROXY_OUT_MAX];
 
@@ -631,28 +617,4 @@ void gw_exchange_first_try(struct gw_exchange *exchange)
             arm(exchange, &exchange->total, on_deadline, deadline);
     }
     start(exchange->now, request->target, true);
-}
-
-/* ---- the request body, kept to be sent again ---- */
-
-void gw_exchange_keep(struct gw_exchange *exchange, h2o_iovec_t piece)
-{
-    if (exchange->policy->at == NULL || exchange->body_is_lost || piece.len == 0)
-        return;
-    if (exchange->kept == NULL && exchange->body_bytes != piece.len)
-        return; /* given up before */
-    if (exchange->kept_size + piece.len > exchange->policy->buffer) {
-        free(exchange->kept);
-        exchange->kept = NULL;
-        exchange->body_is_lost = exchange->kept_size != 0;
-        exchange->kept_size = 0;
-        return;
-    }
-    if (exchange->kept_size + piece.len > exchange->kept_room) {
-        size_t room = exchange->kept_room * 2 > exchange->kept_size + piece.len ? exchange->kept_room * 2
-                                                                                : exchange->kept_size + piece.len;
-        exchange->kept = h2o_mem_realloc(exchange->kept, exchange->kept_room = room);
-    }
-    memcpy(exchange->kept + exchange->kept_size, piece.base, piece.len);
-    exchange->kept_size += piece.len;
 }

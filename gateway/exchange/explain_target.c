@@ -61,8 +61,7 @@ static void explain_tls(const struct gw_request *request, const struct routing_t
     else
         add(&line, "the certificate must be for \"%.*s\" and trusted by %s", (int)name.len, name.base,
             tls->ca.base != NULL ? tls->ca.base : "the system's store");
-    add(&line, "; TLS %s or later; a handshake may take %llums", versions[tls->min_version],
-        (unsigned long long)tls->handshake_timeout_ms);
+    add(&line, "; TLS %s or later", versions[tls->min_version]);
     if (tls->certificate.base != NULL)
         add(&line, "; weir shows %s", tls->certificate.base);
     gw_trace_write(request->trace, "tls", tls->at != NULL ? tls->at : request->group->conf->at, "%s", line.text);
@@ -109,6 +108,9 @@ static void explain_timeouts(const struct gw_request *request)
 
     route = route != NULL ? route : &none;
     add_timeout(&line, "connect", route->connect_ms, group->connect_ms);
+    if (routing_group_tls(request->group->conf) != NULL)
+        add_timeout(&line, "TLS handshake", route->tls_ms,
+                    group->tls_ms != 0 ? group->tls_ms : routing_group_tls(request->group->conf)->handshake_timeout_ms);
     add_timeout(&line, "first byte", route->first_byte_ms, group->first_byte_ms);
     add_timeout(&line, "between bytes", route->idle_ms, group->idle_ms);
     add_timeout(&line, "total", route->total_ms, group->total_ms);

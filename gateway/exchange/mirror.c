@@ -140,9 +140,7 @@ static void copy_head(struct gw_mirror *mirror, const struct gw_client_request *
 static void start(struct gw_mirror *mirror)
 {
     const struct routing_target *target = &mirror->group->targets[mirror->target];
-    const struct routing_target_group_conf *conf = mirror->group->conf;
-    struct gw_client_timeouts timeouts = {conf->timeouts.connect_ms, conf->timeouts.first_byte_ms,
-                                          conf->timeouts.idle_ms};
+    struct gw_client_timeouts timeouts = gw_choose_timeouts(mirror->group, NULL);
     struct gw_pool_limits limits = gw_choose_pool_limits(mirror->group);
 
     mirror->client = gw_client_start(mirror->worker->pool, target->endpoint, &limits, &timeouts, &mirror->out,

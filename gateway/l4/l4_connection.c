@@ -232,7 +232,8 @@ static void on_connect(h2o_socket_t *sock, const char *err)
         return;
     }
     self->state = GW_L4_HANDSHAKING;
-    arm(self, self->transport->handshake_ms);
+    uint64_t of_group_ms = self->group->conf->timeouts.tls_ms;
+    arm(self, of_group_ms != 0 ? of_group_ms : self->transport->handshake_ms);
     tls_origin_handshake(self->transport->tls, sock, self->transport->name, NULL, 0, on_handshake);
 }
 

@@ -306,10 +306,8 @@ static void fill_call(struct gw_lambda *lambda)
 static void invoke(struct gw_lambda *lambda)
 {
     struct gw_request *request = lambda->request;
-    const struct routing_target_group_conf *conf = request->group->conf;
     const struct routing_target *target = &request->group->targets[request->target];
-    struct gw_client_timeouts timeouts = {conf->timeouts.connect_ms, conf->timeouts.first_byte_ms,
-                                          conf->timeouts.idle_ms};
+    struct gw_client_timeouts timeouts = gw_choose_timeouts(request->group, request->route->conf->timeouts);
     struct gw_pool_limits limits = gw_choose_pool_limits(request->group);
 
     ++request->attempts;

@@ -17,7 +17,7 @@ void gw_client_set_deadline(struct gw_client *client)
     if (client->state == GW_CLIENT_CONNECTING)
         due_ms = after(client, client->timeouts.connect_ms);
     else if (client->state == GW_CLIENT_HANDSHAKING)
-        due_ms = after(client, client->conn->transport->handshake_ms);
+        due_ms = after(client, gw_client_tls_ms(&client->timeouts, client->conn->transport));
     else if (client->is_tunnel)
         due_ms = GW_NO_DEADLINE;
     else if (client->is_writing)

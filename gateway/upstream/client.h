@@ -68,6 +68,7 @@ struct gw_client_request {
 };
 struct gw_client_timeouts {
     uint32_t connect_ms, first_byte_ms, idle_ms;
+    uint32_t tls_ms; /* 0: the transport's; of a connection that HTTP/2 requests share, its first one's */
 };
 struct gw_client_callbacks { /* static storage; data: what gw_client_start was given. Any may release the client. */
     /* The request head (and body at hand) went out on a connection; more body may be written. reused: an idle one.

@@ -103,6 +103,11 @@ size_t gw_client_head_bound(const struct gw_client_request *);
 size_t gw_client_write_head(char *dst, const struct gw_client_request *, bool close);
 bool gw_client_body_is_chunked(const struct gw_client_request *);
 
+static inline uint32_t gw_client_tls_ms(const struct gw_client_timeouts *timeouts, const struct gw_transport *transport)
+{
+    return timeouts->tls_ms != 0 ? timeouts->tls_ms : transport->handshake_ms;
+}
+
 /* client.c */
 void gw_client_set_deadline(struct gw_client *);
 /* The connection is there, or there will be none. */

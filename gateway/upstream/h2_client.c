@@ -211,7 +211,7 @@ static void arm_for_connection(struct gw_h2_stream *stream, const struct gw_tran
     uint64_t ms = 2 * (uint64_t)stream->client->timeouts.connect_ms;
     if (ms == 0)
         return;
-    ms += transport->tls != NULL ? transport->handshake_ms : 0;
+    ms += transport->tls != NULL ? gw_client_tls_ms(&stream->client->timeouts, transport) : 0;
     stream->deadline_ms = gw_thread_now(thread_of(stream)) + ms;
     gw_timer_arm(thread_of(stream)->wheel, &stream->timer, stream->deadline_ms);
 }

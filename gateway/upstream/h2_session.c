@@ -354,7 +354,7 @@ static void on_connect(h2o_socket_t *sock, const char *err)
         return;
     }
     self->state = GW_H2_HANDSHAKING;
-    arm(self, self->transport->handshake_ms);
+    arm(self, self->tls_ms);
     tls_origin_handshake(self->transport->tls, sock, self->transport->name, gw_pool_tls_session(self->slot),
                          self->transport->id, on_handshake);
 }
@@ -434,6 +434,7 @@ static struct gw_h2_session *create(struct gw_pool *pool, const struct gw_endpoi
                                    .slot = slot,
                                    .transport = gw_transport_hold(transport),
                                    .sock = sock,
+                                   .tls_ms = gw_client_tls_ms(timeouts, transport),
                                    .is_listed = true,
                                    .max_streams = known_max_streams(list),
                                    .flush = {.run = on_flush}};

@@ -49,6 +49,7 @@ struct gw_h2_session {
     struct gw_pool_slot *slot;
     const struct gw_transport *transport; /* held */
     h2o_socket_t *sock;
+    uint32_t tls_ms; /* how long its handshake may take */
     nghttp2_session *ng;
     h2o_linklist_t waiting; /* of gw_h2_stream: not yet submitted */
     h2o_linklist_t running; /* submitted, not yet closed by nghttp2 */
