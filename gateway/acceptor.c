@@ -9,7 +9,7 @@
 #include "gateway/worker.h"
 
 enum {
-    ACCEPTS_A_TURN = 16,      /* so that a flood of connections does not starve those that are there */
+    ACCEPTS_A_TURN = 8,       /* so that a flood of connections does not starve those that are there */
     EXHAUSTED_PAUSE_MS = 100, /* out of descriptors: a level-triggered listener would spin (libh2o.md 3.6) */
 };
 
@@ -84,8 +84,8 @@ static void note_rate(struct gw_acceptor *accept)
 static void accept_some(struct gw_acceptor *accept, h2o_socket_t *listener, unsigned max, bool is_last)
 {
     for (unsigned i = 0; i != max; ++i) {
-        if (!is_last && must_wait(accept))
-            break;
+        if (!is_last && (must_wait(accept) || gw_thread_is_late(&accept->worker->thread)))
+            break; /* it is readable still, and the next turn is near */
         errno = 0;
         h2o_socket_t *sock = h2o_evloop_socket_accept(listener);
         if (sock != NULL) {

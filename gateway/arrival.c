@@ -210,8 +210,8 @@ static void on_handshake_timeout(struct gw_timer *timer)
 }
 
 /* A handshake's first step takes longer than a dozen requests. In a flood of them only so many are begun in each turn
- * of the loop, between which everybody else is served. */
-enum { HELLOS_A_TURN = 4 };
+ * of the loop, between which everybody else is served; what a turn costs besides is a hundredth of one. */
+enum { HELLOS_A_TURN = 1 };
 
 void gw_arrival_greet(struct gw_deferred *deferred)
 {

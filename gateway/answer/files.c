@@ -15,7 +15,8 @@
 #include "gateway/http/response.h"
 #include "gateway/answer/ranges.h"
 
-enum { PIECE_BYTES = 64 * 1024, NUM_BOUNDARY_CHARS = 32 };
+/* A file is read in pieces as large as the client's window, within bounds; a short one goes out with the head. */
+enum { PIECE_BYTES = 64 * 1024, LEAST_PIECE = 4096, SHORT_BYTES = 4096, NUM_BOUNDARY_CHARS = 32 };
 
 struct gw_files {
     const struct routing_files_conf *conf;
@@ -52,6 +53,7 @@ struct sender {
     size_t num_parts, at_part;
     uint64_t offset;   /* next byte of the current part; UINT64_MAX: the part has not begun */
     h2o_iovec_t after; /* closing boundary */
+    uint64_t total;    /* of the body */
     char *buffer;
     size_t buffer_size;
 };
@@ -386,9 +388,26 @@ static void send_piece(struct sender *self, size_t size)
     h2o_send(req, bufs, num_bufs, is_last ? H2O_SEND_STATE_FINAL : H2O_SEND_STATE_IN_PROGRESS);
 }
 
+/* As large as what the client takes now. The one before is in the request's pool for as long: it grows in large steps.
+ */
+static void size_buffer(struct sender *self)
+{
+    size_t room = gw_stream_room(self->request->stream), size = LEAST_PIECE;
+
+    while (size < room && size < PIECE_BYTES)
+        size *= 4;
+    if (size > self->total)
+        size = (size_t)self->total;
+    if (size <= self->buffer_size)
+        return;
+    self->buffer_size = size;
+    self->buffer = h2o_mem_alloc_pool(self->request->pool, size);
+}
+
 static void on_proceed(h2o_generator_t *generator, h2o_req_t *req)
 {
     struct sender *self = H2O_STRUCT_FROM_MEMBER(struct sender, generator, generator);
+    size_buffer(self);
     size_t size = fill(self);
 
     if (size == SIZE_MAX) {
@@ -417,18 +436,16 @@ static void send_parts(struct gw_request *request, int fd, int status, const str
 {
     h2o_req_t *req = &request->stream->req;
     struct sender *self = h2o_mem_alloc_pool(&req->pool, sizeof(*self));
-    uint64_t total = after.len;
     size_t size = 0;
 
-    *self = (struct sender){{on_proceed, on_stop}, request, fd, parts, num_parts, 0, UINT64_MAX, after};
+    *self = (struct sender){{on_proceed, on_stop}, request, fd, parts, num_parts, 0, UINT64_MAX, after, after.len};
     for (size_t i = 0; i != num_parts; ++i)
-        total += parts[i].before.len + (parts[i].range.end - parts[i].range.first);
-    if (request->stream->is_head_request || total == 0) {
+        self->total += parts[i].before.len + (parts[i].range.end - parts[i].range.first);
+    if (request->stream->is_head_request || self->total == 0) {
         self->at_part = num_parts;
         self->after.len = 0;
-    } else {
-        self->buffer_size = total < PIECE_BYTES ? total : PIECE_BYTES;
-        self->buffer = h2o_mem_alloc_pool(&req->pool, self->buffer_size);
+    } else if (self->total <= SHORT_BYTES || gw_stream_room(request->stream) == SIZE_MAX) {
+        size_buffer(self);
         if ((size = fill(self)) == SIZE_MAX) { /* nothing is out yet: this can still be said */
             close_file(self);
             req->res.headers.size = 0;
@@ -438,7 +455,7 @@ static void send_parts(struct gw_request *request, int fd, int status, const str
         }
     }
     begin(request, status);
-    req->res.content_length = total;
+    req->res.content_length = self->total;
     h2o_start_response(req, &self->generator);
     send_piece(self, size);
 }

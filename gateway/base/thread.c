@@ -4,14 +4,22 @@
 /* Deferred work may put off more: a response from memory, its completion, the next pipelined request. That is done in
  * the same turn, as another epoll_wait costs more; but not for ever, as other connections wait. */
 enum { MAX_ROUNDS = 8 };
-/* Two hundred clients that all want a large file make one round as long as eight. The clock is read now and then only.
- */
-enum { ROUND_US = 500, LOOK_EVERY = 16 };
+/* A turn is as long as everybody else waits. So its events, its timers and its deferred work have each a share of time,
+ * beyond which work is left to the next turns. The clock is read now and then only. */
+enum { EVENTS_US = 300, TIMERS_US = 200, DEFERRED_US = 200, LOOK_EVERY = 2 };
+
+bool gw_thread_look(struct gw_thread *thread)
+{
+    uint64_t now_us = gw_now_us();
+    if (thread->looked_us == 0)
+        thread->looked_us = now_us;
+    return thread->is_late = now_us - thread->looked_us >= EVENTS_US;
+}
 
 static void on_timers(h2o_timeout_entry_t *entry)
 {
     struct gw_thread *thread = H2O_STRUCT_FROM_MEMBER(struct gw_thread, timers_entry, entry);
-    gw_wheel_run(thread->wheel, gw_thread_now(thread));
+    gw_wheel_run_for(thread->wheel, gw_thread_now(thread), TIMERS_US);
     /* Stay linked, but not for this turn; gw_thread_turn sets the time. */
     h2o_linklist_insert(&thread->timers_list._entries, &entry->_link);
     entry->registered_at = UINT64_MAX;
@@ -25,16 +33,16 @@ static void on_deferred(h2o_timeout_entry_t *entry)
     h2o_linklist_insert_list(&batch, &thread->deferred);
     /* UINT64_MAX: what is put off from now on waits for the next turn, which sets it back */
     entry->registered_at = ++thread->deferred_rounds < MAX_ROUNDS ? 0 : UINT64_MAX;
-    uint64_t began_us = 0;
-    for (unsigned n = 1; !h2o_linklist_is_empty(&batch); ++n) {
+    while (!h2o_linklist_is_empty(&batch)) {
         struct gw_deferred *deferred = H2O_STRUCT_FROM_MEMBER(struct gw_deferred, link, batch.next);
         h2o_linklist_unlink(&deferred->link);
         deferred->run(deferred);
-        if (n % LOOK_EVERY != 0)
+        if (++thread->num_deferred % LOOK_EVERY != 0)
             continue;
-        if (began_us == 0) {
-            began_us = gw_now_us();
-        } else if (gw_now_us() - began_us > ROUND_US) { /* the rest goes first in the next turn */
+        uint64_t now_us = gw_now_us();
+        if (thread->deferred_us == 0) {
+            thread->deferred_us = now_us;
+        } else if (now_us - thread->deferred_us > DEFERRED_US) { /* the rest goes first in the next turn */
             h2o_linklist_insert_list(thread->deferred.next, &batch);
             entry->registered_at = UINT64_MAX;
             if (!h2o_linklist_is_linked(&entry->_link)) /* unless something was put off meanwhile, nobody has */
@@ -82,7 +90,9 @@ int gw_thread_turn(struct gw_thread *thread, int32_t max_wait_ms)
         !h2o_linklist_is_empty(&thread->deferred))
         wait_ms = 0;
     ++thread->turns;
-    thread->deferred_rounds = 0;
+    thread->deferred_rounds = thread->num_looks = thread->num_deferred = 0;
+    thread->looked_us = thread->deferred_us = 0;
+    thread->is_late = false;
     thread->deferred_entry.registered_at = 0;
     /* Wall clock: should it be set back during the wait, the timers run in the next turn, which begins at once. */
     thread->timers_entry.registered_at = thread->loop->_now + (uint64_t)wait_ms;

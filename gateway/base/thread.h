@@ -9,12 +9,14 @@ struct gw_thread {
     h2o_context_t *ctx;
     h2o_loop_t *loop;
     struct gw_wheel *wheel;
-    uint64_t turns;           /* so far */
-    uint64_t now_ms;          /* CLOCK_MONOTONIC as gw_thread_now last read it; ask gw_thread_now */
-    uint64_t now_wall_ms;     /* loop->_now at that time */
-    uint64_t rng[2];          /* xorshift128+; see gw_thread_random */
-    h2o_linklist_t deferred;  /* of gw_deferred: run at the end of the turn */
-    unsigned deferred_rounds; /* of this turn */
+    uint64_t turns;          /* so far */
+    uint64_t now_ms;         /* CLOCK_MONOTONIC as gw_thread_now last read it; ask gw_thread_now */
+    uint64_t now_wall_ms;    /* loop->_now at that time */
+    uint64_t rng[2];         /* xorshift128+; see gw_thread_random */
+    h2o_linklist_t deferred; /* of gw_deferred: run at the end of the turn */
+    unsigned deferred_rounds, num_deferred, num_looks; /* of this turn; num_looks: gw_thread_is_late */
+    uint64_t looked_us, deferred_us; /* when its events, and its deferred work, were first seen to run; 0: not yet */
+    bool is_late;
     /* How the loop calls us inside a turn, where sockets may be written and closed. The lists are our own, because
      * those of libh2o stall when the wall clock is set back. */
     h2o_timeout_t timers_list, deferred_list;
@@ -32,9 +34,14 @@ struct gw_deferred {
 void gw_thread_init(struct gw_thread *, unsigned index, h2o_context_t *);
 /* For tests and the end of the process: what is still put off or armed is forgotten, not called. */
 void gw_thread_dispose(struct gw_thread *);
+/* The events of this turn have taken long already. Who has one more, or more to do than for one request, puts it off:
+ * so the next turn begins soon, in which newcomers are served first, and the rest in the order it was put off. For the
+ * first events of a turn it costs next to nothing. */
+static inline bool gw_thread_is_late(struct gw_thread *);
 /* Order is kept. What is put off by deferred work runs in the same turn, up to a bound that keeps the turn short. */
 static inline void gw_thread_defer(struct gw_thread *, struct gw_deferred *); /* fine when already put off */
 static inline void gw_thread_undefer(struct gw_deferred *);                   /* fine when not put off */
+static inline bool gw_thread_is_deferred(const struct gw_deferred *deferred) { return deferred->link.next != NULL; }
 /* One turn of the loop: waits at most max_wait_ms, runs events, then timers, then deferred work. Returns 0; -1 with
  * errno when the wait failed, EINTR being the harmless case. */
 int gw_thread_turn(struct gw_thread *, int32_t max_wait_ms);
@@ -55,6 +62,13 @@ static inline uint64_t gw_thread_now(struct gw_thread *thread)
 }
 
 /* inline definitions */
+
+enum { GW_THREAD_LOOK_EVERY = 2 };
+bool gw_thread_look(struct gw_thread *);
+static inline bool gw_thread_is_late(struct gw_thread *thread)
+{
+    return thread->is_late || (++thread->num_looks % GW_THREAD_LOOK_EVERY == 0 && gw_thread_look(thread));
+}
 
 static inline void gw_thread_defer(struct gw_thread *thread, struct gw_deferred *deferred)
 {

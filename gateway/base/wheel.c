@@ -7,7 +7,7 @@
  * group. So every timer of level n is due before every timer of level n+1, the slots of a level that lie ahead are
  * those above the current index, and moving on touches a timer at most once per level. Six levels of 8 ms ticks reach
  * 17 years, so that nothing ever wraps. */
-enum { TICK_MS = 8, BITS = 6, SLOTS = 1 << BITS, LEVELS = 6 };
+enum { TICK_MS = 8, BITS = 6, SLOTS = 1 << BITS, LEVELS = 6, LOOK_EVERY = 8 };
 #define MAX_TICK ((UINT64_C(1) << (BITS * LEVELS)) - 1)
 
 struct gw_wheel {
@@ -16,6 +16,7 @@ struct gw_wheel {
     /* May have bits of slots that gw_timer_disarm, which does not know the wheel, has emptied; never lacks one. */
     uint64_t occupied[LEVELS];
     h2o_linklist_t slots[LEVELS][SLOTS];
+    h2o_linklist_t overdue; /* taken out of its slot, to be fired; empty between runs that had time enough */
 };
 
 static struct gw_timer *timer_from(h2o_linklist_t *link) { return H2O_STRUCT_FROM_MEMBER(struct gw_timer, link, link); }
@@ -24,6 +25,7 @@ struct gw_wheel *gw_wheel_create(uint64_t now_ms)
 {
     struct gw_wheel *wheel = h2o_mem_alloc(sizeof(*wheel));
     wheel->tick = wheel->target = now_ms / TICK_MS;
+    h2o_linklist_init_anchor(&wheel->overdue);
     for (int level = 0; level != LEVELS; ++level) {
         wheel->occupied[level] = 0;
         for (int slot = 0; slot != SLOTS; ++slot)
@@ -45,6 +47,7 @@ void gw_wheel_destroy(struct gw_wheel *wheel)
     for (int level = 0; level != LEVELS; ++level)
         for (int slot = 0; slot != SLOTS; ++slot)
             forget_all(&wheel->slots[level][slot]);
+    forget_all(&wheel->overdue);
     free(wheel);
 }
 
@@ -112,53 +115,70 @@ static bool find_next(struct gw_wheel *wheel, unsigned *level_found, unsigned *s
     return false;
 }
 
-/* Fires what is due at wheel->tick and moves the rest of an upper level's slot down. */
+/* What is due at wheel->tick becomes overdue, the rest of an upper level's slot moves down. */
 static void open_slot(struct gw_wheel *wheel, unsigned level, unsigned slot)
 {
-    h2o_linklist_t taken, due;
-    h2o_linklist_init_anchor(&taken);
-    h2o_linklist_init_anchor(&due);
-    h2o_linklist_insert_list(&taken, &wheel->slots[level][slot]);
+    h2o_linklist_t taken;
+
     wheel->occupied[level] &= ~(UINT64_C(1) << slot);
     if (level == 0) {
-        h2o_linklist_insert_list(&due, &taken);
-    } else {
-        while (!h2o_linklist_is_empty(&taken)) {
-            struct gw_timer *timer = timer_from(taken.next);
-            uint64_t tick = tick_of(timer->due_ms);
-            h2o_linklist_unlink(&timer->link);
-            if (tick > wheel->tick)
-                put(wheel, timer, tick);
-            else
-                h2o_linklist_insert(&due, &timer->link);
-        }
+        h2o_linklist_insert_list(&wheel->overdue, &wheel->slots[level][slot]);
+        return;
     }
-    /* A callback may disarm, move or free any other timer of the list. */
-    while (!h2o_linklist_is_empty(&due)) {
-        struct gw_timer *timer = timer_from(due.next);
+    h2o_linklist_init_anchor(&taken);
+    h2o_linklist_insert_list(&taken, &wheel->slots[level][slot]);
+    while (!h2o_linklist_is_empty(&taken)) {
+        struct gw_timer *timer = timer_from(taken.next);
+        uint64_t tick = tick_of(timer->due_ms);
         h2o_linklist_unlink(&timer->link);
-        timer->on_due(timer);
+        if (tick > wheel->tick)
+            put(wheel, timer, tick);
+        else
+            h2o_linklist_insert(&wheel->overdue, &timer->link);
     }
 }
 
-void gw_wheel_run(struct gw_wheel *wheel, uint64_t now_ms)
+/* False when time is over first. A callback may disarm, move or free any other timer of the list. */
+static bool fire_overdue(struct gw_wheel *wheel, uint64_t until_us)
 {
-    uint64_t target = now_ms / TICK_MS, tick;
+    for (unsigned n = 1; !h2o_linklist_is_empty(&wheel->overdue); ++n) {
+        struct gw_timer *timer = timer_from(wheel->overdue.next);
+        h2o_linklist_unlink(&timer->link);
+        timer->on_due(timer);
+        if (n % LOOK_EVERY == 0 && until_us != UINT64_MAX && gw_now_us() >= until_us)
+            return h2o_linklist_is_empty(&wheel->overdue);
+    }
+    return true;
+}
+
+void gw_wheel_run_for(struct gw_wheel *wheel, uint64_t now_ms, uint64_t for_us)
+{
+    uint64_t target = now_ms / TICK_MS, tick, until_us;
     unsigned level, slot;
-    if (target <= wheel->tick)
+    if (target <= wheel->tick && h2o_linklist_is_empty(&wheel->overdue))
         return;
-    wheel->target = target;
-    while (find_next(wheel, &level, &slot, &tick) && tick <= target) {
+    if (target > wheel->target)
+        wheel->target = target;
+    until_us = for_us != UINT64_MAX ? gw_now_us() + for_us : UINT64_MAX;
+    for (;;) {
+        if (!fire_overdue(wheel, until_us))
+            return;
+        if (!find_next(wheel, &level, &slot, &tick) || tick > target)
+            break;
         wheel->tick = tick;
         open_slot(wheel, level, slot);
     }
-    wheel->tick = target;
+    wheel->tick = wheel->target;
 }
+
+void gw_wheel_run(struct gw_wheel *wheel, uint64_t now_ms) { gw_wheel_run_for(wheel, now_ms, UINT64_MAX); }
 
 int32_t gw_wheel_wait(const struct gw_wheel *wheel, uint64_t now_ms, int32_t max_wait_ms)
 {
     uint64_t tick;
     unsigned level, slot;
+    if (wheel->overdue.next != &wheel->overdue)
+        return 0;
     /* const to the caller: all that changes is that bits of empty slots are forgotten */
     if (!find_next((struct gw_wheel *)wheel, &level, &slot, &tick))
         return max_wait_ms;

@@ -23,6 +23,8 @@ void gw_timer_disarm(struct gw_timer *); /* fine when not armed */
 
 /* Calls all that is due at now_ms, in order of due tick. Timers armed for the past during the run fire in the next. */
 void gw_wheel_run(struct gw_wheel *, uint64_t now_ms);
+/* The same for about so many microseconds: what is left is called first by the next run, and no wait is long before. */
+void gw_wheel_run_for(struct gw_wheel *, uint64_t now_ms, uint64_t for_us);
 /* Milliseconds until the next timer could be due, at most max_wait_ms. */
 int32_t gw_wheel_wait(const struct gw_wheel *, uint64_t now_ms, int32_t max_wait_ms);
 

@@ -150,6 +150,8 @@ static void start(struct gw_try *try, uint32_t target_index, bool allow_reuse)
             header, gw_proxy_out_of_conn(request->group->conf->send_proxy_protocol, request->stream->conn, header));
     try->client = gw_client_start(request->worker->pool, target->endpoint, &limits, &timeouts, &exchange->out,
                                   allow_reuse, &gw_exchange_callbacks, try);
+    if (request->stream->ops->room != NULL) /* one of a hundred streams of a client that may take none of them */
+        gw_client_be_thrifty(try->client);
     if (__builtin_expect(exchange->policy->per_try_ms != 0, 0))
         arm(exchange, &try->timer, on_try_due, exchange->policy->per_try_ms);
 }

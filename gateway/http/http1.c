@@ -14,6 +14,9 @@ enum { LINGER_MS = 2000 };
 /* An idle connection told to drain may have a request on its way. */
 enum { DRAIN_IDLE_GRACE_MS = 500 };
 
+/* Where a request is expected, more than a few kilobytes at once are hundreds of them: no need to hurry. */
+enum { HEADS_READ = 16 * 1024 };
+
 static void read_head(struct gw_http1_conn *conn);
 
 /* ---- timers ---- */
@@ -159,6 +162,7 @@ void gw_http1_close(struct gw_http1_conn *conn, enum gw_stream_end end)
     gw_timer_disarm(&conn->timer);
     gw_thread_undefer(&conn->after_write);
     gw_thread_undefer(&conn->body_turn);
+    gw_thread_undefer(&conn->read_turn);
     gw_conn_dispose(&conn->super);
     gw_socket_close(conn->super.sock, is_cut_off);
     free(conn);
@@ -395,6 +399,7 @@ static bool is_h2(struct gw_http1_conn *conn)
     if (len != sizeof(preface) - 1)
         return true;
     gw_timer_disarm(&conn->timer);
+    gw_thread_undefer(&conn->read_turn);
     gw_http2_adopt(&conn->super);
     free(conn);
     return true;
@@ -437,6 +442,7 @@ static void stop_read(struct gw_http1_conn *conn)
 {
     if (!conn->is_read_stopped) {
         conn->is_read_stopped = true;
+        gw_thread_undefer(&conn->read_turn);
         h2o_socket_read_stop(conn->super.sock);
     }
 }
@@ -473,12 +479,12 @@ static size_t read_ahead(struct gw_http1_conn *conn)
     return head > GW_HTTP1_READ_AHEAD ? head : GW_HTTP1_READ_AHEAD;
 }
 
-void gw_http1_on_read(h2o_socket_t *sock, const char *err)
+static void read_some(struct gw_http1_conn *conn, const char *err)
 {
-    struct gw_http1_conn *conn = sock->data;
+    h2o_socket_t *sock = conn->super.sock;
     size_t before = sock->input->size;
 
-    err = gw_socket_read(sock, err, GW_HTTP1_READ_AHEAD);
+    err = gw_socket_read(sock, err, conn->in_request ? GW_HTTP1_READ_AHEAD : HEADS_READ);
     gw_count(&conn->super.server->stats.bytes_in, sock->input->size - before);
     if (conn->is_lingering) {
         h2o_buffer_consume(&sock->input, sock->input->size);
@@ -502,6 +508,21 @@ void gw_http1_on_read(h2o_socket_t *sock, const char *err)
     if (sock->input->size >= read_ahead(conn))
         stop_read(conn);
     gw_http1_on_body_input(conn);
+}
+
+static void on_read_turn(struct gw_deferred *deferred)
+{
+    read_some(H2O_STRUCT_FROM_MEMBER(struct gw_http1_conn, read_turn, deferred), NULL);
+}
+
+void gw_http1_on_read(h2o_socket_t *sock, const char *err)
+{
+    struct gw_http1_conn *conn = sock->data;
+
+    if (err == NULL && gw_thread_is_late(conn->super.server->thread))
+        gw_thread_defer(conn->super.server->thread, &conn->read_turn);
+    else if (!gw_thread_is_deferred(&conn->read_turn))
+        read_some(conn, err);
 }
 
 /* ---- as a gw_conn ---- */
@@ -536,6 +557,7 @@ void gw_http1_serve(struct gw_server *server, h2o_socket_t *sock, const struct g
     gw_timer_init(&conn->timer, on_timer);
     conn->recv_due_ms = conn->send_due_ms = UINT64_MAX;
     conn->is_read_stopped = true;
+    conn->read_turn.run = on_read_turn;
     gw_http1_init_out(conn);
     sock->data = conn;
     gw_socket_setup(sock);

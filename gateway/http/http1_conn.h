@@ -57,7 +57,7 @@ struct gw_http1_conn {
     size_t head_seen;   /* bytes of input an unfinished head was already searched in */
     bool may_be_h2;     /* until the first bytes say what it is */
     bool in_request, is_discarding, is_lingering, is_draining, is_read_stopped, peer_eof;
-    struct gw_deferred after_write, body_turn;
+    struct gw_deferred after_write, body_turn, read_turn;
     struct gw_http1_body body;
     struct gw_http1_out out;
     struct gw_stream stream;

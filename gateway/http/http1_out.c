@@ -249,8 +249,10 @@ static void on_written(h2o_socket_t *sock, const char *err)
     conn->out.is_writing = false;
     if (err != NULL)
         gw_http1_close(conn, GW_END_CLIENT_GONE);
-    else
+    else if (conn->out.is_continue_writing) /* a response may begin before the end of the turn */
         follow_up(conn);
+    else /* hundreds of clients may have taken what they were sent at the same time */
+        gw_thread_defer(conn->super.server->thread, &conn->after_write);
 }
 
 void gw_http1_send_continue(struct gw_http1_conn *conn)

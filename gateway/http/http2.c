@@ -179,12 +179,20 @@ static void end_streams(struct gw_http2_conn *conn, enum gw_stream_end end)
         gw_http2_end_stream(H2O_STRUCT_FROM_MEMBER(struct gw_http2_stream, link, conn->streams.next), end);
 }
 
+static void drop_unread(struct gw_http2_conn *conn)
+{
+    gw_thread_undefer(&conn->read_turn);
+    gw_buffer_free(conn->unread);
+    conn->unread = NULL;
+}
+
 void gw_http2_close(struct gw_http2_conn *conn, enum gw_stream_end end)
 {
     end_streams(conn, end);
     nghttp2_session_del(conn->session);
     gw_timer_disarm(&conn->timer);
     gw_thread_undefer(&conn->flush_turn);
+    drop_unread(conn);
     gw_http2_drop_write(conn);
     gw_conn_dispose(&conn->super);
     gw_socket_close(conn->super.sock, false);
@@ -207,6 +215,7 @@ void gw_http2_linger(struct gw_http2_conn *conn)
         gw_http2_close(conn, GW_END_COMPLETE);
         return;
     }
+    drop_unread(conn);
     h2o_buffer_consume(&sock->input, sock->input->size);
     if (sock->ssl == NULL)
         shutdown(h2o_socket_get_fd(sock), SHUT_WR);
@@ -235,6 +244,8 @@ void gw_http2_resume_read(struct gw_http2_conn *conn)
     if (conn->is_read_stopped && !conn->peer_eof) {
         conn->is_read_stopped = false;
         h2o_socket_read_start(conn->super.sock, gw_http2_on_read);
+        if (conn->unread != NULL)
+            gw_thread_defer(conn->super.server->thread, &conn->read_turn);
     }
 }
 
@@ -242,6 +253,7 @@ static void stop_read(struct gw_http2_conn *conn)
 {
     if (!conn->is_read_stopped) {
         conn->is_read_stopped = true;
+        gw_thread_undefer(&conn->read_turn);
         h2o_socket_read_stop(conn->super.sock);
     }
 }
@@ -273,12 +285,19 @@ static void end_flooded(struct gw_http2_conn *conn)
         gw_http2_end_flooded(conn);
 }
 
+/* Gives the library what was read, or what was left of it. */
 static void feed(struct gw_http2_conn *conn)
 {
-    h2o_buffer_t *input = gw_socket_detach_input(conn->super.sock);
-    ssize_t rv = gw_http2_receive(conn, (const uint8_t *)input->bytes, input->size);
+    h2o_buffer_t *input = conn->unread != NULL ? conn->unread : gw_socket_detach_input(conn->super.sock);
+    size_t at = conn->unread != NULL ? conn->unread_at : 0, left = input->size - at;
+    ssize_t rv = gw_http2_receive(conn, (const uint8_t *)input->bytes + at, left);
 
-    gw_buffer_free(input);
+    conn->unread = rv >= 0 && (size_t)rv != left ? input : NULL;
+    conn->unread_at = at + (size_t)rv;
+    if (conn->unread != NULL)
+        gw_thread_defer(conn->super.server->thread, &conn->read_turn);
+    else
+        gw_buffer_free(input);
     conn->read_ms = now_ms(conn);
     conn->is_deaf = rv < 0; /* what it will be called with next is up to nobody */
     if (conn->is_flooded) {
@@ -296,9 +315,9 @@ static void feed(struct gw_http2_conn *conn)
     gw_http2_flush_soon(conn);
 }
 
-void gw_http2_on_read(h2o_socket_t *sock, const char *err)
+static void read_some(struct gw_http2_conn *conn, const char *err)
 {
-    struct gw_http2_conn *conn = sock->data;
+    h2o_socket_t *sock = conn->super.sock;
 
     err = gw_socket_read(sock, err, READ_BYTES);
     gw_count(&conn->super.server->stats.bytes_in, sock->input->size);
@@ -316,6 +335,27 @@ void gw_http2_on_read(h2o_socket_t *sock, const char *err)
     } else if (sock->input->size != 0) {
         feed(conn);
     }
+}
+
+static void on_read_turn(struct gw_deferred *deferred)
+{
+    struct gw_http2_conn *conn = H2O_STRUCT_FROM_MEMBER(struct gw_http2_conn, read_turn, deferred);
+    if (conn->unread == NULL)
+        read_some(conn, NULL);
+    else if (!conn->is_deaf)
+        feed(conn);
+    else
+        drop_unread(conn);
+}
+
+void gw_http2_on_read(h2o_socket_t *sock, const char *err)
+{
+    struct gw_http2_conn *conn = sock->data;
+
+    if (err == NULL && gw_thread_is_late(conn->super.server->thread))
+        gw_thread_defer(conn->super.server->thread, &conn->read_turn);
+    else if (!gw_thread_is_deferred(&conn->read_turn))
+        read_some(conn, err);
 }
 
 /* ---- as a gw_conn ---- */
@@ -378,6 +418,8 @@ static void start(struct gw_http2_conn *conn)
     gw_timer_init(&conn->timer, on_timer);
     h2o_linklist_init_anchor(&conn->streams);
     h2o_linklist_init_anchor(&conn->touched);
+    h2o_linklist_init_anchor(&conn->hungry);
+    conn->read_turn.run = on_read_turn;
     conn->idle_due_ms = conn->send_due_ms = conn->ping_due_ms = conn->drain_due_ms = conn->end_due_ms = UINT64_MAX;
     conn->held_due_ms = UINT64_MAX;
     conn->age_due_ms = max_age_ms != 0 ? conn->super.began_ms + max_age_ms : UINT64_MAX;

@@ -34,7 +34,7 @@ struct gw_http2_out {
     h2o_send_state_t state;
     bool has_data;             /* DATA frames come behind the head */
     bool is_deferred;          /* libnghttp2 waits for more */
-    bool is_sending;           /* h2o_send came, and proceed has not been called for it */
+    bool is_sending;           /* h2o_send came, and proceed has not been called for it: not before more is wanted */
     bool is_end_sent;          /* END_STREAM is in a frame */
     bool is_malformed;         /* RFC 9113 8.1.1: the answer is a RST_STREAM */
     bool is_held, is_let_go;   /* its window leaves so little that it waits for more; it has waited long enough */
@@ -55,6 +55,7 @@ struct gw_http2_stream {
     bool is_over;           /* ... and then it ends */
     h2o_linklist_t link;    /* in conn->streams */
     h2o_linklist_t touched; /* in conn->touched */
+    h2o_linklist_t hungry;  /* in conn->hungry */
     struct gw_deferred body_turn;
     struct gw_http2_head head; /* the section being read */
     struct gw_http2_body body;
@@ -83,11 +84,15 @@ struct gw_http2_conn {
     h2o_linklist_t streams;      /* of gw_http2_stream */
     size_t num_streams;
     h2o_linklist_t touched; /* streams with something to do when the write is done */
-    struct gw_deferred flush_turn;
+    h2o_linklist_t hungry;  /* streams that windows let send more than there is: their senders are asked for it */
+    struct gw_deferred flush_turn, read_turn;
+    h2o_buffer_t *unread; /* bytes that a turn had no time for, from unread_at on; NULL: none. No more is read then */
+    size_t unread_at;
     struct gw_http2_gather *writing; /* being gathered, or referred to by the write in progress */
     uint64_t payload_out;            /* bytes written */
     int32_t head_id;                 /* the stream whose field section is being read; 0: none */
     bool is_writing, is_read_stopped, is_lingering, is_draining, is_broken, is_deaf, is_ping_out, is_new, peer_eof;
+    bool is_written;           /* a write is done, and those whose bytes it held do not know yet */
     bool is_flooded, has_data; /* a budget is spent: flood; the DATA frame being read carried something */
     enum gw_http2_budget flood;
     uint32_t continuations; /* of the field section being read */
@@ -139,7 +144,8 @@ void gw_http2_earn_by_request(struct gw_http2_conn *);                          
 void gw_http2_tell_flood(struct gw_http2_conn *);
 
 /* http2_scan.c */
-/* Bytes of the connection. Negative: an error of the library, or of ours; the connection is to be ended. */
+/* Bytes of the connection: how many of them were taken, fewer when they would take a turn too long. Negative: an error
+ * of the library, or of ours; the connection is to be ended. */
 ssize_t gw_http2_receive(struct gw_http2_conn *, const uint8_t *, size_t len);
 /* A stream is over; is_by_client: it has said so with END_STREAM or RST_STREAM. */
 void gw_http2_note_end(struct gw_http2_conn *, int32_t id, bool is_by_client);
@@ -167,6 +173,7 @@ void gw_http2_init_out(struct gw_http2_stream *);
 void gw_http2_send_continue(struct gw_http2_stream *);
 void gw_http2_flush_soon(struct gw_http2_conn *);
 void gw_http2_flush(struct gw_http2_conn *);
+size_t gw_http2_room(struct gw_stream *);
 bool gw_http2_is_stuck(struct gw_http2_stream *); /* its out.due_ms has come */
 void gw_http2_drop_write(struct gw_http2_conn *); /* the connection ends */
 /* Windows may have grown, of stream id or of all (0), or held_due_ms has come (is_due): what was held goes on. */

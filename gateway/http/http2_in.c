@@ -69,6 +69,8 @@ void gw_http2_end_stream(struct gw_http2_stream *stream, enum gw_stream_end end)
     gw_http2_unhold(stream);
     if (h2o_linklist_is_linked(&stream->touched))
         h2o_linklist_unlink(&stream->touched);
+    if (h2o_linklist_is_linked(&stream->hungry))
+        h2o_linklist_unlink(&stream->hungry);
     if (stream->is_dispatched) {
         if (super->end == GW_END_COMPLETE)
             super->end = end;
@@ -98,6 +100,8 @@ void gw_http2_reset_stream(struct gw_http2_stream *stream, uint32_t error_code, 
     if (stream->is_in_write) {
         gw_http2_note_end(stream->conn, stream->id, stream->body.is_ended);
         stream->is_closed = stream->is_over = true;
+        if (h2o_linklist_is_linked(&stream->hungry))
+            h2o_linklist_unlink(&stream->hungry);
     } else {
         gw_http2_end_stream(stream, end);
     }
@@ -131,6 +135,8 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t error_
     end = stream->out.is_end_sent || stream->out.is_malformed ? GW_END_COMPLETE : GW_END_CLIENT_GONE;
     if (stream->is_in_write) {
         stream->is_over = true;
+        if (h2o_linklist_is_linked(&stream->hungry))
+            h2o_linklist_unlink(&stream->hungry);
         if (stream->super.end == GW_END_COMPLETE)
             stream->super.end = end;
     } else {
@@ -390,7 +396,7 @@ static void abort_stream(struct gw_stream *super)
     gw_http2_abort(gw_http2_stream_from(super), super->is_tunnel ? NGHTTP2_CANCEL : NGHTTP2_INTERNAL_ERROR);
 }
 
-const struct gw_stream_ops gw_http2_stream_ops = {start_body, consumed, abort_stream};
+const struct gw_stream_ops gw_http2_stream_ops = {start_body, consumed, abort_stream, gw_http2_room};
 
 /* The body cannot be completed. Before the response has begun it is answered, afterwards the stream is reset. */
 void gw_http2_break_body(struct gw_http2_stream *stream, enum gw_stream_end end)

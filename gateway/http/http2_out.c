@@ -13,7 +13,9 @@ enum {
     REFER_FROM = 2048,         /* payloads from here on are referred to; plain sockets only, TLS copies anyway */
     FRAME_HEAD = 9,
     MAX_FRAME = 16384 + FRAME_HEAD,
-    ROUNDS = 4,           /* writes of one connection in a turn: others want theirs too */
+    ROUNDS = 4,               /* writes of one connection in a turn, and bytes from which on there is no other: */
+    BYTES_A_TURN = 64 * 1024, /* others want theirs too */
+    ASKED_AT_A_TIME = 8,
     SMALL_RECORD = 4096,  /* TLS: a connection that begins gets records that fit its congestion window, */
     LARGE_RECORD = 16384, /* a busy one the largest there are */
     BUSY_AFTER = 64 * 1024,
@@ -204,6 +206,8 @@ static ssize_t on_read_data(nghttp2_session *session, int32_t id, uint8_t *buf, 
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     bool is_final = stream->out.state == H2O_SEND_STATE_FINAL;
     if (stream->out.left == 0 && !is_final) {
+        if (stream->out.is_sending && !h2o_linklist_is_linked(&stream->hungry))
+            h2o_linklist_insert(&stream->conn->hungry, &stream->hungry);
         stream->out.is_deferred = true;
         return NGHTTP2_ERR_DEFERRED;
     }
@@ -305,8 +309,6 @@ static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, v
     if ((frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0) {
         stream->out.is_end_sent = true;
         touch(stream);
-    } else if (stream->out.is_sending && stream->out.left == 0) {
-        touch(stream); /* a head alone: its sender waits to go on */
     }
     return 0;
 }
@@ -360,9 +362,7 @@ static void do_send(h2o_ostream_t *self, h2o_req_t *req, h2o_iovec_t *bufs, size
         out->is_deferred = false;
         nghttp2_session_resume_data(stream->conn->session, stream->id);
     }
-    if (out->left == 0 && state != H2O_SEND_STATE_FINAL && !is_first)
-        touch(stream); /* no frame will come of it */
-    if (out->left != 0 && out->has_data)
+    if (out->has_data && !stream->super.is_tunnel) /* how long one may be stuck is the pipeline's business */
         expect_taken(stream);
     gw_http2_flush_soon(stream->conn);
 }
@@ -374,7 +374,19 @@ void gw_http2_init_out(struct gw_http2_stream *stream)
     stream->super.req._ostr_top = &stream->out.final;
 }
 
-/* The client did not take what it was offered for send_timeout. False: it may go on. */
+/* What the client lets us send now. */
+size_t gw_http2_room(struct gw_stream *super)
+{
+    struct gw_http2_stream *stream = gw_http2_stream_from(super);
+    int32_t room = nghttp2_session_get_stream_remote_window_size(stream->conn->session, stream->id);
+    int32_t of_all = nghttp2_session_get_remote_window_size(stream->conn->session);
+    if (of_all < room)
+        room = of_all;
+    return room > 0 ? (size_t)room : 0;
+}
+
+/* The client did not take what it was offered for send_timeout, or did not let us offer anything. False: it may go on.
+ */
 bool gw_http2_is_stuck(struct gw_http2_stream *stream)
 {
     struct gw_http2_conn *conn = stream->conn;
@@ -382,7 +394,7 @@ bool gw_http2_is_stuck(struct gw_http2_stream *stream)
     bool is_held = window < LEAST_PROGRESS;
 
     stream->out.due_ms = UINT64_MAX;
-    if (stream->out.left == 0)
+    if (!stream->out.is_sending || stream->out.is_end_sent)
         return false;
     /* the window of the connection is used by other streams too: only when none of them moves it is held */
     is_held |= nghttp2_session_get_remote_window_size(conn->session) < LEAST_PROGRESS &&
@@ -419,11 +431,24 @@ static void after_write(struct gw_http2_conn *conn)
             gw_http2_finish(stream);
         } else if (stream->is_over) {
             gw_http2_end_stream(stream, stream->super.end);
-        } else if (stream->out.left == 0 && stream->out.is_sending && stream->out.state != H2O_SEND_STATE_FINAL) {
-            stream->out.is_sending = false;
-            stream->out.due_ms = UINT64_MAX;
-            h2o_proceed_response(&stream->super.req);
         }
+    }
+}
+
+/* Bodies are made as windows allow, not before: a hundred streams whose windows are shut must neither cost time nor
+ * hold memory. Each may read a piece of a file, so only some are asked at a time. */
+static void ask_senders(struct gw_http2_conn *conn)
+{
+    for (unsigned n = 0; !h2o_linklist_is_empty(&conn->hungry); ++n) {
+        struct gw_http2_stream *stream = H2O_STRUCT_FROM_MEMBER(struct gw_http2_stream, hungry, conn->hungry.next);
+        if (n == ASKED_AT_A_TIME) {
+            gw_http2_flush_soon(conn);
+            break;
+        }
+        h2o_linklist_unlink(&stream->hungry);
+        stream->out.is_sending = false;
+        stream->out.due_ms = UINT64_MAX;
+        h2o_proceed_response(&stream->super.req);
     }
 }
 
@@ -492,8 +517,8 @@ static void on_written(h2o_socket_t *sock, const char *err)
     }
     if (conn->is_flooded && !conn->is_lingering)
         gw_http2_end_flooded(conn);
-    after_write(conn);
-    gw_http2_flush(conn);
+    conn->is_written = true;
+    gw_http2_flush_soon(conn); /* many may have taken what they were sent at the same time */
 }
 
 /* Writes once. False: nothing more can be written now. */
@@ -509,6 +534,7 @@ static bool write_gathered(struct gw_http2_conn *conn)
     if (gather->total == 0) {
         return_gather(conn);
         after_write(conn); /* streams that ended without a byte */
+        ask_senders(conn);
         return false;
     }
     gw_count(&conn->super.server->stats.bytes_out, gather->total);
@@ -524,14 +550,20 @@ static bool write_gathered(struct gw_http2_conn *conn)
     }
     return_gather(conn);
     after_write(conn);
+    ask_senders(conn);
     return true;
 }
 
 /* May free the connection. */
 void gw_http2_flush(struct gw_http2_conn *conn)
 {
+    uint64_t before = conn->payload_out;
+    if (conn->is_written) {
+        conn->is_written = false;
+        after_write(conn);
+    }
     for (unsigned round = 0; !conn->is_writing && write_gathered(conn);)
-        if (++round == ROUNDS) {
+        if (++round == ROUNDS || conn->payload_out - before >= BYTES_A_TURN) {
             gw_http2_flush_soon(conn);
             return;
         }

@@ -73,15 +73,47 @@ static ssize_t take_head(struct gw_http2_conn *conn, const uint8_t *p, const uin
     return is_for_ended && !check_ended(conn, &head) ? NGHTTP2_ERR_STREAM_CLOSED : 0;
 }
 
+/* Requests may each open a file, and 64 KiB of other frames are thousands: so the time is looked at now and then, and
+ * what a turn has no time for is left. */
+enum { SLICE_US = 60, WORTH_A_LOOK = 16, WORTH_OF_A_REQUEST = 4 };
+struct slice {
+    uint64_t began_us; /* 0: not looked yet */
+    unsigned worth;    /* of the frames since the last look */
+};
+
+static bool is_look_due(struct slice *slice, uint8_t type)
+{
+    slice->worth += type == NGHTTP2_HEADERS ? WORTH_OF_A_REQUEST : 1;
+    if (slice->worth < WORTH_A_LOOK)
+        return false;
+    slice->worth = 0;
+    return true;
+}
+
+static bool is_slice_over(struct slice *slice)
+{
+    uint64_t now_us = gw_now_us();
+    if (slice->began_us == 0)
+        slice->began_us = now_us;
+    return now_us - slice->began_us >= SLICE_US;
+}
+
 ssize_t gw_http2_receive(struct gw_http2_conn *conn, const uint8_t *p, size_t len)
 {
-    const uint8_t *end = p + len, *from = p;
+    const uint8_t *begin = p, *end = p + len, *from = p;
+    struct slice slice = {0, 0};
     ssize_t rv;
 
     while ((size_t)(end - p) > conn->scan_skip) {
         p += conn->scan_skip;
         conn->scan_skip = 0;
         if (conn->scan_have == 0 && (size_t)(end - p) >= sizeof(conn->scan_head)) {
+            if (is_look_due(&slice, p[3])) {
+                if ((rv = pass(conn, &from, p)) < 0)
+                    return rv;
+                if (is_slice_over(&slice))
+                    return p - begin;
+            }
             if ((rv = take_head(conn, p, &from, p)) < 0)
                 return rv;
             p += sizeof(conn->scan_head);
@@ -90,11 +122,11 @@ ssize_t gw_http2_receive(struct gw_http2_conn *conn, const uint8_t *p, size_t le
         while (p != end && conn->scan_have != sizeof(conn->scan_head))
             conn->scan_head[conn->scan_have++] = *p++;
         if (conn->scan_have != sizeof(conn->scan_head))
-            return pass(conn, &from, end);
+            break;
         conn->scan_have = 0;
         if ((rv = take_head(conn, conn->scan_head, NULL, NULL)) < 0)
             return rv;
     }
     conn->scan_skip -= (uint32_t)(end - p);
-    return pass(conn, &from, end);
+    return (rv = pass(conn, &from, end)) < 0 ? rv : (ssize_t)len;
 }

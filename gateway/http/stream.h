@@ -35,6 +35,7 @@ struct gw_stream_ops {
     void (*start_body)(struct gw_stream *);
     void (*consumed)(struct gw_stream *, size_t bytes);
     void (*abort)(struct gw_stream *);
+    size_t (*room)(struct gw_stream *); /* NULL: plenty */
 };
 
 struct gw_stream {
@@ -189,6 +190,13 @@ void gw_http2_serve(struct gw_server *, h2o_socket_t *, const struct gw_peer *);
 /* Takes the socket, and the place among the server's connections, of a connection that turned out to speak HTTP/2. What
  * has been read is in the socket's input. The caller frees what is left of the old one. */
 void gw_http2_adopt(struct gw_conn *from);
+
+/* How many bytes of a body would leave now: what is made beyond that waits in memory for the client to open a window.
+ * SIZE_MAX where no window holds it. */
+static inline size_t gw_stream_room(struct gw_stream *stream)
+{
+    return stream->ops->room != NULL ? stream->ops->room(stream) : SIZE_MAX;
+}
 
 /* Ends a stream whose response cannot be completed (HTTP/1: with its connection): what is out stays truncated. */
 static inline void gw_stream_abort(struct gw_stream *stream) { stream->ops->abort(stream); }

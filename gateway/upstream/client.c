@@ -485,4 +485,6 @@ const struct gw_trailers *gw_client_trailers(const struct gw_client *client)
 
 uint64_t gw_client_connected_us(const struct gw_client *client) { return client->connected_us; }
 
+void gw_client_be_thrifty(struct gw_client *client) { client->is_thrifty = true; }
+
 const struct gw_client_failure *gw_client_failure(const struct gw_client *client) { return &client->failure; }

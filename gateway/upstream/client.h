@@ -116,6 +116,9 @@ const struct gw_client_failure *gw_client_failure(const struct gw_client *);
 /* Trailers of the response, those that may be passed on; from on_body's is_last (or an on_head without body) to the
  * release. NULL: none. */
 const struct gw_trailers *gw_client_trailers(const struct gw_client *);
+/* For callers with many responses at a time whose reader is one: little is read at a time, and nothing while bytes are
+ * outstanding. To be called before the response can come. Of HTTP/2 the windows of its streams hold. */
+void gw_client_be_thrifty(struct gw_client *);
 /* Response bytes have been written on: reads go on when less than 64 KiB is outstanding. */
 void gw_client_consumed(struct gw_client *, size_t bytes);
 /* Ends the attempt at any time (the client went away, a retry begins) and frees it. A complete exchange leaves its

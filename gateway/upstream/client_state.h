@@ -14,6 +14,7 @@ enum {
     GW_CLIENT_MAX_BUFFERS = 16,            /* unconsumed buffers at which reading pauses, however little they hold */
     GW_CLIENT_HEAD_READ = 8 * 1024,        /* one buffer of libh2o's */
     GW_CLIENT_BODY_READ = 64 * 1024,
+    GW_CLIENT_THRIFTY_READ = 16 * 1024,
     GW_CLIENT_BROKEN_WRITE_MS = 1000, /* how long a response may take that was sent before our write failed */
 };
 
@@ -47,6 +48,7 @@ struct gw_client {
     bool request_is_sent; /* the whole request was given to the socket */
     bool body_is_chunked; /* the request's */
     bool expects_head_only;
+    bool is_thrifty;        /* no byte is read while others are outstanding */
     bool is_tunnel;         /* the origin has switched protocols */
     bool origin_ended;      /* of a tunnel: it sends no more */
     bool has_ended_sending; /* of a tunnel: it was told that we send no more */

@@ -8,7 +8,8 @@ static const struct gw_head_limits head_limits = {GW_CLIENT_MAX_HEAD, SIZE_MAX, 
 
 static bool has_too_much_outstanding(const struct gw_client *client)
 {
-    return client->outstanding > GW_CLIENT_MAX_OUTSTANDING || client->num_buffers == GW_CLIENT_MAX_BUFFERS;
+    size_t most = client->is_thrifty ? 0 : GW_CLIENT_MAX_OUTSTANDING;
+    return client->outstanding > most || client->num_buffers == GW_CLIENT_MAX_BUFFERS;
 }
 
 void gw_client_drop_buffers(struct gw_client *client)
@@ -287,7 +288,8 @@ void gw_client_on_readable(h2o_socket_t *sock, const char *err)
     }
     struct gw_client *client = gw_client_of(conn);
     size_t had = sock->input->size;
-    err = gw_socket_read(sock, err, client->state == GW_CLIENT_RECEIVING ? GW_CLIENT_BODY_READ : GW_CLIENT_HEAD_READ);
+    size_t most = client->is_thrifty ? GW_CLIENT_THRIFTY_READ : GW_CLIENT_BODY_READ;
+    err = gw_socket_read(sock, err, client->state == GW_CLIENT_RECEIVING ? most : GW_CLIENT_HEAD_READ);
     size_t got = sock->input->size - had;
     /* close_notify in one read with the last bytes: no event will tell of it again while the origin waits for ours */
     if (err == NULL && got != 0 && sock->ssl != NULL && tls_origin_has_said_goodbye(sock))

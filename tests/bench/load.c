@@ -339,8 +339,8 @@ static void print_latencies(const char *name, struct latencies *of)
     qsort(of->us, of->size, sizeof(*of->us), compare);
     printf(", \"%s\": {\"count\": %zu", name, of->size);
     if (of->size != 0)
-        printf(", \"p50_us\": %u, \"p99_us\": %u, \"max_us\": %u", of->us[of->size / 2], of->us[of->size * 99 / 100],
-               of->us[of->size - 1]);
+        printf(", \"p50_us\": %u, \"p90_us\": %u, \"p99_us\": %u, \"max_us\": %u", of->us[of->size / 2],
+               of->us[of->size * 9 / 10], of->us[of->size * 99 / 100], of->us[of->size - 1]);
     printf("}");
     of->size = 0;
 }

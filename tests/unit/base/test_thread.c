@@ -165,6 +165,59 @@ static void work_that_a_turn_has_no_time_for_runs_in_the_next_ones_in_order(void
     assert_string_equal(trail, names);
 }
 
+static void rounds_of_deferred_work_share_the_time_of_a_turn(void **state)
+{
+    struct work a = {{.run = run_slow_work}, 'a'}, b = {{.run = run_slow_work}, 'b'};
+    int64_t began_us = monotonic_us;
+    trail[0] = '\0';
+    a.defers = &a; /* each in every round */
+    b.defers = &b;
+    gw_thread_defer(&thread, &a.deferred);
+    gw_thread_defer(&thread, &b.deferred);
+    gw_thread_turn(&thread, 0);
+    assert_in_range(monotonic_us - began_us, 200, 600);
+    gw_thread_undefer(&a.deferred);
+    gw_thread_undefer(&b.deferred);
+}
+
+static void events_that_take_long_make_the_turn_late_until_the_next_one(void **state)
+{
+    gw_thread_turn(&thread, 0);
+    for (int i = 0; i != 100; ++i)
+        assert_false(gw_thread_is_late(&thread)); /* many, but in no time */
+    for (int i = 0; i != 10; ++i) {
+        pass_time(100);
+        gw_thread_is_late(&thread);
+    }
+    assert_true(gw_thread_is_late(&thread));
+    gw_thread_turn(&thread, 0);
+    assert_false(gw_thread_is_late(&thread));
+}
+
+static void on_slow_timer(struct gw_timer *timer)
+{
+    note('t');
+    pass_time(100);
+}
+
+static void timers_that_are_due_at_once_do_not_hold_the_turn(void **state)
+{
+    struct gw_timer timers[40];
+    trail[0] = '\0';
+    for (int i = 0; i != 40; ++i) {
+        gw_timer_init(&timers[i], on_slow_timer);
+        gw_timer_arm(thread.wheel, &timers[i], gw_thread_now(&thread) + 10);
+    }
+    pass_time(50000);
+    gw_thread_turn(&thread, 0);
+    assert_in_range(strlen(trail), 1, 20);
+    for (int i = 0; i != 10; ++i) {
+        gw_thread_turn(&thread, 10000);
+        assert_true(i != 0 || last_wait_ms == 0);
+    }
+    assert_int_equal(strlen(trail), 40);
+}
+
 static void deferred_work_runs_although_the_wall_clock_was_set_back(void **state)
 {
     struct work a = {{.run = run_work}, 'a'};
@@ -345,6 +398,9 @@ int main(void)
         TEST(deferred_work_may_undo_work_that_has_not_run),
         TEST(work_that_puts_itself_off_for_ever_does_not_hold_the_turn),
         TEST(work_that_a_turn_has_no_time_for_runs_in_the_next_ones_in_order),
+        TEST(rounds_of_deferred_work_share_the_time_of_a_turn),
+        TEST(events_that_take_long_make_the_turn_late_until_the_next_one),
+        TEST(timers_that_are_due_at_once_do_not_hold_the_turn),
         TEST(deferred_work_runs_although_the_wall_clock_was_set_back),
         TEST(turn_sleeps_until_the_next_timer_and_runs_it),
         TEST(timer_runs_although_the_wall_clock_was_set_back),

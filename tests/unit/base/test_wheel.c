@@ -193,6 +193,42 @@ static void destroyed_wheel_leaves_its_timers_disarmed(void **state)
     gw_wheel_destroy(NULL);
 }
 
+static unsigned order[64], num_ordered;
+static struct gw_timer crowd[64];
+
+static void on_crowd(struct gw_timer *timer) { order[num_ordered++] = (unsigned)(timer - crowd); }
+
+static void a_run_without_time_goes_on_where_it_stopped(void **state)
+{
+    struct gw_wheel *wheel = gw_wheel_create(0);
+    unsigned runs = 0, expected = 0;
+    num_ordered = 0;
+    for (unsigned i = 0; i != 64; ++i) {
+        gw_timer_init(&crowd[i], on_crowd);
+        gw_timer_arm(wheel, &crowd[i], 10 + i / 32 * 1000); /* of two levels */
+    }
+    for (; num_ordered < 63; ++runs) {
+        gw_wheel_run_for(wheel, 5000, 0);
+        assert_true(runs < 64);
+        if (runs == 0) {
+            assert_in_range(num_ordered, 1, 31);
+            assert_int_equal(gw_wheel_wait(wheel, 5000, 1000), 0);
+            gw_timer_disarm(&crowd[40]);
+            gw_timer_arm(wheel, &crowd[0], 20); /* for the past, but not of this run */
+        }
+    }
+    assert_true(runs > 1);
+    for (unsigned i = 0; i != 63; ++i, ++expected) {
+        expected += expected == 40;
+        assert_int_equal(order[i], expected);
+    }
+    assert_true(gw_timer_is_armed(&crowd[0]));
+    assert_in_range(gw_wheel_wait(wheel, 5000, 1000), 1, 2 * TICK_MS);
+    gw_wheel_run_for(wheel, 5000 + 2 * TICK_MS, 0);
+    assert_int_equal(order[63], 0);
+    gw_wheel_destroy(wheel);
+}
+
 /* ---- random operations against a list of ticks ---- */
 
 static struct model {
@@ -308,6 +344,7 @@ int main(void)
         cmocka_unit_test(following_the_wait_meets_every_timer_within_one_tick),
         cmocka_unit_test(wait_is_the_maximum_when_nothing_is_armed),
         cmocka_unit_test(timers_fire_in_order_of_their_tick),
+        cmocka_unit_test(a_run_without_time_goes_on_where_it_stopped),
         cmocka_unit_test(disarmed_timer_does_not_fire),
         cmocka_unit_test(arming_again_moves_the_timer),
         cmocka_unit_test(timer_armed_for_the_past_in_its_callback_fires_once_per_run),
