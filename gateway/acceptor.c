@@ -183,7 +183,8 @@ static bool is_named(const struct gw_acceptor *accept, const struct gw_publicati
 {
     for (size_t i = 0; i != publication->num_listening; ++i) {
         h2o_iovec_t text = publication->listening[i]->address.text;
-        if (h2o_memis(text.base, text.len, accept->address.base, accept->address.len))
+        if (!publication->listening[i]->is_udp &&
+            h2o_memis(text.base, text.len, accept->address.base, accept->address.len))
             return true;
     }
     return false;
@@ -204,7 +205,8 @@ void gw_acceptor_remove(struct gw_worker *worker, const struct gw_publication *p
 void gw_acceptor_start(struct gw_worker *worker, const struct gw_publication *publication)
 {
     for (size_t i = 0; i != publication->num_listening; ++i)
-        start(worker, publication->listening[i]);
+        if (!publication->listening[i]->is_udp) /* those: gateway/l4/udp.h */
+            start(worker, publication->listening[i]);
 }
 
 void gw_acceptor_stop_all(struct gw_worker *worker)

@@ -20,8 +20,9 @@ static int usage(void)
 {
     fputs(
         "usage: weir explain URL -c FILE [-X METHOD] [-H 'Name: value']... [--ip ADDRESS] [--listener NAME] [--json]\n"
-        "       weir explain tcp://HOST:PORT|tls://HOST:PORT -c FILE [--sni NAME] [--json]\n"
-        "       weir explain --listener NAME -c FILE [--sni NAME] [--json]\n",
+        "       weir explain tcp://HOST:PORT|tls://HOST:PORT|udp://HOST:PORT -c FILE [--sni NAME] [--ip "
+        "ADDRESS[:PORT]]\n"
+        "       weir explain --listener NAME -c FILE [--sni NAME] [--ip ADDRESS[:PORT]] [--json]\n",
         stderr);
     return 2;
 }
@@ -210,7 +211,8 @@ int gw_command_explain(int argc, char **argv)
     if (!parse_options(argc, argv, &o))
         return usage();
     if (o.url == NULL || gw_l4_is_question(o.url)) {
-        struct gw_l4_question l4 = {.url = o.url, .listener = o.listener, .sni = o.sni, .as_json = o.as_json};
+        struct gw_l4_question l4 = {
+            .url = o.url, .listener = o.listener, .sni = o.sni, .ip = o.ip, .as_json = o.as_json};
         return gw_l4_explain(&l4, o.config);
     }
     if (!gw_question_set_url(&q, o.url)) {

@@ -7,10 +7,11 @@
 #include "gateway/supervisor/sockets.h"
 #include "gateway/supervisor/supervised.h"
 
-static struct gw_listening *find(struct gw_listening *const *entries, size_t size, h2o_iovec_t address)
+static struct gw_listening *find(struct gw_listening *const *entries, size_t size, h2o_iovec_t address, bool is_udp)
 {
     for (size_t i = 0; i != size; ++i)
-        if (h2o_memis(entries[i]->address.text.base, entries[i]->address.text.len, address.base, address.len))
+        if (entries[i]->is_udp == is_udp &&
+            h2o_memis(entries[i]->address.text.base, entries[i]->address.text.len, address.base, address.len))
             return entries[i];
     return NULL;
 }
@@ -45,19 +46,25 @@ static bool share(struct gw_listening *listening, unsigned num_workers)
     return true;
 }
 
+static enum gw_socket_kind kind_of(const struct gw_listening *listening)
+{
+    return listening->is_udp ? GW_SOCKET_UDP : GW_SOCKET_LISTENER;
+}
+
 static bool open_sockets(struct gw_process *process, struct gw_listening *listening, struct gw_inventory_error *error)
 {
     unsigned count = process->num_workers;
 
     if (process->supervised != NULL) {
-        if (!gw_supervised_open(process->supervised, GW_SOCKET_LISTENER, listening->address.text.base, count,
+        if (!gw_supervised_open(process->supervised, kind_of(listening), listening->address.text.base, count,
                                 &listening->fds, &listening->num_fds, error))
             return false;
-        if (share(listening, count))
+        if (listening->is_udp || share(listening, count)) /* datagrams of a flow must not be read by two threads */
             return true;
     } else {
         listening->fds = h2o_mem_alloc(sizeof(int) * count);
-        if (gw_sockets_listen(&listening->address, count, listening->fds)) {
+        if (listening->is_udp ? gw_sockets_bind_udp(&listening->address, count, listening->fds)
+                              : gw_sockets_listen(&listening->address, count, listening->fds)) {
             listening->num_fds = count;
             return true;
         }
@@ -66,13 +73,14 @@ static bool open_sockets(struct gw_process *process, struct gw_listening *listen
     return false;
 }
 
-static struct gw_listening *create(struct gw_process *process, const struct gw_address *address,
+static struct gw_listening *create(struct gw_process *process, const struct gw_address *address, bool is_udp,
                                    struct gw_inventory_error *error)
 {
     struct gw_listening *listening = h2o_mem_alloc(sizeof(*listening));
 
     memset(listening, 0, sizeof(*listening));
     listening->address = *address;
+    listening->is_udp = is_udp;
     listening->address.text = h2o_strdup(NULL, address->text.base, address->text.len);
     if (open_sockets(process, listening, error))
         return listening;
@@ -84,16 +92,17 @@ static struct gw_listening *create(struct gw_process *process, const struct gw_a
 static void tell_closed(struct gw_process *process, const struct gw_listening *listening)
 {
     if (process->supervised != NULL)
-        gw_supervised_close(process->supervised, GW_SOCKET_LISTENER, listening->address.text.base);
+        gw_supervised_close(process->supervised, kind_of(listening), listening->address.text.base);
 }
 
 static bool add(struct gw_process *process, struct gw_listening_set *set, const struct gw_snapshot_listener *listener,
                 const struct gw_address *address, struct gw_errors *errors)
 {
-    struct gw_listening *listening = find(process->listening.entries, process->listening.size, address->text);
+    bool is_udp = listener->conf->protocol == GW_LISTENER_UDP;
+    struct gw_listening *listening = find(process->listening.entries, process->listening.size, address->text, is_udp);
     struct gw_inventory_error error;
 
-    if (listening == NULL && (listening = create(process, address, &error)) == NULL)
+    if (listening == NULL && (listening = create(process, address, is_udp, &error)) == NULL)
         return gw_error_at(errors, gw_setting_at(listener->conf->at, "address"), "cannot listen on %.*s: %s",
                            (int)address->text.len, address->text.base, error.text);
     set->entries = h2o_mem_realloc(set->entries, sizeof(*set->entries) * (set->size + 1));
@@ -122,31 +131,59 @@ bool gw_listening_open(struct gw_process *process, const struct gw_snapshot *sna
 void gw_listening_commit(struct gw_process *process, const struct gw_listening_set *set)
 {
     const struct gw_snapshot *snapshot = process->active;
-    size_t n = 0;
+    struct gw_listening **old = process->listening.entries;
+    size_t num_old = process->listening.size, n = 0;
+
+    process->listening.entries = h2o_mem_alloc(sizeof(*old) * (set->size + num_old + 1));
+    process->listening.size = 0;
 
     for (size_t i = 0; i != snapshot->num_listeners; ++i)
         for (size_t j = 0; j != snapshot->listeners[i].conf->address.size; ++j)
             set->entries[n++]->listener = i;
-    for (size_t i = 0; i != process->listening.size; ++i) {
-        struct gw_listening *listening = process->listening.entries[i];
-        if (find(set->entries, set->size, listening->address.text) != NULL)
+    for (size_t i = 0; i != set->size; ++i)
+        process->listening.entries[process->listening.size++] = set->entries[i];
+    for (size_t i = 0; i != num_old; ++i) {
+        struct gw_listening *listening = old[i];
+        if (find(set->entries, set->size, listening->address.text, listening->is_udp) != NULL)
             continue;
+        if (listening->is_udp) { /* its flows go on: gw_listening_let_go */
+            if (listening->listener != UINT32_MAX) {
+                listening->listener = UINT32_MAX;
+                listening->num_let_go = 0;
+                listening->unnamed_at = snapshot->generation;
+            }
+            process->listening.entries[process->listening.size++] = listening;
+            continue;
+        }
         /* The threads take what waits, then close: nothing may come after that, so theirs must be the last descriptors.
          */
         tell_closed(process, listening);
         destroy(listening);
     }
-    free(process->listening.entries);
-    process->listening.entries = h2o_mem_alloc(sizeof(*set->entries) * (set->size + 1));
-    memcpy(process->listening.entries, set->entries, sizeof(*set->entries) * set->size);
-    process->listening.size = set->size;
+    free(old);
+}
+
+void gw_listening_let_go(struct gw_process *process, struct gw_listening *listening, uint64_t unnamed_at)
+{
+    size_t i = 0;
+
+    if (listening->listener != UINT32_MAX || listening->unnamed_at != unnamed_at ||
+        ++listening->num_let_go != process->num_workers)
+        return; /* it is named again, or others still have it */
+    while (process->listening.entries[i] != listening)
+        ++i;
+    process->listening.entries[i] = process->listening.entries[--process->listening.size];
+    tell_closed(process, listening);
+    close_sockets(listening);
+    destroy(listening);
 }
 
 void gw_listening_abandon(struct gw_process *process, struct gw_listening_set *set)
 {
     for (size_t i = 0; i != set->size; ++i) {
         struct gw_listening *listening = set->entries[i];
-        if (find(process->listening.entries, process->listening.size, listening->address.text) != NULL)
+        if (find(process->listening.entries, process->listening.size, listening->address.text, listening->is_udp) !=
+            NULL)
             continue;
         tell_closed(process, listening);
         close_sockets(listening);

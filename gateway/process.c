@@ -13,6 +13,7 @@
 #include "gateway/base/log.h"
 #include "gateway/discovery/discovery.h"
 #include "gateway/supervisor/first_load.h"
+#include "gateway/l4/udp.h"
 #include "gateway/load.h"
 #include "gateway/exchange/outliers.h"
 #include "gateway/supervisor/privileges.h"
@@ -39,7 +40,7 @@ static void on_drain_timeout(struct gw_timer *timer)
     gw_process_stop(process);
 }
 
-void gw_process_drain(struct gw_process *process, uint64_t timeout_ms, bool has_successor)
+static void drain(struct gw_process *process, uint64_t timeout_ms, bool has_successor, enum gw_udp_drain udp)
 {
     uint64_t due_ms = gw_now_ms() + timeout_ms;
 
@@ -53,7 +54,12 @@ void gw_process_drain(struct gw_process *process, uint64_t timeout_ms, bool has_
     process->is_draining = true;
     process->num_accepting = process->num_workers;
     for (unsigned i = 0; i != process->num_workers; ++i)
-        gw_worker_tell(&process->workers[i], gw_worker_drain, NULL);
+        gw_worker_tell_drain(&process->workers[i], udp);
+}
+
+void gw_process_drain(struct gw_process *process, uint64_t timeout_ms, bool has_successor)
+{
+    drain(process, timeout_ms, has_successor, has_successor ? GW_UDP_LEAVE : GW_UDP_FINISH);
 }
 
 void gw_process_worker_stopped(struct gw_process *process, struct gw_worker *worker)
@@ -108,7 +114,7 @@ static void on_end_signal(struct gw_process *process)
 
     if (!process->is_draining) {
         gw_supervised_report(process->supervised, GW_REPORT_DRAINING);
-        gw_process_drain(process, timeout_ms, false);
+        drain(process, timeout_ms, false, process->supervised != NULL ? GW_UDP_LEAVE : GW_UDP_FINISH);
     } else if (process->supervised == NULL) {
         gw_process_stop(process); /* asked twice: at once */
     }
@@ -216,6 +222,7 @@ static void init_process(struct gw_process *process, h2o_globalconf_t *globalcon
     process->started_ms = (uint64_t)time(NULL) * 1000;
     process->ticked_at = time(NULL);
     process->num_workers = num_workers;
+    process->max_udp_flows = gw_udp_max_flows();
     process->tickets = tls_tickets_create(12 * 3600);
     process->gate = gw_gate_create();
     process->group_loads = gw_group_loads_create();

@@ -34,6 +34,11 @@ struct gw_listening {
     int *fds; /* at least num_workers; thread t has every num_workers-th from t on, and owns them once published */
     unsigned num_fds;
     uint32_t listener; /* index in the snapshot that is being published */
+    /* Datagrams: at most one socket for each thread, which the process owns; threads have copies. One that is no longer
+     * named stays until all of them have let go of it. */
+    bool is_udp;
+    unsigned num_let_go; /* control thread */
+    uint64_t unnamed_at; /* the first generation that did not name it; written before that is published */
 };
 
 /* A snapshot on its way to the workers; freed when all have applied it. */
@@ -55,6 +60,7 @@ struct gw_worker_totals {
 
 struct gw_discovery;
 struct gw_l4_stats;
+struct gw_udp;
 struct gw_recent_batch;
 struct gw_tail_source;
 struct gw_worker {
@@ -76,6 +82,7 @@ struct gw_worker {
     struct gw_deferred hello_turn;
     uint64_t hellos_in_turn;      /* loop: the last turn in which some were answered */
     int spare_fd;                 /* loop: given up to empty a queue when there are no descriptors; -1: it is */
+    struct gw_udp *udp;           /* loop: gateway/l4/udp.h; NULL: no listener of that kind yet */
     char *l4_buffer;              /* loop: what gateway/l4/l4_pump.c reads into; NULL: not used yet */
     h2o_linklist_t mirrors;       /* loop: copies of requests under way (gateway/exchange/mirror.h) */
     size_t num_mirrors;           /* loop */
@@ -133,6 +140,8 @@ struct gw_process {
     uint64_t ejections[ROUTING_OUTLIER_COUNT]; /* control thread */
 
     _Atomic int64_t num_connections; /* atomic: for limits.max_connections */
+    _Atomic int64_t num_udp_flows;   /* atomic: each has a descriptor */
+    int64_t max_udp_flows;           /* frozen after start: what the limit of open files leaves for them */
     struct gw_gate *gate;            /* for the limits per client address and of rates */
 
     pthread_mutex_t lock; /* the registries below: loads and control thread */

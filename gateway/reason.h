@@ -181,6 +181,15 @@
     X(LISTENER_FULL, 0, "The listener has max_connections.", "Raise it, or look who holds so many.")                   \
     X(CONNECTION_IDLE, 0, "No byte moved on the connection for the listener's idle_timeout.",                          \
       "Raise it, or let an end send keep-alives.")                                                                     \
+    X(FLOW_IDLE, 0, "udp: no datagram came either way for the listener's idle_timeout, which is how flows end.",       \
+      "Nothing is wrong.")                                                                                             \
+    X(FLOW_ANSWERED, 0, "udp: the target has answered as often as udp.responses expects.", "Nothing is wrong.")        \
+    X(FLOW_EVICTED, 0, "udp: the flow made room for a new one; its client had not spoken since it was answered.",      \
+      "If it is no flood, raise udp.flows and the limit of open files.")                                               \
+    X(FLOWS_FULL, 0, "udp: no new flow: the listener has udp.flows, and the clients of all are there.",                \
+      "Raise udp.flows and the limit of open files, or lower idle_timeout.")                                           \
+    X(FLOWS_PER_ADDRESS, 0, "udp: no new flow: the client's address has udp.flows_per_ip.",                            \
+      "Raise it if many clients share the address.")                                                                   \
     X(CLIENT_RESET, 0, "The client reset the connection; the target's was reset too.", "Nothing to do here.")          \
     X(TOO_MANY_RESETS, 0, "HTTP/2: the client cancelled more requests than limits.http2.resets.",                      \
       "If it is an honest one, raise the limit.")                                                                      \

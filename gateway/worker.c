@@ -9,6 +9,7 @@
 #include "gateway/exchange/client_identity.h"
 #include "gateway/exchange/exchange.h"
 #include "gateway/exchange/fault.h"
+#include "gateway/l4/udp.h"
 #include "gateway/lambda/lambda.h"
 #include "gateway/exchange/mirror.h"
 #include "gateway/overload.h"
@@ -32,6 +33,13 @@ static struct gw_message *create_message(void (*run)(struct gw_message *), struc
     return message;
 }
 
+void gw_worker_tell_drain(struct gw_worker *worker, uint64_t how)
+{
+    struct gw_message *message = create_message(gw_worker_drain, worker, worker->process, NULL);
+    message->number = how;
+    h2o_multithread_send_message(&worker->receiver, &message->super);
+}
+
 void gw_worker_tell(struct gw_worker *worker, void (*run)(struct gw_message *), void *data)
 {
     h2o_multithread_send_message(&worker->receiver, &create_message(run, worker, worker->process, data)->super);
@@ -40,6 +48,14 @@ void gw_worker_tell(struct gw_worker *worker, void (*run)(struct gw_message *), 
 void gw_process_tell(struct gw_process *process, void (*run)(struct gw_message *), struct gw_worker *from, void *data)
 {
     h2o_multithread_send_message(&process->control_receiver, &create_message(run, from, process, data)->super);
+}
+
+void gw_process_tell_number(struct gw_process *process, void (*run)(struct gw_message *), struct gw_worker *from,
+                            void *data, uint64_t number)
+{
+    struct gw_message *message = create_message(run, from, process, data);
+    message->number = number;
+    h2o_multithread_send_message(&process->control_receiver, &message->super);
 }
 
 void gw_message_receive(h2o_multithread_receiver_t *receiver, h2o_linklist_t *messages)
@@ -109,6 +125,7 @@ void gw_worker_publish(struct gw_message *message)
     apply_settings(worker, publication->snapshot->config);
     if (!worker->server.is_draining)
         gw_acceptor_start(worker, publication);
+    gw_udp_publish(worker, publication);
     if (old != NULL)
         gw_held_snapshot_release(worker, old);
     gw_process_tell(worker->process, publication->on_applied, worker, publication);
@@ -334,6 +351,7 @@ void gw_worker_drain(struct gw_message *message)
 {
     struct gw_worker *worker = message->worker;
     gw_acceptor_stop_all(worker);
+    gw_udp_drain(worker, (enum gw_udp_drain)message->number);
     worker->server.is_draining = true;
     gw_process_tell(worker->process, on_worker_closed, worker, NULL);
     each_conn(worker, false);
@@ -342,6 +360,7 @@ void gw_worker_drain(struct gw_message *message)
 void gw_worker_stop(struct gw_message *message)
 {
     each_conn(message->worker, true);
+    gw_udp_stop(message->worker);
     message->worker->is_stopped = true;
 }
 
@@ -417,7 +436,8 @@ void *gw_worker_main(void *data)
             gw_log(GW_LOG_ERROR, "worker", "event loop of thread %u failed: %s", worker->thread.index, strerror(errno));
             abort();
         }
-        if (worker->server.is_draining && worker->server.num_conns == 0 && worker->num_handshakes == 0)
+        if (worker->server.is_draining && worker->server.num_conns == 0 && worker->num_handshakes == 0 &&
+            gw_udp_num_flows(worker->udp) == 0)
             worker->is_stopped = true;
     }
     gw_mirror_end_all(worker);

@@ -33,6 +33,8 @@ struct gw_message {
 };
 void gw_worker_tell(struct gw_worker *, void (*run)(struct gw_message *), void *data);
 void gw_process_tell(struct gw_process *, void (*run)(struct gw_message *), struct gw_worker *from, void *data);
+void gw_process_tell_number(struct gw_process *, void (*run)(struct gw_message *), struct gw_worker *from, void *data,
+                            uint64_t number);
 void gw_message_receive(h2o_multithread_receiver_t *, h2o_linklist_t *messages);
 
 /* By the worker's own thread, before gw_worker_main. */
@@ -42,7 +44,8 @@ void *gw_worker_main(void *worker);
 /* Messages. publish: data is a struct gw_publication. */
 void gw_worker_publish(struct gw_message *);
 void gw_worker_drain(struct gw_message *);
-void gw_worker_stop(struct gw_message *); /* closes what is left */
+void gw_worker_tell_drain(struct gw_worker *, uint64_t how); /* enum gw_udp_drain */
+void gw_worker_stop(struct gw_message *);                    /* closes what is left */
 
 /* Takes how late a timer was; returns the worst of the last 15 to 30 s. */
 uint64_t gw_lag_note(struct gw_lag_window *, uint64_t now_us, uint64_t late_us);

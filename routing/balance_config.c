@@ -61,11 +61,13 @@ static const char *const algorithms[] = {"round_robin",
                                          "peak_ewma",
                                          "consistent_hash",
                                          NULL};
-static const char *const hash_by[] = {"client_ip", "header", "cookie", "path", NULL};
+static const char *const hash_by[] = {"client_ip", "header", "cookie", "path", "flow", NULL};
 #define AT(field) offsetof(struct routing_algorithm_conf, field)
 static const struct gw_setting algorithm_settings[] = {
     {"type", GW_CHOICE, AT(type), "Which algorithm; weights count in all of them.", .choices = algorithms},
-    {"by", GW_CHOICE, AT(by), "What consistent_hash keeps together; requests without it are spread at random.",
+    {"by", GW_CHOICE, AT(by),
+     "What consistent_hash keeps together; requests without it are spread at random. `flow` is the client's address "
+     "and port, for groups that listeners forward to.",
      .choices = hash_by},
     {"name", GW_TEXT, AT(name), "The header or cookie that consistent_hash goes by.", .valid = check_key_name},
     {"decay", GW_DURATION, AT(decay_ms), "Over which time peak_ewma forgets a slow response.", .initial = DECAY_MS,

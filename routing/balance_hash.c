@@ -160,6 +160,10 @@ bool routing_balance_key(const struct routing_target_group_conf *conf, const str
     case ROUTING_BY_PATH:
         text = facts->path;
         break;
+    case ROUTING_BY_FLOW:
+        *key = routing_balance_hash(h2o_iovec_init(&facts->client_ip, sizeof(facts->client_ip)),
+                                    (uint64_t)facts->peer_port << 16 | facts->port);
+        return true;
     }
     if (is_there)
         *key = routing_balance_hash(text, 0);

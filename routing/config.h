@@ -277,6 +277,7 @@ enum routing_protocol {
     ROUTING_PROTOCOL_HTTP,
     ROUTING_PROTOCOL_TCP,
     ROUTING_PROTOCOL_TLS,
+    ROUTING_PROTOCOL_UDP,
     ROUTING_PROTOCOL_HTTPS,
     ROUTING_PROTOCOL_H2C,
     ROUTING_PROTOCOL_H2,
@@ -286,7 +287,7 @@ static inline bool routing_protocol_is_http2(int protocol) { return protocol >= 
 /* Bytes, which listeners forward; routes cannot. */
 static inline bool routing_protocol_is_l4(int protocol)
 {
-    return protocol == ROUTING_PROTOCOL_TCP || protocol == ROUTING_PROTOCOL_TLS;
+    return protocol >= ROUTING_PROTOCOL_TCP && protocol <= ROUTING_PROTOCOL_UDP;
 }
 static inline bool routing_protocol_has_tls(int protocol)
 {
@@ -315,7 +316,8 @@ enum routing_algorithm {
     ROUTING_PEAK_EWMA,
     ROUTING_CONSISTENT_HASH,
 };
-enum routing_hash_by { ROUTING_BY_CLIENT_IP, ROUTING_BY_HEADER, ROUTING_BY_COOKIE, ROUTING_BY_PATH };
+/* flow: address and port of the client, and the port it came to; for listeners that forward bytes */
+enum routing_hash_by { ROUTING_BY_CLIENT_IP, ROUTING_BY_HEADER, ROUTING_BY_COOKIE, ROUTING_BY_PATH, ROUTING_BY_FLOW };
 struct routing_algorithm_conf {
     const struct gw_node *at;
     int type;                 /* enum routing_algorithm */

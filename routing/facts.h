@@ -18,4 +18,5 @@ struct routing_facts {
     uint32_t absent_initials; /* of their names, as in gateway/http/head.h; 0: nothing is known */
     struct gw_ip client_ip;   /* after trusted_proxies */
     struct gw_ip peer_ip;     /* of the TCP connection: what source_ip conditions see (spec/alb.md 2.2) */
+    uint16_t peer_port;
 };

@@ -245,7 +245,8 @@ static bool check_l4_policies(struct gw_loader *load, const struct routing_targe
     const struct routing_stickiness_conf *sticky = group->stickiness;
     bool is_ok = refuse_for_bytes(load, group->at, "failover", group->failover != NULL);
 
-    is_ok &= refuse_for_bytes(load, group->at, "outlier_detection", group->outlier_detection != NULL);
+    is_ok &= refuse_for_bytes(load, group->at, "outlier_detection",
+                              group->outlier_detection != NULL && group->protocol != ROUTING_PROTOCOL_UDP);
     is_ok &= refuse_for_bytes(load, group->at, "retry", group->retry != NULL);
     if (group->circuit_breaker != NULL) { /* of its bounds, that of connections */
         const struct routing_circuit_breaker_conf *breaker = group->circuit_breaker;
@@ -255,12 +256,31 @@ static bool check_l4_policies(struct gw_loader *load, const struct routing_targe
     }
     is_ok &= refuse_for_bytes(load, group->at, "adaptive_concurrency", group->adaptive_concurrency != NULL);
     is_ok &= refuse_for_bytes(load, group->target_limits.at, "queue", group->target_limits.queue != 0);
-    is_ok &= refuse_for_bytes(load, group->algorithm.at, "by",
-                              group->algorithm.type == ROUTING_CONSISTENT_HASH &&
-                                  group->algorithm.by != ROUTING_BY_CLIENT_IP);
+    is_ok &=
+        refuse_for_bytes(load, group->algorithm.at, "by",
+                         group->algorithm.type == ROUTING_CONSISTENT_HASH &&
+                             group->algorithm.by != ROUTING_BY_CLIENT_IP && group->algorithm.by != ROUTING_BY_FLOW);
     if (sticky != NULL)
         is_ok &= refuse_for_bytes(load, sticky->at, sticky->app_cookie != NULL ? "app_cookie" : "lb_cookie",
                                   !sticky->source_ip);
+    return is_ok;
+}
+
+/* Datagrams have no connect that a check could repeat, and no byte stream that a line of text could begin. */
+static bool check_udp_group(struct gw_loader *load, struct routing_target_group_conf *group)
+{
+    bool is_ok = true;
+
+    if (gw_node_get(group->at, "health_check") == NULL)
+        group->health_check.is_enabled = false;
+    if (group->send_proxy_protocol == ROUTING_PROXY_V1)
+        is_ok = gw_error_at(load->errors, gw_setting_at(group->at, "send_proxy_protocol"),
+                            "version 1 of the PROXY protocol is for streams (expected v2)");
+    for (size_t i = 0; i != group->targets.size; ++i) {
+        const struct routing_target_conf *target = group->targets.entries[i];
+        if (target->address.is_unix)
+            is_ok = gw_error_at(load->errors, target->at, "a target of protocol udp needs an IP address and a port");
+    }
     return is_ok;
 }
 
@@ -272,6 +292,8 @@ static bool check_l4_group(struct gw_loader *load, struct routing_target_group_c
     const struct gw_node *check = group->health_check.at;
     bool is_ok = check_l4_policies(load, group);
 
+    if (group->protocol == ROUTING_PROTOCOL_UDP)
+        is_ok &= check_udp_group(load, group);
     for (size_t i = 0; i != sizeof(of_pool) / sizeof(of_pool[0]); ++i)
         is_ok &= is_for_http(load, &pool_section, group->pool.at, of_pool[i], &group->pool, "");
     is_ok &= is_for_http(load, &timeouts_section, timeouts->at, "first_byte", timeouts, "");
@@ -282,10 +304,10 @@ static bool check_l4_group(struct gw_loader *load, struct routing_target_group_c
     return is_ok;
 }
 
-static const char *const protocols[] = {[ROUTING_PROTOCOL_HTTP] = "http", [ROUTING_PROTOCOL_TCP] = "tcp",
-                                        [ROUTING_PROTOCOL_TLS] = "tls",   [ROUTING_PROTOCOL_HTTPS] = "https",
-                                        [ROUTING_PROTOCOL_H2C] = "h2c",   [ROUTING_PROTOCOL_H2] = "h2",
-                                        [ROUTING_PROTOCOL_GRPC] = "grpc", NULL};
+static const char *const protocols[] = {
+    [ROUTING_PROTOCOL_HTTP] = "http", [ROUTING_PROTOCOL_TCP] = "tcp",     [ROUTING_PROTOCOL_TLS] = "tls",
+    [ROUTING_PROTOCOL_UDP] = "udp",   [ROUTING_PROTOCOL_HTTPS] = "https", [ROUTING_PROTOCOL_H2C] = "h2c",
+    [ROUTING_PROTOCOL_H2] = "h2",     [ROUTING_PROTOCOL_GRPC] = "grpc",   NULL};
 
 /* Checks of the group's own protocol, on its connections' terms. */
 static int check_protocol_of(int protocol)
@@ -367,6 +389,9 @@ static bool check_target_group(struct gw_loader *load, void *conf)
     bool is_ok = routing_protocol_is_l4(group->protocol) ? check_l4_group(load, group) : true;
     is_ok &= check_protocols(load, group);
     is_ok &= routing_balance_check(load, group);
+    if (group->algorithm.by == ROUTING_BY_FLOW && !routing_protocol_is_l4(group->protocol))
+        is_ok = gw_error_at(load->errors, gw_setting_at(group->algorithm.at, "by"),
+                            "\"by: flow\" is for groups that listeners forward to");
     is_ok &= routing_lambda_check(load, group);
 
     is_ok &= check_sources(load, group);

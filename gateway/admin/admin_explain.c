@@ -6,6 +6,7 @@
 #include "gateway/base/trace.h"
 #include "gateway/decide.h"
 #include "gateway/explain.h"
+#include "gateway/l4/l4_explain.h"
 
 static h2o_iovec_t text_in(const json_t *body, const char *key, const char *otherwise)
 {
@@ -94,12 +95,49 @@ static void answer(struct gw_admin_request *self, const struct gw_question *q, c
     gw_admin_answer_json(self, 200, &json);
 }
 
+/* Of listeners that forward bytes: asked by a URL like tcp://HOST:PORT, or by a listener's name alone. */
+static bool is_about_bytes(const struct gw_snapshot *snapshot, const json_t *body)
+{
+    h2o_iovec_t url = text_in(body, "url", NULL), name = text_in(body, "listener", NULL);
+    const struct gw_named *named = NULL;
+
+    if (url.base != NULL)
+        return gw_l4_is_question(url.base);
+    if (name.base != NULL)
+        named = gw_map_find(&snapshot->config->listeners, name);
+    return named != NULL && snapshot->listeners[named - snapshot->config->listeners.entries].l4 != NULL;
+}
+
+static void answer_about_bytes(struct gw_admin_request *self, const json_t *body)
+{
+    const struct gw_l4_question q = {.url = text_in(body, "url", NULL).base,
+                                     .listener = text_in(body, "listener", NULL).base,
+                                     .sni = text_in(body, "sni", NULL).base,
+                                     .ip = text_in(body, "ip", NULL).base};
+    struct gw_json json;
+    char problem[512];
+
+    gw_json_init(&json);
+    if (gw_l4_explain_json(self->process->active, &q, &json, problem, sizeof(problem))) {
+        gw_admin_answer_json(self, 200, &json);
+    } else {
+        gw_json_dispose(&json);
+        gw_admin_problem(self, 400, "%s", problem);
+    }
+}
+
 void gw_admin_explain(struct gw_admin_request *self)
 {
     json_t *body = json_loadb(self->body.base != NULL ? self->body.base : "", self->body.len, 0, NULL);
     struct gw_question q = {.random = (uint32_t)gw_thread_random(&self->process->control)};
-    const char *why = NULL, *problem = read_question(self, body, &q, &why);
+    const char *why = NULL, *problem = NULL;
 
+    if (is_about_bytes(self->process->active, body)) {
+        answer_about_bytes(self, body);
+        json_decref(body);
+        return;
+    }
+    problem = read_question(self, body, &q, &why);
     if (problem != NULL)
         gw_admin_problem(self, 400, "%s", problem);
     else

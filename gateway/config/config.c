@@ -162,7 +162,7 @@ static const struct gw_setting listener_settings[] = {
     {"protocol", GW_CHOICE, offsetof(struct gw_listener_conf, protocol),
      "What becomes of connections: `http` answers requests by routes; the others forward bytes to a target group. "
      "`tls` "
-     "terminates TLS, `tls_passthrough` looks at the server name only.",
+     "terminates TLS, `tls_passthrough` looks at the server name only, `udp` forwards datagrams.",
      .choices = gw_listener_protocols},
     {"forward", GW_OPTION, offsetof(struct gw_listener_conf, forward),
      "Target group of a listener that is not http; with sni, of the names that no entry takes.",
@@ -171,10 +171,13 @@ static const struct gw_setting listener_settings[] = {
      "Target groups by the server name that a TLS client asks for; the first entry that takes it wins.",
      .section = &gw_sni_section},
     {"idle_timeout", GW_DURATION, offsetof(struct gw_listener_conf, idle_timeout_ms),
-     "How long a connection of a listener that is not http may go without a byte either way.", .initial_text = "350s",
-     .min = 0, .max = 86400000},
+     "How long a connection of a listener that is not http may go without a byte either way; left out, 120s for the "
+     "flows of udp.",
+     .initial_text = "350s", .min = 0, .max = 86400000},
     {"max_connections", GW_NUMBER, offsetof(struct gw_listener_conf, max_connections),
      "Most connections at a time of a listener that is not http; 0 is unlimited.", .max = 100000000},
+    {"udp", GW_OPTION, offsetof(struct gw_listener_conf, udp), "How a listener of protocol udp keeps its flows.",
+     .section = &gw_udp_section},
     {"protocols", GW_CHOICES, offsetof(struct gw_listener_conf, protocols),
      "What clients may speak: with tls by ALPN, h2 and http/1.1 unless it says otherwise; without tls http/1.1, or h2 "
      "with prior knowledge where it is named.",

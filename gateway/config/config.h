@@ -100,6 +100,14 @@ enum gw_listener_protocol {
     GW_LISTENER_TCP,             /* bytes for a target group */
     GW_LISTENER_TLS,             /* the same, TLS is terminated */
     GW_LISTENER_TLS_PASSTHROUGH, /* the same, chosen by the ClientHello, which is passed on */
+    GW_LISTENER_UDP,             /* datagrams for a target group */
+};
+/* listeners.NAME.udp */
+struct gw_udp_conf {
+    const struct gw_node *at;
+    uint64_t flows;        /* at a time, of the listener; default 65536 */
+    uint64_t flows_per_ip; /* of one client address; 0 = unlimited */
+    uint64_t responses;    /* to each datagram of a client, then the flow ends; 0 = any number */
 };
 /* Which target group gets the connections for a server name. */
 struct gw_sni_conf {
@@ -113,8 +121,9 @@ struct gw_listener_conf {
     int protocol;                         /* enum gw_listener_protocol */
     struct routing_forward_conf *forward; /* all but http: who gets what no sni entry takes; NULL: nobody */
     struct gw_list sni;                   /* of gw_sni_conf; tls and tls_passthrough */
-    uint64_t idle_timeout_ms;             /* all but http: without a byte either way; 350 s */
-    uint64_t max_connections;             /* all but http: of this listener at a time; 0 = unlimited */
+    uint64_t idle_timeout_ms;             /* all but http: without a byte either way; 350 s, udp 120 s */
+    uint64_t max_connections;             /* all but http and udp: of this listener at a time; 0 = unlimited */
+    struct gw_udp_conf *udp;              /* NULL: not written; gw_udp_settings fills in */
     struct gw_addresses address;          /* at least one; never Unix sockets or names */
     uint32_t protocols;                   /* bits 1 << enum gw_protocol; default http/1.1, with tls h2 too */
     struct tls_listener_conf *tls;        /* NULL = plain */
@@ -177,7 +186,8 @@ extern const struct gw_section gw_http2_section;
 extern const struct gw_section gw_proxy_section; /* config_edge.c */
 /* config_observe.c */
 /* l4_config.c */
-extern const struct gw_section gw_sni_section;
+extern const struct gw_section gw_sni_section, gw_udp_section;
+const struct gw_udp_conf *gw_udp_settings(const struct gw_listener_conf *);
 extern const char *const gw_listener_protocols[];
 extern const struct gw_section gw_access_log_section, gw_tracing_section;
 

@@ -14,6 +14,7 @@ struct taken {
     const struct gw_address *address;
     struct gw_ip ip;
     const struct gw_node *at;
+    bool is_udp;
     const char *owner; /* name of the listener; NULL: the admin listener */
     size_t order;
 };
@@ -57,9 +58,10 @@ static void check_pair(const struct taken *first, const struct taken *second, st
                    first->at->file, first->at->line, first->at->column);
 }
 
-static void take(struct taken_list *list, const struct gw_address *address, const struct gw_node *at, const char *owner)
+static void take(struct taken_list *list, const struct gw_address *address, const struct gw_node *at, const char *owner,
+                 bool is_udp)
 {
-    struct taken taken = {address, {{0}}, at, owner, list->size};
+    struct taken taken = {address, {{0}}, at, is_udp, owner, list->size};
     if (!gw_ip_from_sockaddr((const struct sockaddr *)&address->sa, &taken.ip))
         return;
     list->entries = h2o_mem_realloc(list->entries, (list->size + 1) * sizeof(list->entries[0]));
@@ -81,17 +83,19 @@ static void check_addresses(const struct gw_config *config, struct gw_errors *er
     for (size_t i = 0; i != config->listeners.size; ++i) {
         const struct gw_listener_conf *listener = config->listeners.entries[i].conf;
         for (size_t j = 0; j != listener->address.size; ++j)
-            take(&list, listener->address.entries + j, listener->address.at[j], config->listeners.entries[i].name.base);
+            take(&list, listener->address.entries + j, listener->address.at[j], config->listeners.entries[i].name.base,
+                 listener->protocol == GW_LISTENER_UDP);
     }
     if (config->admin.is_enabled && config->admin.address.text.len != 0 && !config->admin.address.is_unix)
-        take(&list, &config->admin.address, gw_setting_at(config->admin.at, "address"), NULL);
+        take(&list, &config->admin.address, gw_setting_at(config->admin.at, "address"), NULL, false);
     if (config->admin.is_enabled && config->admin.tcp.text.len != 0)
-        take(&list, &config->admin.tcp, gw_setting_at(config->admin.at, "tcp"), NULL);
+        take(&list, &config->admin.tcp, gw_setting_at(config->admin.at, "tcp"), NULL, false);
     if (list.size != 0)
         qsort(list.entries, list.size, sizeof(list.entries[0]), compare_taken);
     for (size_t i = 1; i < list.size; ++i)
         for (size_t j = i; j-- != 0 && i - j <= MAX_COMPARED;)
-            if (list.entries[j].address->port == list.entries[i].address->port)
+            if (list.entries[j].address->port == list.entries[i].address->port &&
+                list.entries[j].is_udp == list.entries[i].is_udp)
                 check_pair(list.entries + j, list.entries + i, errors);
     free(list.entries);
 }

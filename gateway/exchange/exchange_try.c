@@ -469,7 +469,7 @@ bool gw_exchange_try_failed(struct gw_try *try, enum gw_client_error error, bool
     if (!is_stale && error != GW_CLIENT_NO_ROOM) {
         gw_count(&try->slot->failures, 1);
         if (__builtin_expect(try->group->notes_outcomes, 0))
-            gw_outliers_note(exchange->request, try->group, try->target, 0);
+            gw_outliers_note(exchange->request->worker, try->group, try->target, 0);
     }
     if (rival != NULL && !exchange->head_is_ready && !exchange->request->stream->response_started) {
         leave_to_rival(try, rival);
@@ -490,7 +490,7 @@ bool gw_exchange_try_answered(struct gw_try *try, int status)
     gw_timer_disarm(&try->timer);
     GW_NOTE(exchange, note_head(try, status));
     if (__builtin_expect(try->group->notes_outcomes, 0))
-        gw_outliers_note(exchange->request, try->group, try->target, status);
+        gw_outliers_note(exchange->request->worker, try->group, try->target, status);
     if (__builtin_expect(try->group->notes_latency, 0))
         routing_target_note_latency(
             try->group->targets[try->target].load, exchange->request->upstream_first_byte_us - try->started_us,

@@ -25,11 +25,11 @@ struct suspicion {
 
 static void on_suspicion(struct gw_message *);
 
-static void suspect(const struct gw_request *request, const struct routing_target *target, enum routing_outlier_why why)
+static void suspect(struct gw_worker *worker, const struct routing_target *target, enum routing_outlier_why why)
 {
     struct suspicion *suspicion = h2o_mem_alloc(sizeof(*suspicion));
     *suspicion = (struct suspicion){gw_endpoint_entry_of(target), why};
-    gw_process_tell(request->worker->process, on_suspicion, request->worker, suspicion);
+    gw_process_tell(worker->process, on_suspicion, worker, suspicion);
 }
 
 static void reset(_Atomic uint32_t *count)
@@ -45,7 +45,7 @@ static bool is_full(_Atomic uint32_t *count, uint64_t limit)
     return limit != 0 && n % limit == 0;
 }
 
-void gw_outliers_note(const struct gw_request *request, const struct routing_target_group *group, uint32_t index,
+void gw_outliers_note(struct gw_worker *worker, const struct routing_target_group *group, uint32_t index,
                       int status)
 {
     const struct routing_outlier_conf *conf = group->conf->outlier_detection;
@@ -61,9 +61,9 @@ void gw_outliers_note(const struct gw_request *request, const struct routing_tar
     if (!is_gateway)
         reset(&target->load->consecutive_gateway);
     if (is_full(&target->load->consecutive_5xx, conf->consecutive_5xx))
-        suspect(request, target, ROUTING_OUTLIER_5XX);
+        suspect(worker, target, ROUTING_OUTLIER_5XX);
     else if (full_gateway)
-        suspect(request, target, ROUTING_OUTLIER_GATEWAY);
+        suspect(worker, target, ROUTING_OUTLIER_GATEWAY);
 }
 
 /* ---- control thread ---- */

@@ -6,7 +6,7 @@
 
 struct gw_process;
 /* Worker: a try ended with a response, or without (status 0). Only for groups with notes_outcomes. */
-void gw_outliers_note(const struct gw_request *, const struct routing_target_group *, uint32_t target, int status);
+void gw_outliers_note(struct gw_worker *, const struct routing_target_group *, uint32_t target, int status);
 
 /* Control thread from here on. A snapshot is about to be served. */
 void gw_outliers_configure(struct gw_process *, const struct gw_snapshot *);

@@ -134,7 +134,8 @@ static uint8_t family_of(const struct gw_proxy_header *header)
 {
     if (header->is_local || !header->has_addresses)
         return UNSPEC;
-    return gw_ip_is_v4(&header->source) && gw_ip_is_v4(&header->destination) ? TCP4 : TCP6;
+    uint8_t family = gw_ip_is_v4(&header->source) && gw_ip_is_v4(&header->destination) ? TCP4 : TCP6;
+    return header->is_datagram ? family + 1 : family; /* UDP4, UDP6 */
 }
 
 size_t gw_proxy_protocol_write_v2(const struct gw_proxy_header *header, bool with_crc, char *dst, size_t room)

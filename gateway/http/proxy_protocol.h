@@ -19,7 +19,8 @@ struct gw_proxy_header {
     bool has_addresses; /* false: LOCAL, UNKNOWN, UNSPEC, Unix sockets, datagrams: the socket's addresses stand */
     struct gw_ip source, destination;
     uint16_t source_port, destination_port;
-    uint8_t version; /* 1 or 2 */
+    uint8_t version;  /* 1 or 2 */
+    bool is_datagram; /* written: over UDP; never read */
     /* TLVs of version 2; base NULL: absent */
     h2o_iovec_t alpn, authority, unique_id;
     h2o_iovec_t vpc_endpoint; /* AWS: PP2_TYPE_AWS 0xEA, subtype 1 */

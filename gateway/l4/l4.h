@@ -5,21 +5,42 @@
 #include "gateway/base/names.h"
 #include "gateway/worker.h"
 
+/* Why a datagram went nowhere, where no flow's end says so. */
+#define GW_UDP_DROPS(X)                                                                                                \
+    X(NO_FLOW, "no_flow")         /* the listener takes no new flows: removed, or the process drains */                \
+    X(REFUSED, "refused")         /* a new flow was: weir_l4_connections_total says why */                             \
+    X(OVERLOAD, "overload")       /* too many new flows for the time there is; others are served meanwhile */          \
+    X(LOOP, "loop")               /* its source is a listener of ours */                                               \
+    X(BAD_SOURCE, "bad_source")   /* nobody could be answered */                                                       \
+    X(TOO_LARGE, "too_large")     /* for the next network, or with a PROXY header */                                   \
+    X(NO_ROOM, "no_room")         /* the kernel's buffer is full */                                                    \
+    X(UNREACHABLE, "unreachable") /* the kernel has no way there, or the target refused */
+enum gw_udp_dropped {
+#define X(name, text) GW_UDP_DROPPED_##name,
+    GW_UDP_DROPS(X)
+#undef X
+        GW_UDP_DROPPED_COUNT
+};
+
 /* Counters of one listener's connections to one target group, found by their names, kept for the life of the process.
  */
-struct gw_l4_slot {                        /* written by one thread */
-    gw_counter open;                       /* gauge */
-    gw_counter bytes_in, bytes_out;        /* from clients, to clients */
-    gw_counter by_reason[GW_REASON_COUNT]; /* of those that ended */
+struct gw_l4_slot {                                /* written by one thread */
+    gw_counter open;                               /* gauge */
+    gw_counter bytes_in, bytes_out;                /* from clients, to clients */
+    gw_counter by_reason[GW_REASON_COUNT];         /* of those that ended */
+    gw_counter datagrams_in, datagrams_out, moves; /* udp; moves: of flows to another target */
+    gw_counter dropped[GW_UDP_DROPPED_COUNT];      /* udp: datagrams; in the listener's "-" only */
 } __attribute__((aligned(64)));
 struct gw_l4_stats {
     h2o_iovec_t listener, group; /* group "-": none was chosen */
     struct gw_l4_stats *next;
     struct gw_l4_stats *whole; /* the listener's "-" */
+    bool is_udp;               /* written by loads */
     _Atomic int64_t num_open;  /* atomic: of the whole listener, for max_connections; in its "-" only */
-    struct gw_l4_slot *slots;  /* num_workers */
+    struct gw_gate *gate;     /* udp: flows of each address, for flows_per_ip; in its "-" only, NULL: never asked for */
+    struct gw_l4_slot *slots; /* num_workers */
 };
-struct gw_l4_stats *gw_l4_stats(struct gw_process *, h2o_iovec_t listener, h2o_iovec_t group);
+struct gw_l4_stats *gw_l4_stats(struct gw_process *, const struct gw_snapshot_listener *, h2o_iovec_t group);
 
 /* `forward`, compiled. */
 struct gw_l4_forward {
@@ -77,6 +98,7 @@ struct gw_l4_record {
     uint32_t attempts;
     uint64_t bytes_in, bytes_out, started_us;
     uint64_t connected_us; /* 0: never */
+    bool is_unlogged;      /* there are too many of its kind */
 };
 void gw_l4_report(const struct gw_l4_record *);
 

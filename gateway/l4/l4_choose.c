@@ -1,6 +1,7 @@
 /* Which target group a connection goes to: compiled from listeners.*.forward and .sni, asked by traffic and explain. */
 #include <string.h>
 #include "gateway/base/glob.h"
+#include "gateway/gate.h"
 #include "gateway/l4/l4.h"
 
 static const h2o_iovec_t no_group = {(char *)"-", 1};
@@ -14,8 +15,9 @@ static void *alloc_zeroed(h2o_mem_pool_t *pool, size_t count, size_t size)
 
 /* ---- compiling ---- */
 
-static bool compile_forward(struct gw_snapshot *snapshot, h2o_iovec_t listener, const struct routing_forward_conf *conf,
-                            struct gw_l4_forward *forward, struct gw_errors *errors)
+static bool compile_forward(struct gw_snapshot *snapshot, const struct gw_snapshot_listener *listener,
+                            const struct routing_forward_conf *conf, struct gw_l4_forward *forward,
+                            struct gw_errors *errors)
 {
     h2o_mem_pool_t *pool = snapshot->config->pool;
     const struct gw_map *map = &snapshot->config->target_groups;
@@ -64,7 +66,7 @@ static bool compile_rules(struct gw_snapshot *snapshot, const struct gw_snapshot
     for (size_t i = 0; i != sni->size; ++i) {
         const struct gw_sni_conf *conf = sni->entries[i];
         self->rules[i].conf = conf;
-        is_good &= compile_forward(snapshot, listener->name, conf->forward, &self->rules[i].forward, errors);
+        is_good &= compile_forward(snapshot, listener, conf->forward, &self->rules[i].forward, errors);
         for (size_t j = 0; j != conf->host.size; ++j) {
             if (!is_exact(conf->host.entries[j]))
                 continue;
@@ -85,10 +87,12 @@ struct gw_l4_listener *gw_l4_listener_create(struct gw_snapshot *snapshot, const
 
     if (listener->conf->forward != NULL) {
         self->forward = alloc_zeroed(pool, 1, sizeof(*self->forward));
-        is_good &= compile_forward(snapshot, listener->name, listener->conf->forward, self->forward, errors);
+        is_good &= compile_forward(snapshot, listener, listener->conf->forward, self->forward, errors);
     }
     if (snapshot->process != NULL)
-        self->stats = gw_l4_stats(snapshot->process, listener->name, no_group);
+        self->stats = gw_l4_stats(snapshot->process, listener, no_group);
+    if (self->stats != NULL && gw_udp_settings(listener->conf)->flows_per_ip != 0 && self->stats->gate == NULL)
+        self->stats->gate = gw_gate_create(); /* before any thread knows the snapshot; one load at a time */
     return is_good ? self : NULL;
 }
 

@@ -2,13 +2,12 @@
 #include <stdio.h>
 #include <h2o.h>
 
-enum { IDLE_MS = 350 * 1000 };
+enum { IDLE_MS = 350 * 1000, UDP_IDLE_MS = 120 * 1000, FLOWS = 65536 };
 
-const char *const gw_listener_protocols[] = {[GW_LISTENER_HTTP] = "http",
-                                             [GW_LISTENER_TCP] = "tcp",
-                                             [GW_LISTENER_TLS] = "tls",
-                                             [GW_LISTENER_TLS_PASSTHROUGH] = "tls_passthrough",
-                                             NULL};
+const char *const gw_listener_protocols[] = {
+    [GW_LISTENER_HTTP] = "http", [GW_LISTENER_TCP] = "tcp",
+    [GW_LISTENER_TLS] = "tls",   [GW_LISTENER_TLS_PASSTHROUGH] = "tls_passthrough",
+    [GW_LISTENER_UDP] = "udp",   NULL};
 
 static bool check_sni(struct gw_loader *loader, void *conf)
 {
@@ -38,6 +37,33 @@ const struct gw_section gw_sni_section = {
     .check = check_sni,
 };
 
+static const struct gw_setting udp_settings[] = {
+    {"flows", GW_NUMBER, offsetof(struct gw_udp_conf, flows),
+     "Most flows at a time. For a new one beyond them the oldest makes room whose client has said nothing since it was "
+     "first answered; when there is none, the new one is refused.",
+     .initial = FLOWS, .min = 1, .max = 16777216},
+    {"flows_per_ip", GW_NUMBER, offsetof(struct gw_udp_conf, flows_per_ip),
+     "Most flows at a time of one client address; 0 is unlimited.", .max = 16777216},
+    {"responses", GW_NUMBER, offsetof(struct gw_udp_conf, responses),
+     "How many datagrams of the target each one of the client is worth; then the flow ends. 0 is any number, until "
+     "idle_timeout.",
+     .max = 1000000},
+    {0},
+};
+
+const struct gw_section gw_udp_section = {
+    .name = "udp section",
+    .help = "Flows of a listener of protocol udp: what comes from one address and port to one of ours.",
+    .size = sizeof(struct gw_udp_conf),
+    .settings = udp_settings,
+};
+
+const struct gw_udp_conf *gw_udp_settings(const struct gw_listener_conf *conf)
+{
+    static const struct gw_udp_conf usual = {.flows = FLOWS};
+    return conf->udp != NULL ? conf->udp : &usual;
+}
+
 /* ---- one listener ---- */
 
 static bool refuse(struct gw_loader *loader, const struct gw_listener_conf *conf, const char *setting, const char *why)
@@ -52,13 +78,26 @@ static bool check_http(struct gw_loader *loader, const struct gw_listener_conf *
     bool is_good = true;
     if (conf->forward != NULL)
         is_good = refuse(loader, conf, "forward",
-                         "its requests are taken by routes; expected protocol tcp, tls or tls_passthrough");
+                         "its requests are taken by routes; expected protocol tcp, tls, tls_passthrough or udp");
     if (conf->sni.size != 0)
         is_good = refuse(loader, conf, "sni", "its requests are taken by routes, which match on host");
     if (conf->idle_timeout_ms != 0)
         is_good = refuse(loader, conf, "idle_timeout", "it has limits.idle_timeout");
     if (conf->max_connections != 0)
         is_good = refuse(loader, conf, "max_connections", "it has limits.max_connections");
+    if (conf->udp != NULL)
+        is_good = refuse(loader, conf, "udp", "expected protocol udp");
+    return is_good;
+}
+
+/* Of what other listeners have, datagrams have nothing. */
+static bool check_udp(struct gw_loader *loader, const struct gw_listener_conf *conf)
+{
+    bool is_good = true;
+    if (conf->max_connections != 0)
+        is_good = refuse(loader, conf, "max_connections", "it has udp.flows");
+    if (conf->proxy_protocol != NULL)
+        is_good = refuse(loader, conf, "proxy_protocol", "datagrams are taken from whom they come");
     return is_good;
 }
 
@@ -68,6 +107,10 @@ static bool check_l4(struct gw_loader *loader, const struct gw_listener_conf *co
     bool knows_name = is_tls || conf->protocol == GW_LISTENER_TLS_PASSTHROUGH;
     bool is_good = true;
 
+    if (conf->protocol == GW_LISTENER_UDP)
+        is_good = check_udp(loader, conf);
+    else if (conf->udp != NULL)
+        is_good = refuse(loader, conf, "udp", "expected protocol udp");
     if (!gw_setting_is_default(section, "protocols", conf))
         is_good = refuse(loader, conf, "protocols", "it is for http");
     if (conf->tls != NULL && !is_tls)
@@ -89,7 +132,7 @@ bool gw_l4_check_listener(struct gw_loader *loader, struct gw_listener_conf *con
     if (conf->protocol == GW_LISTENER_HTTP)
         return check_http(loader, conf);
     if (conf->idle_timeout_ms == 0)
-        conf->idle_timeout_ms = IDLE_MS;
+        conf->idle_timeout_ms = conf->protocol == GW_LISTENER_UDP ? UDP_IDLE_MS : IDLE_MS;
     return check_l4(loader, conf, section);
 }
 
@@ -97,11 +140,13 @@ bool gw_l4_check_listener(struct gw_loader *loader, struct gw_listener_conf *con
 
 static const char *expected_groups(int protocol)
 {
-    return protocol == GW_LISTENER_TLS_PASSTHROUGH ? "tcp" : "tcp or tls";
+    return protocol == GW_LISTENER_UDP ? "udp" : protocol == GW_LISTENER_TLS_PASSTHROUGH ? "tcp" : "tcp or tls";
 }
 
 static bool fits(int listener, int group)
 {
+    if (listener == GW_LISTENER_UDP || group == ROUTING_PROTOCOL_UDP)
+        return listener == GW_LISTENER_UDP && group == ROUTING_PROTOCOL_UDP;
     return group == ROUTING_PROTOCOL_TCP || (group == ROUTING_PROTOCOL_TLS && listener != GW_LISTENER_TLS_PASSTHROUGH);
 }
 

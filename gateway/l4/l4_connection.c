@@ -271,7 +271,10 @@ static bool attempt(struct gw_l4_connection *self, const struct routing_target *
 
 static uint32_t pick(struct gw_l4_connection *self, struct routing_balancer *balancer)
 {
-    const struct routing_facts facts = {.peer_ip = self->super.peer_ip, .client_ip = self->super.peer_ip};
+    const struct routing_facts facts = {.peer_ip = self->super.peer_ip,
+                                        .client_ip = self->super.peer_ip,
+                                        .peer_port = self->super.peer_port,
+                                        .port = self->super.local_port};
     struct routing_pick pick = {.exclude = self->tried, .now_ms = gw_thread_now(&self->worker->thread)};
     uint32_t index;
 

@@ -1,6 +1,8 @@
 /* What is known of connections that forward bytes: counters by listener and target group, a line in the access log. */
 #include <stdlib.h>
 #include <string.h>
+#include <linux/sock_diag.h>
+#include <sys/socket.h>
 #include "gateway/observe/access_log.h"
 #include "gateway/l4/l4.h"
 
@@ -30,8 +32,9 @@ static struct gw_l4_stats *add(struct gw_process *process, h2o_iovec_t listener,
 }
 
 /* The list is walked by loads only. */
-struct gw_l4_stats *gw_l4_stats(struct gw_process *process, h2o_iovec_t listener, h2o_iovec_t group)
+struct gw_l4_stats *gw_l4_stats(struct gw_process *process, const struct gw_snapshot_listener *of, h2o_iovec_t group)
 {
+    h2o_iovec_t listener = of->name;
     static const h2o_iovec_t none = {(char *)"-", 1};
     struct gw_l4_stats *whole, *stats;
 
@@ -41,6 +44,8 @@ struct gw_l4_stats *gw_l4_stats(struct gw_process *process, h2o_iovec_t listener
     if ((stats = find(process, listener, group)) == NULL)
         stats = add(process, listener, group);
     stats->whole = whole->whole = whole;
+    if (of->conf->protocol == GW_LISTENER_UDP)
+        stats->is_udp = whole->is_udp = true;
     pthread_mutex_unlock(&process->lock);
     return stats;
 }
@@ -51,7 +56,7 @@ void gw_l4_report(const struct gw_l4_record *record)
     struct gw_l4_slot *slot = &record->stats->slots[worker->thread.index];
 
     gw_count(&slot->by_reason[record->reason], 1);
-    if (worker->held->snapshot->config->access_log.is_enabled)
+    if (worker->held->snapshot->config->access_log.is_enabled && !record->is_unlogged)
         gw_access_log_write_connection(worker->log, record);
 }
 
@@ -63,12 +68,18 @@ uint64_t gw_l4_num_open(const struct gw_l4_listener *listener)
 }
 
 /* Series of each family; what does not fit is summed up under "_other". */
-enum { MAX_PAIRS = 12, MAX_ENDS = 56 };
+enum { MAX_PAIRS = 12, MAX_ENDS = 56, MAX_DROPPING = 6 };
 
 static const char other[] = "_other";
 
+static const char *const drop_names[] = {
+#define X(name, text) [GW_UDP_DROPPED_##name] = text,
+    GW_UDP_DROPS(X)
+#undef X
+};
+
 struct sums {
-    uint64_t open, bytes_in, bytes_out, by_reason[GW_REASON_COUNT];
+    uint64_t open, bytes_in, bytes_out, datagrams_in, datagrams_out, moves, by_reason[GW_REASON_COUNT];
 };
 
 static void add_up(const struct gw_process *process, const struct gw_l4_stats *stats, struct sums *sums)
@@ -78,6 +89,9 @@ static void add_up(const struct gw_process *process, const struct gw_l4_stats *s
         sums->open += gw_counter_read(&slot->open);
         sums->bytes_in += gw_counter_read(&slot->bytes_in);
         sums->bytes_out += gw_counter_read(&slot->bytes_out);
+        sums->datagrams_in += gw_counter_read(&slot->datagrams_in);
+        sums->datagrams_out += gw_counter_read(&slot->datagrams_out);
+        sums->moves += gw_counter_read(&slot->moves);
         for (int r = 0; r != GW_REASON_COUNT; ++r)
             sums->by_reason[r] += gw_counter_read(&slot->by_reason[r]);
     }
@@ -125,20 +139,93 @@ static void put_bytes(struct gw_exposition *out, const char *listener, const cha
                          group, "direction", "out", NULL);
 }
 
+static void put_datagrams(struct gw_exposition *out, const char *listener, const char *group, const struct sums *sums)
+{
+    gw_exposition_sample(out, "weir_udp_datagrams_total", (double)sums->datagrams_in, "listener", listener,
+                         "target_group", group, "direction", "in", NULL);
+    gw_exposition_sample(out, "weir_udp_datagrams_total", (double)sums->datagrams_out, "listener", listener,
+                         "target_group", group, "direction", "out", NULL);
+}
+
+static void put_moves(struct gw_exposition *out, const char *listener, const char *group, const struct sums *sums)
+{
+    gw_exposition_sample(out, "weir_udp_flows_moved_total", (double)sums->moves, "listener", listener, "target_group",
+                         group, NULL);
+}
+
+static void put_drops(struct gw_exposition *out, const struct gw_process *process, const struct gw_l4_stats *first)
+{
+    static const char family[] = "weir_udp_dropped_total";
+    unsigned listeners = 0;
+    uint64_t rest[GW_UDP_DROPPED_COUNT] = {0};
+
+    gw_exposition_family(out, family, "counter", "Datagrams that went nowhere.");
+    for (const struct gw_l4_stats *stats = first; stats != NULL; stats = stats->next) {
+        if (stats != stats->whole || !stats->is_udp)
+            continue;
+        ++listeners;
+        for (int why = 0; why != GW_UDP_DROPPED_COUNT; ++why) {
+            uint64_t sum = 0;
+            for (unsigned i = 0; i != process->num_workers; ++i)
+                sum += gw_counter_read(&stats->slots[i].dropped[why]);
+            if (listeners > MAX_DROPPING)
+                rest[why] += sum;
+            else
+                gw_exposition_sample(out, family, (double)sum, "listener", stats->listener.base, "reason",
+                                     drop_names[why], NULL);
+        }
+    }
+    for (int why = 0; why != GW_UDP_DROPPED_COUNT && listeners > MAX_DROPPING; ++why)
+        gw_exposition_sample(out, family, (double)rest[why], "listener", other, "reason", drop_names[why], NULL);
+}
+
+/* What the kernel threw away because nobody took it in time: a counter of each socket. */
+static void put_overflows(struct gw_process *process, struct gw_exposition *out)
+{
+    static const char family[] = "weir_udp_overflows_total";
+    unsigned listeners = 0;
+
+    gw_exposition_family(out, family, "counter", "Datagrams that did not fit into the kernel's buffer, by address.");
+    for (size_t i = 0; i != process->listening.size; ++i) {
+        const struct gw_listening *listening = process->listening.entries[i];
+        uint64_t sum = 0;
+        if (!listening->is_udp || listeners++ == MAX_DROPPING)
+            continue;
+        for (unsigned j = 0; j != listening->num_fds; ++j) {
+            uint32_t info[SK_MEMINFO_VARS] = {0};
+            socklen_t len = sizeof(info);
+            if (getsockopt(listening->fds[j], SOL_SOCKET, SO_MEMINFO, info, &len) == 0)
+                sum += info[SK_MEMINFO_DROPS];
+        }
+        gw_exposition_sample(out, family, (double)sum, "address", listening->address.text.base, NULL);
+    }
+}
+
 static void put_pairs(struct gw_exposition *out, const struct gw_process *process, const struct gw_l4_stats *first,
-                      void (*put)(struct gw_exposition *, const char *, const char *, const struct sums *))
+                      void (*put)(struct gw_exposition *, const char *, const char *, const struct sums *),
+                      bool only_udp)
 {
     struct sums rest = {0};
     unsigned i = 0;
 
-    for (const struct gw_l4_stats *stats = first; stats != NULL; stats = stats->next, ++i) {
+    for (const struct gw_l4_stats *stats = first; stats != NULL; stats = stats->next) {
         struct sums sums = {0};
+        if (only_udp && !stats->is_udp)
+            continue;
         add_up(process, stats, i < MAX_PAIRS ? &sums : &rest);
         if (i < MAX_PAIRS)
             put(out, stats->listener.base, stats->group.base, &sums);
+        ++i;
     }
     if (i > MAX_PAIRS)
         put(out, other, other, &rest);
+}
+
+static bool has_udp(const struct gw_l4_stats *stats)
+{
+    while (stats != NULL && !stats->is_udp)
+        stats = stats->next;
+    return stats != NULL;
 }
 
 void gw_l4_metrics(struct gw_process *process, struct gw_exposition *out)
@@ -150,8 +237,18 @@ void gw_l4_metrics(struct gw_process *process, struct gw_exposition *out)
         return;
     put_ends(out, process, first);
     gw_exposition_family(out, "weir_l4_connections_open", "gauge", "Forwarded connections that are open.");
-    put_pairs(out, process, first, put_open);
+    put_pairs(out, process, first, put_open, false);
     gw_exposition_family(out, "weir_l4_bytes_total", "counter",
-                         "Bytes from clients (in) and to clients (out) of forwarded connections, when they end.");
-    put_pairs(out, process, first, put_bytes);
+                         "Bytes from clients (in) and to clients (out) of forwarded connections, when they end; of "
+                         "udp as they come.");
+    put_pairs(out, process, first, put_bytes, false);
+    if (!has_udp(first))
+        return;
+    gw_exposition_family(out, "weir_udp_datagrams_total", "counter",
+                         "Datagrams from clients (in) and to clients (out) that belong to a flow.");
+    put_pairs(out, process, first, put_datagrams, true);
+    gw_exposition_family(out, "weir_udp_flows_moved_total", "counter", "Flows that went on with another target.");
+    put_pairs(out, process, first, put_moves, true);
+    put_drops(out, process, first);
+    put_overflows(process, out);
 }

@@ -124,15 +124,17 @@ static bool is_open(const struct reader *reader, int fd)
     return (flags = fcntl(fd, F_GETFD)) != -1 && (reader->check == GW_HANDOVER_TAKEN || (flags & FD_CLOEXEC) == 0);
 }
 
-static bool is_listening(int fd)
+static bool is_of_kind(int fd, enum gw_socket_kind kind)
 {
-    int on = 0;
+    int on = 0, type = 0;
     socklen_t len = sizeof(on);
+    if (kind == GW_SOCKET_UDP)
+        return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_DGRAM;
     return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &len) == 0 && on != 0;
 }
 
 /* "5,6,7" */
-static bool read_fds(struct reader *reader, const char *text, int **fds, unsigned *num_fds)
+static bool read_fds(struct reader *reader, enum gw_socket_kind kind, const char *text, int **fds, unsigned *num_fds)
 {
     *fds = NULL;
     *num_fds = 0;
@@ -140,7 +142,7 @@ static bool read_fds(struct reader *reader, const char *text, int **fds, unsigne
         long fd = strtol(text, &end, 10);
         if (end == text || fd < 0 || fd > INT32_MAX || (*end != ',' && *end != '\0') || *num_fds == MAX_FDS)
             return refuse(reader, "the descriptors of a socket are broken");
-        if (reader->check != GW_HANDOVER_SAMPLE && (!is_open(reader, (int)fd) || !is_listening((int)fd)))
+        if (reader->check != GW_HANDOVER_SAMPLE && (!is_open(reader, (int)fd) || !is_of_kind((int)fd, kind)))
             return refuse(reader, "a descriptor is no listening socket");
         *fds = h2o_mem_realloc(*fds, sizeof(**fds) * (*num_fds + 1));
         (*fds)[(*num_fds)++] = (int)fd;
@@ -163,7 +165,7 @@ static bool read_entry(struct reader *reader, char *fields)
     char *list = strtok_r(rest + at, " ", &save), *address = strtok_r(NULL, "", &save);
     if (list == NULL || address == NULL)
         return refuse(reader, "the line of a socket is broken");
-    if (!read_fds(reader, list, &fds, &num_fds)) {
+    if (!read_fds(reader, kind, list, &fds, &num_fds)) {
         free(fds);
         return false;
     }

@@ -9,7 +9,8 @@
 #include <h2o.h>
 #include "gateway/supervisor/sockets.h"
 
-static const char *const kind_names[] = {[GW_SOCKET_LISTENER] = "listener", [GW_SOCKET_ADMIN] = "admin"};
+static const char *const kind_names[] = {
+    [GW_SOCKET_LISTENER] = "listener", [GW_SOCKET_ADMIN] = "admin", [GW_SOCKET_UDP] = "udp"};
 
 const char *gw_socket_kind_name(enum gw_socket_kind kind) { return kind_names[kind]; }
 
@@ -145,8 +146,8 @@ static bool open_sockets(enum gw_socket_kind kind, const struct gw_address *addr
 {
     const char *why;
 
-    if (kind == GW_SOCKET_LISTENER) {
-        if (gw_sockets_listen(address, count, fds))
+    if (kind != GW_SOCKET_ADMIN) {
+        if (kind == GW_SOCKET_UDP ? gw_sockets_bind_udp(address, count, fds) : gw_sockets_listen(address, count, fds))
             return true;
         error->number = errno;
         snprintf(error->text, sizeof(error->text), "%s", strerror(errno));
@@ -188,7 +189,7 @@ static struct gw_inventory_entry *open_parsed(struct gw_inventory *inventory, en
 
     if (entry != NULL)
         return is_in_place(entry) ? entry : open_anew(inventory, kind, address, count, entry, error);
-    if ((entry = find_activated(inventory, address)) != NULL) {
+    if (kind != GW_SOCKET_UDP && (entry = find_activated(inventory, address)) != NULL) {
         entry->kind = kind;
         entry->address = h2o_strdup(NULL, address->text.base, address->text.len).base;
         return entry;
@@ -219,7 +220,7 @@ struct gw_inventory_entry *gw_inventory_open(struct gw_inventory *inventory, enu
         snprintf(error->text, sizeof(error->text), "the address has a control character in it");
     else if (!gw_address_parse(&pool, h2o_iovec_init(text, strlen(text)), false, &address, &why))
         snprintf(error->text, sizeof(error->text), "%s", why);
-    else if (kind == GW_SOCKET_LISTENER && address.is_unix)
+    else if (kind != GW_SOCKET_ADMIN && address.is_unix)
         snprintf(error->text, sizeof(error->text), "a listener needs an IP address and a port");
     else
         entry = open_parsed(inventory, kind, &address, kind == GW_SOCKET_ADMIN ? 1 : count, error);
@@ -259,7 +260,7 @@ void gw_inventory_drop_next(struct gw_inventory *inventory)
 void gw_inventory_close_listeners(struct gw_inventory *inventory)
 {
     for (size_t i = inventory->size; i-- != 0;)
-        if (inventory->entries[i]->kind == GW_SOCKET_LISTENER)
+        if (inventory->entries[i]->kind != GW_SOCKET_ADMIN)
             remove_at(inventory, i);
 }
 

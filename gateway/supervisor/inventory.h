@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-enum gw_socket_kind { GW_SOCKET_LISTENER, GW_SOCKET_ADMIN };
+enum gw_socket_kind { GW_SOCKET_LISTENER, GW_SOCKET_ADMIN, GW_SOCKET_UDP };
 
 struct gw_inventory_entry {
     enum gw_socket_kind kind;

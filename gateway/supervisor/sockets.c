@@ -8,7 +8,7 @@
 #include <unistd.h>
 #include <h2o.h>
 
-enum { ADMIN_BACKLOG = 128 };
+enum { ADMIN_BACKLOG = 128, UDP_BUFFER = 2 << 20 };
 
 static void close_keeping_errno(int fd)
 {
@@ -20,24 +20,37 @@ static void close_keeping_errno(int fd)
 
 /* ---- listeners ---- */
 
-static int open_tcp(const struct gw_address *address, int flags)
+static int open_socket(const struct gw_address *address, int type)
 {
-    int on = 1, off = 0, fd = socket(address->sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
+    int on = 1, off = 0, fd = socket(address->sa.ss_family, type | SOCK_CLOEXEC, 0);
 
     if (fd == -1)
         return -1;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if ((type & SOCK_DGRAM) == 0) /* of datagrams it would let anybody share the address */
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     if (address->sa.ss_family == AF_INET6)
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
     return fd;
 }
 
-static int open_one(const struct gw_address *address)
+/* Which of our addresses a datagram came to is known from its ancillary data alone. A burst waits in the buffer. */
+static bool prepare_udp(int fd, const struct gw_address *address)
 {
-    int on = 1, fd = open_tcp(address, SOCK_NONBLOCK);
+    int on = 1, buffer = UDP_BUFFER;
+    bool is_v6 = address->sa.ss_family == AF_INET6;
+
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof(buffer));
+    return setsockopt(fd, is_v6 ? IPPROTO_IPV6 : IPPROTO_IP, is_v6 ? IPV6_RECVPKTINFO : IP_PKTINFO, &on, sizeof(on)) ==
+           0;
+}
+
+static int open_one(const struct gw_address *address, int type)
+{
+    int on = 1, fd = open_socket(address, type | SOCK_NONBLOCK);
 
     if (fd != -1 && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) == 0 &&
-        bind(fd, (const struct sockaddr *)&address->sa, address->sa_len) == 0 && listen(fd, H2O_SOMAXCONN) == 0)
+        bind(fd, (const struct sockaddr *)&address->sa, address->sa_len) == 0 &&
+        (type == SOCK_DGRAM ? prepare_udp(fd, address) : listen(fd, H2O_SOMAXCONN) == 0))
         return fd;
     close_keeping_errno(fd);
     return -1;
@@ -45,9 +58,9 @@ static int open_one(const struct gw_address *address)
 
 /* SO_REUSEPORT lets two processes of one user share an address without a word; an operator who starts weir twice wants
  * to be told. A probe without it finds out. */
-static bool is_taken(const struct gw_address *address)
+static bool is_taken(const struct gw_address *address, int type)
 {
-    int fd = open_tcp(address, 0);
+    int fd = open_socket(address, type);
     bool taken =
         fd != -1 && bind(fd, (const struct sockaddr *)&address->sa, address->sa_len) != 0 && errno == EADDRINUSE;
 
@@ -56,19 +69,29 @@ static bool is_taken(const struct gw_address *address)
     return taken;
 }
 
-bool gw_sockets_listen(const struct gw_address *address, unsigned count, int *fds)
+static bool open_all(const struct gw_address *address, int type, unsigned count, int *fds)
 {
-    if (is_taken(address)) {
+    if (is_taken(address, type)) {
         errno = EADDRINUSE;
         return false;
     }
     for (unsigned i = 0; i != count; ++i)
-        if ((fds[i] = open_one(address)) == -1) {
+        if ((fds[i] = open_one(address, type)) == -1) {
             while (i != 0)
                 close_keeping_errno(fds[--i]);
             return false;
         }
     return true;
+}
+
+bool gw_sockets_listen(const struct gw_address *address, unsigned count, int *fds)
+{
+    return open_all(address, SOCK_STREAM, count, fds);
+}
+
+bool gw_sockets_bind_udp(const struct gw_address *address, unsigned count, int *fds)
+{
+    return open_all(address, SOCK_DGRAM, count, fds);
 }
 
 /* ---- the admin API ---- */

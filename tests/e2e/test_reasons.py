@@ -16,6 +16,7 @@ from h2client import PROTOCOL_ERROR, H2Client
 from origin import OK, Origin
 from origin_h2 import H2Origin
 from stream_peer import StreamPeer, client_hello
+from udp_peer import UdpPeer, ask, dial_udp
 from test_http2_attacks import FLOODS, attack, malformed
 from weir import BINARY, Weir, wait_for
 
@@ -25,6 +26,10 @@ limits: {url: 8KiB, header_timeout: 400ms, body_timeout: 400ms, send_timeout: 60
 listeners:
   http: {address: "127.0.0.1:@http@"}
   bytes: {address: "127.0.0.1:@bytes@", protocol: tcp, forward: bytes, idle_timeout: 300ms, max_connections: 4}
+  flows: {address: "127.0.0.1:@flows@", protocol: udp, forward: flows, idle_timeout: 300ms}
+  answers: {address: "127.0.0.1:@answers@", protocol: udp, forward: flows, udp: {responses: 1}}
+  two_flows: {address: "127.0.0.1:@two_flows@", protocol: udp, forward: flows, idle_timeout: 1s, udp: {flows: 2}}
+  two_each: {address: "127.0.0.1:@two_each@", protocol: udp, forward: flows, idle_timeout: 1s, udp: {flows_per_ip: 2}}
   names: {address: "127.0.0.1:@names@", protocol: tls_passthrough, sni: [{host: a.example, forward: bytes}]}
   h2c: {address: "127.0.0.1:@h2c@", protocols: h2}
   https: {address: "127.0.0.1:@https@", tls: {certificates: [self]}}
@@ -62,6 +67,7 @@ target_groups:
     target_limits: {requests: 1, queue: 1, queue_timeout: 500ms}
   leaving: {targets: [{file: leaving.yaml}], deregistration_delay: 100ms, health_check: {enabled: false}}
   bytes: {protocol: tcp, targets: ["127.0.0.1:@echo@"], health_check: {enabled: false}}
+  flows: {protocol: udp, targets: ["127.0.0.1:@datagrams@"]}
 shutdown_timeout: 200ms
 routes:
   - {name: fixed, match: {path: /fixed}, respond: {status: 200, body: fixed}}
@@ -393,6 +399,20 @@ def deregistered(case):
     return case.client.response()
 
 
+def flow(listener, datagrams=1, before=0, before_datagrams=1):
+    """The last of several clients is the one whose line is looked for."""
+    def trigger(case):
+        clients = [dial_udp(case.gateway.port(listener)) for _ in range(before + 1)]
+        for client in clients[:before]:
+            for _ in range(before_datagrams):
+                ask(client, b"x")
+        case.port = clients[0 if datagrams == 0 else -1].getsockname()[1]
+        clients[-1].send(b"x")
+        for client in clients:
+            client.close()
+    return trigger
+
+
 def shutdown(case):
     case.origin_says("/patient/shutdown", hold)
     case.connect().request("GET", "/patient/shutdown")
@@ -520,6 +540,16 @@ TRIGGERS = {
     "LISTENER_FULL": full_listener,
     "CONNECTION_IDLE": raw_connection,
     "CLIENT_RESET": client_resets,
+    "FLOW_IDLE": flow("flows"),
+    "FLOW_ANSWERED": flow("answers"),
+    "FLOW_EVICTED": flow("two_flows", datagrams=0, before=2),
+    "FLOWS_FULL": flow("two_flows", before=2, before_datagrams=2),
+    "FLOWS_PER_ADDRESS": flow("two_each", before=2),
+    "FLOW_IDLE": flow("flows"),
+    "FLOW_ANSWERED": flow("answers"),
+    "FLOW_EVICTED": flow("two_flows", datagrams=0, before=2),
+    "FLOWS_FULL": flow("two_flows", before=2, before_datagrams=2),
+    "FLOWS_PER_ADDRESS": flow("two_each", before=2),
     "LAMBDA_REQUEST_TOO_LARGE": lambda case: case.ask("/function", "POST", body=b"x" * ((1 << 20) + 1)),
     "LAMBDA_BAD_REQUEST": function_says(400),
     "LAMBDA_WEBSOCKET": with_fields(*HANDSHAKE, line="GET /function HTTP/1.1"),
@@ -627,8 +657,16 @@ def peer():
         yield server
 
 
+@pytest.fixture(scope="module", autouse=True)
+def datagrams():
+    with UdpPeer() as server:
+        start.datagrams = server.port
+        yield
+
+
 def start(origin, peer):
-    return Weir(TEXT, files={"site/index.html": "index", "leaving.yaml": "[]"}, origin=origin.port, echo=peer.port)
+    return Weir(TEXT, files={"site/index.html": "index", "leaving.yaml": "[]"}, origin=origin.port, echo=peer.port,
+                datagrams=start.datagrams)
 
 
 def counted(gateway, code):
