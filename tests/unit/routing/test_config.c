@@ -386,7 +386,7 @@ static void bad_target_groups_are_refused(void **state)
     refuse_group("{targets: [{address: \"10.0.0.1:1\", weight: 1000}]}",
                  "49: weight is out of bounds: \"1000\" (expected a number up to 999)");
     refuse_group("{targets: \"a:1\", protocol: ftp}",
-                 "33: protocol is \"ftp\" (expected http, tcp, tls, https, h2c, h2 or grpc)");
+                 "33: protocol is \"ftp\" (expected http, tcp, tls, udp, https, h2c, h2 or grpc)");
     refuse_group("{targets: \"a:1\", algorithm: random}",
                  "34: type is \"random\" (expected round_robin, least_outstanding_requests, random_two_choices, "
                  "weighted_random, peak_ewma or consistent_hash)");
