@@ -7,6 +7,7 @@
 #include "gateway/exchange/exchange_state.h"
 #include "gateway/exchange/target_queue.h"
 #include "gateway/l4/l4.h"
+#include "gateway/l4/udp.h"
 #include "gateway/worker.h"
 
 enum { LOOK_MS = 200, SETTLE_MS = 1000 };
@@ -101,8 +102,10 @@ static void on_told(struct gw_message *message)
     struct gw_worker *worker = message->worker;
     struct telling *telling = message->data;
 
-    if (worker->held != NULL && telling->news == NEWS_CHANGED)
+    if (worker->held != NULL && telling->news == NEWS_CHANGED) {
         look_at_groups(worker);
+        gw_udp_look_anew(worker);
+    }
     for (size_t i = 0; telling->news != NEWS_CUT && i != telling->size; ++i)
         gw_pool_forget(worker->pool, &telling->entries[i]->endpoint);
     if (telling->news == NEWS_CUT) {

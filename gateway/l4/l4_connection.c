@@ -9,6 +9,7 @@
 #include <openssl/ssl.h>
 #include "gateway/discovery/view.h"
 #include "gateway/http/socket.h"
+#include "gateway/l4/udp.h"
 #include "gateway/upstream/proxy_out.h"
 
 enum { MAX_ATTEMPTS = 3, HELLO_READ = 4096 };
@@ -458,6 +459,7 @@ static const struct gw_conn_ops conn_ops = {on_drain, on_close, NULL};
 
 void gw_l4_cut(struct gw_worker *worker, const struct gw_endpoint *endpoint)
 {
+    gw_udp_cut(worker, endpoint);
     for (h2o_linklist_t *node = worker->server.conns.next; node != &worker->server.conns; node = node->next) {
         struct gw_conn *conn = H2O_STRUCT_FROM_MEMBER(struct gw_conn, link, node);
         struct gw_l4_connection *self = connection_from(conn);

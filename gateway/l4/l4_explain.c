@@ -4,6 +4,7 @@
 #include <string.h>
 #include "gateway/base/json.h"
 #include "gateway/decide.h"
+#include "gateway/discovery/view.h"
 #include "gateway/explain.h"
 #include "gateway/l4/l4.h"
 #include "tls/name.h"
@@ -194,6 +195,8 @@ static struct answer decide(const struct asked *asked, struct gw_trace *trace)
     if (listener->tls != NULL)
         tls_context_select(listener->tls, name, trace);
     answer.choice = gw_l4_choose(listener, name, 0, trace);
+    if (answer.choice.group != NULL && asked->snapshot->process != NULL)
+        answer.choice.group = gw_view_of_control(asked->snapshot, answer.choice.group);
     if (answer.choice.group != NULL)
         answer.target = pick(asked, answer.choice.group, trace);
     answer.reason = answer.target < ROUTING_BUSY_TARGETS    ? GW_REASON_NONE

@@ -11,6 +11,11 @@ struct gw_udp;
  * does not name takes no new flow, and closes with its last one or after shutdown_timeout. */
 void gw_udp_publish(struct gw_worker *, const struct gw_publication *);
 
+/* Targets of groups have changed. */
+void gw_udp_look_anew(struct gw_worker *);
+/* The endpoint is gone, and so is the time that its flows had. */
+void gw_udp_cut(struct gw_worker *, const struct gw_endpoint *);
+
 enum gw_udp_drain {
     GW_UDP_FINISH, /* nobody else reads: flows go on until they are quiet */
     GW_UDP_LEAVE,  /* another process reads the sockets: answers under way are still passed on */

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
+#include "gateway/discovery/view.h"
 #include "gateway/exchange/outliers.h"
 #include "gateway/gate.h"
 #include "gateway/http/proxy_protocol.h"
@@ -83,6 +84,10 @@ static void leave_target(struct gw_udp_flow *flow)
     if (flow->slot != NULL)
         gw_count(&flow->slot->in_flight, (uint64_t)-1);
     flow->slot = NULL;
+    if (flow->endpoint != NULL)
+        gw_endpoint_release(
+            H2O_STRUCT_FROM_MEMBER(struct gw_endpoint_entry, endpoint, (struct gw_endpoint *)flow->endpoint));
+    flow->endpoint = NULL;
 }
 
 static void release(struct gw_udp_flow *flow)
@@ -279,9 +284,10 @@ static bool attempt(struct gw_udp_flow *flow, const struct routing_target_group 
 
     if (index < 64)
         flow->tried |= (uint64_t)1 << index;
-    if (load != NULL && !routing_target_enter(load, (uint32_t)group->conf->target_limits.requests))
+    if (load != NULL && !routing_target_enter(load, group->max_requests))
         return false;
     flow->load = load;
+    gw_endpoint_hold(gw_endpoint_entry_of(target));
     flow->endpoint = target->endpoint;
     flow->health = target->health;
     flow->slot = &gw_endpoint_entry_of(target)->slots[worker->thread.index];
@@ -289,7 +295,7 @@ static bool attempt(struct gw_udp_flow *flow, const struct routing_target_group 
     gw_count(&flow->slot->in_flight, 1);
     ++flow->attempts;
     if ((flow->fd = open_socket(flow, target)) != -1) {
-        flow->generation = worker->held->snapshot->generation;
+        flow->epoch = flow->listener->udp->epoch;
         flow->version = __atomic_load_n((uint32_t *)&flow->health->group->version, __ATOMIC_RELAXED);
         return true;
     }
@@ -327,6 +333,13 @@ static enum gw_reason connect_to(struct gw_udp_flow *flow, const struct routing_
     return reason;
 }
 
+/* With the targets that it has now; good until it is asked for again. */
+static const struct routing_target_group *as_now(const struct gw_udp_flow *flow,
+                                                 const struct routing_target_group *group)
+{
+    return gw_view_now(snapshot_of(flow->listener), flow->listener->udp->worker->thread.index, group);
+}
+
 static enum gw_reason choose(struct gw_udp_flow *flow)
 {
     const h2o_iovec_t no_name = {NULL, 0};
@@ -337,7 +350,7 @@ static enum gw_reason choose(struct gw_udp_flow *flow)
 
     flow->tried = 0;
     count_for(flow, choice.stats);
-    return choice.group != NULL ? connect_to(flow, choice.group) : choice.reason;
+    return choice.group != NULL ? connect_to(flow, as_now(flow, choice.group)) : choice.reason;
 }
 
 /* ---- another target ---- */
@@ -351,7 +364,7 @@ static const struct routing_target_group *current_group(const struct gw_udp_flow
 
     for (size_t i = 0; forward != NULL && i != forward->size; ++i)
         if (h2o_memis(forward->groups[i]->name.base, forward->groups[i]->name.len, name.base, name.len))
-            return forward->groups[i];
+            return as_now(flow, forward->groups[i]);
     return NULL;
 }
 
@@ -400,16 +413,14 @@ static void adopt_settings(struct gw_udp_flow *flow)
 
 void gw_udp_review(struct gw_udp_flow *flow)
 {
-    bool is_reloaded = flow->generation != snapshot_of(flow->listener)->generation;
     const struct routing_target_group *group;
     uint32_t index;
 
-    flow->generation = snapshot_of(flow->listener)->generation;
+    flow->epoch = flow->listener->udp->epoch;
     flow->version = __atomic_load_n((uint32_t *)&flow->health->group->version, __ATOMIC_RELAXED);
     if (flow->listener->index == UINT32_MAX)
         return; /* goes on as it is */
-    if (is_reloaded)
-        adopt_settings(flow);
+    adopt_settings(flow);
     group = current_group(flow);
     index = find_target(group, flow->endpoint);
     flow->tried = index < 64 ? (uint64_t)1 << index : 0;

@@ -31,16 +31,16 @@ struct gw_udp_flow {
     struct gw_udp_listener *listener;
     struct gw_l4_stats *stats;
     /* the target */
-    const struct gw_endpoint *endpoint; /* process lifetime, as is what stands beside it */
+    const struct gw_endpoint *endpoint; /* held, and with it what stands beside it */
     struct routing_health *health;
     struct routing_target_load *load; /* counted at it; NULL: the group does not count */
     struct gw_target_slot *slot;
-    uint64_t tried;      /* bit set of targets that refused, of this generation's group */
-    uint64_t generation; /* of the configuration that it was last compared with */
-    uint32_t version;    /* of the group's state then */
-    uint32_t attempts;   /* targets */
-    uint32_t responses;  /* to each datagram; 0: any number */
-    bool is_proven;      /* its client has spoken after an answer: it is there, nobody has made its address up */
+    uint64_t tried;     /* bit set of targets that refused, since it was compared */
+    uint64_t epoch;     /* when it was last compared with the configuration */
+    uint32_t version;   /* of the group's state then */
+    uint32_t attempts;  /* targets */
+    uint32_t responses; /* to each datagram; 0: any number */
+    bool is_proven;     /* its client has spoken after an answer: it is there, nobody has made its address up */
     bool has_answer, is_used, is_refused, is_counted, notes_outcomes;
     char *proxy; /* PROXY header that goes before each datagram; malloc, NULL: none */
     size_t proxy_len;
@@ -101,6 +101,7 @@ struct gw_udp {
     bool is_in_turn;                /* events of flows are being looked at: none is freed before the end of it */
     struct gw_udp_flow *graveyard;
     bool is_draining;
+    uint64_t epoch;       /* moves on with every configuration, and with every change of targets */
     uint64_t logged_at_s; /* evictions: */
     unsigned num_logged;  /* in that second */
 };
@@ -132,7 +133,7 @@ void gw_udp_bury(struct gw_udp *);
 void gw_udp_shorten(struct gw_udp_flow *, uint64_t idle_timeout_ms);
 static inline bool gw_udp_is_stale(const struct gw_udp_flow *flow)
 {
-    return flow->generation != flow->listener->udp->worker->held->snapshot->generation ||
+    return flow->epoch != flow->listener->udp->epoch ||
            flow->version != __atomic_load_n((const uint32_t *)&flow->health->group->version, __ATOMIC_RELAXED);
 }
 static inline struct gw_l4_slot *gw_udp_counters(const struct gw_udp_flow *flow)

@@ -497,10 +497,38 @@ void gw_udp_publish(struct gw_worker *worker, const struct gw_publication *publi
             name_listener(worker, publication->listening[i]);
     if (worker->udp == NULL)
         return;
+    ++worker->udp->epoch;
     for (h2o_linklist_t *node = worker->udp->listeners.next; node != &worker->udp->listeners; node = node->next) {
         struct gw_udp_listener *listener = H2O_STRUCT_FROM_MEMBER(struct gw_udp_listener, link, node);
         if (listener->index != UINT32_MAX && !is_named(listener, publication))
             remove_listener(listener);
+    }
+}
+
+/* ---- targets come and go ---- */
+
+void gw_udp_look_anew(struct gw_worker *worker)
+{
+    if (worker->udp != NULL)
+        ++worker->udp->epoch;
+}
+
+void gw_udp_cut(struct gw_worker *worker, const struct gw_endpoint *endpoint)
+{
+    struct gw_udp *udp = worker->udp;
+
+    for (h2o_linklist_t *l = udp != NULL ? udp->listeners.next : NULL; udp != NULL && l != &udp->listeners;
+         l = l->next) {
+        struct gw_udp_listener *listener = H2O_STRUCT_FROM_MEMBER(struct gw_udp_listener, link, l);
+        for (unsigned i = 0; i != 2; ++i) {
+            h2o_linklist_t *list = i == 0 ? &listener->unproven : &listener->proven;
+            for (h2o_linklist_t *node = list->next, *next; node != list; node = next) {
+                struct gw_udp_flow *flow = H2O_STRUCT_FROM_MEMBER(struct gw_udp_flow, link, node);
+                next = node->next;
+                if (flow->endpoint == endpoint)
+                    gw_udp_end(flow, GW_REASON_TARGET_DEREGISTERED);
+            }
+        }
     }
 }
 

@@ -729,3 +729,18 @@ def test_only_so_many_evictions_a_second_are_logged(weir):
             client.close()
         assert gateway.terminate() == 0
     assert 1 <= len([line for line in gateway.access_log() if line["reason"] == "FLOW_EVICTED"]) <= 100 * seconds
+
+
+def test_flows_follow_targets_that_come_and_go_without_a_reload(weir):
+    with UdpPeer(named(b"a")) as a, UdpPeer(named(b"b")) as b:
+        gateway = weir("""
+worker_threads: 2
+listeners: {dns: {address: "127.0.0.1:@dns@", protocol: udp, forward: dns}}
+target_groups: {dns: {protocol: udp, targets: [{file: targets.yaml}]}}
+""", files={"targets.yaml": f"['127.0.0.1:{a.port}']"})
+        wait_for(lambda: gateway.metric("weir_target_group_targets", target_group="dns") == 1, "the target in the group")
+        with dial_udp(gateway.port("dns")) as client:
+            assert ask(client, b"?") == b"a?"
+            (gateway.folder / "targets.yaml").write_text(f"['127.0.0.1:{b.port}']")
+            wait_for(lambda: ask(client, b"?") == b"b?", "an answer of the new target")
+        assert gateway.metric("weir_udp_flows_moved_total") == 1
