@@ -71,6 +71,7 @@
     X(RANGE_NOT_SATISFIABLE, 416, "None of the ranges asked for lies within the file.",                                \
       "Content-Range names the file's size.")                                                                          \
     X(ECHO, 200, "The route echoes the request.", "Nothing is wrong.")                                                 \
+    X(MAX_FORWARDS, 200, "OPTIONS with Max-Forwards: 0 asks what is here, not at the target.", "Nothing is wrong.")    \
     X(TOO_MANY_FORWARDED, 463, "X-Forwarded-For holds more than 30 addresses.", "Look for a proxy loop.")              \
     X(REWRITE_FAILED, 500, "The rewritten URL is not a valid request target.", "Fix the route's rewrite.")             \
     X(NO_TARGETS, 503, "The target group has no target that may take traffic.",                                        \

@@ -14,6 +14,7 @@ bool gw_recent_is_error(enum gw_reason reason)
     switch (reason) {
     case GW_REASON_NONE:
     case GW_REASON_FIXED_RESPONSE:
+    case GW_REASON_MAX_FORWARDS:
     case GW_REASON_REDIRECT:
     case GW_REASON_FILE_SERVED:
     case GW_REASON_ECHO:

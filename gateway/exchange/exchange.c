@@ -1,4 +1,5 @@
 #include "gateway/exchange/exchange_state.h"
+#include <alloca.h>
 #include <string.h>
 #include "gateway/answer/answer.h"
 #include "gateway/exchange/forwarded.h"
@@ -330,7 +331,30 @@ static void proceed(h2o_generator_t *generator, h2o_req_t *req)
         send_pending(exchange);
 }
 
-const struct gw_client_callbacks gw_exchange_callbacks = {on_started, on_head, on_body, on_drained, on_error};
+/* RFC 9110 15.2: passed on at once, whatever the response will be. Of two that are asked, the hedge is not heard yet.
+ */
+static void on_interim(void *data, const struct gw_response_head *head)
+{
+    struct gw_try *try = data;
+    const struct gw_request *request = try->exchange->request;
+    const struct routing_header_rules *rules = request->route->response_headers;
+    h2o_header_t *fields = alloca(sizeof(*fields) * head->num_fields);
+    size_t n = 0;
+
+    if (try != try->exchange->now)
+        return;
+    for (size_t i = 0; i != head->num_fields; ++i)
+        if (!is_ruled(rules, *head->fields[i].name))
+            fields[n++] = head->fields[i];
+    gw_stream_send_interim(request->stream, head->status, fields, n);
+}
+
+const struct gw_client_callbacks gw_exchange_callbacks = {.on_started = on_started,
+                                                          .on_interim = on_interim,
+                                                          .on_head = on_head,
+                                                          .on_body = on_body,
+                                                          .on_drained = on_drained,
+                                                          .on_error = on_error};
 
 /* ---- life ---- */
 
@@ -356,6 +380,16 @@ static h2o_iovec_t target_host(const struct gw_request *request)
                                    : h2o_strdup(request->pool, target->name.base, target->name.len);
 }
 
+/* RFC 9110 7.6.2, 9.3.7: we are the final recipient. */
+static void answer_options(struct gw_request *request)
+{
+    static const char methods[] = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+    h2o_req_t *req = &request->stream->req;
+
+    h2o_set_header(&req->pool, &req->res.headers, H2O_TOKEN_ALLOW, methods, sizeof(methods) - 1, 0);
+    gw_answer(request, GW_REASON_MAX_FORWARDS, 200, h2o_iovec_init(NULL, 0), h2o_iovec_init(NULL, 0), true);
+}
+
 void gw_exchange_start(struct gw_request *request)
 {
     struct gw_stream *stream = request->stream;
@@ -378,6 +412,10 @@ void gw_exchange_start(struct gw_request *request)
     gw_forwarded_fields(request, &request->worker->thread, &fields);
     if (request->route->request_headers != NULL)
         routing_header_rules_apply(request->route->request_headers, request->pool, &fields);
+    if (__builtin_expect(request->facts.method.base[0] == 'O', 0) && !gw_forwarded_may_go_on(request, &fields)) {
+        answer_options(request);
+        return;
+    }
     exchange->out.method = request->facts.method;
     if (exchange->out.host.len == 0) /* HTTP/1.0 without Host: we speak 1.1, where an origin may insist on one */
         exchange->out.host = target_host(request);

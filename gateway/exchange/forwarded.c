@@ -507,3 +507,19 @@ void gw_forwarded_fields(struct gw_request *request, struct gw_thread *thread, h
         append(out, &name_amzn_trace, request->amzn_trace_id);
     }
 }
+
+bool gw_forwarded_may_go_on(struct gw_request *request, h2o_headers_t *fields)
+{
+    ssize_t at;
+    uint64_t left;
+
+    if (!h2o_memis(request->facts.method.base, request->facts.method.len, H2O_STRLIT("OPTIONS")) ||
+        (at = h2o_find_header(fields, H2O_TOKEN_MAX_FORWARDS, -1)) < 0 ||
+        !gw_head_read_length(fields->entries[at].value, &left))
+        return true;
+    if (left == 0)
+        return false;
+    char *text = h2o_mem_alloc_pool(request->pool, 24);
+    fields->entries[at].value = h2o_iovec_init(text, (size_t)sprintf(text, "%llu", (unsigned long long)(left - 1)));
+    return true;
+}

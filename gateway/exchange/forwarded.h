@@ -22,3 +22,5 @@ char *gw_forwarded_put_hex16(char *dst, uint64_t value);
 
 /* The fields for the target, in a new list from the request's pool. */
 void gw_forwarded_fields(struct gw_request *, struct gw_thread *, h2o_headers_t *out);
+/* RFC 9110 7.6.2: counts Max-Forwards of an OPTIONS request down. False: it was 0, nobody else is to be asked. */
+bool gw_forwarded_may_go_on(struct gw_request *, h2o_headers_t *);

@@ -117,8 +117,15 @@ static enum gw_head_result read_expect(struct gw_fields *found, h2o_iovec_t valu
 {
     if (!found->is_request)
         return GW_HEAD_OK;
-    if (!is_nocase(value, H2O_STRLIT("100-continue")))
-        return GW_HEAD_BAD_EXPECT;
+    h2o_iovec_t expectation; /* of a list, of which empty members count for nothing (RFC 9110 10.1.1, 5.6.1.2) */
+    do {
+        if (!next_element(&value, &expectation))
+            return GW_HEAD_BAD_EXPECT;
+    } while (expectation.len == 0);
+    do
+        if (expectation.len != 0 && !is_nocase(expectation, H2O_STRLIT("100-continue")))
+            return GW_HEAD_BAD_EXPECT;
+    while (next_element(&value, &expectation));
     found->expects_continue = found->minor_version >= 1; /* RFC 9110 10.1.1: ignored from an HTTP/1.0 client */
     return GW_HEAD_OK;
 }

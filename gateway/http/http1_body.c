@@ -276,7 +276,7 @@ static void start_body(struct gw_stream *stream)
         conn->body.wants_continue = false;
         /* RFC 9110 10.1.1: not when the body is already on its way */
         if (conn->super.sock->input->size == 0 && !stream->response_started)
-            gw_http1_send_continue(conn);
+            gw_http1_send_interim(conn, 100, NULL, 0);
     }
     turn_later(conn);
 }
@@ -302,4 +302,9 @@ static void abort_stream(struct gw_stream *stream)
     gw_http1_abort(H2O_STRUCT_FROM_MEMBER(struct gw_http1_conn, stream, stream));
 }
 
-const struct gw_stream_ops gw_http1_stream_ops = {start_body, consumed, abort_stream};
+static void send_interim(struct gw_stream *stream, int status, const h2o_header_t *fields, size_t num_fields)
+{
+    gw_http1_send_interim(conn_of(stream), status, fields, num_fields);
+}
+
+const struct gw_stream_ops gw_http1_stream_ops = {start_body, consumed, abort_stream, send_interim};

@@ -34,12 +34,12 @@ struct gw_http1_out {
     h2o_ostream_t final;    /* libh2o's end of the ostream chain */
     h2o_send_state_t state; /* cleared from here on for each request */
     bool is_chunked, has_no_body, must_close;
-    bool ends_with_close;     /* HTTP/1.0, unknown length: the end of the connection is the end of the body */
-    bool is_broken;           /* the response cannot be completed */
-    bool is_writing;          /* a write waits for its callback */
-    bool is_continue_writing; /* ... which is that of 100 Continue */
-    bool is_stashed;          /* do_send came meanwhile: stash holds its buffers */
-    bool is_ended;            /* of a tunnel: we have told the client that nothing more comes */
+    bool ends_with_close;    /* HTTP/1.0, unknown length: the end of the connection is the end of the body */
+    bool is_broken;          /* the response cannot be completed */
+    bool is_writing;         /* a write waits for its callback */
+    bool is_interim_writing; /* ... which is that of an interim response */
+    bool is_stashed;         /* do_send came meanwhile: stash holds its buffers */
+    bool is_ended;           /* of a tunnel: we have told the client that nothing more comes */
     h2o_iovec_t *stash;
     size_t stash_size;
     char chunk_size[20];
@@ -86,5 +86,5 @@ bool gw_http1_may_keep_alive(const struct gw_http1_conn *); /* as far as the req
 
 /* http1_out.c */
 void gw_http1_init_out(struct gw_http1_conn *);
-void gw_http1_send_continue(struct gw_http1_conn *);
+void gw_http1_send_interim(struct gw_http1_conn *, int status, const h2o_header_t *, size_t num_fields);
 void gw_http1_abort(struct gw_http1_conn *);

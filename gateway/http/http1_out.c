@@ -193,7 +193,7 @@ static void do_send(h2o_ostream_t *self, h2o_req_t *req, h2o_iovec_t *bufs, size
         n = start_response(conn, out, bufs, num, len, is_final);
     else
         n = frame_body(conn, out, bufs, num, len, is_final);
-    if (conn->out.is_writing) { /* 100 Continue is still on its way */
+    if (conn->out.is_writing) { /* an interim response is still on its way */
         conn->out.stash = h2o_mem_alloc_pool(&req->pool, sizeof(*out) * (n + 1));
         memcpy(conn->out.stash, out, sizeof(*out) * n);
         conn->out.stash_size = n;
@@ -222,8 +222,8 @@ static void follow_up(struct gw_http1_conn *conn)
     conn->send_due_ms = UINT64_MAX;
     if (out->is_broken)
         gw_http1_close(conn, GW_END_ABORTED);
-    else if (out->is_continue_writing) {
-        out->is_continue_writing = false;
+    else if (out->is_interim_writing) {
+        out->is_interim_writing = false;
         if (out->is_stashed) {
             out->is_stashed = false;
             write_out(conn, out->stash, out->stash_size);
@@ -255,11 +255,20 @@ static void on_written(h2o_socket_t *sock, const char *err)
         gw_thread_defer(conn->super.server->thread, &conn->after_write);
 }
 
-void gw_http1_send_continue(struct gw_http1_conn *conn)
+/* While one is stuck in the socket, further ones are left out: whoever does not read misses no answer. */
+void gw_http1_send_interim(struct gw_http1_conn *conn, int status, const h2o_header_t *fields, size_t num_fields)
 {
-    h2o_iovec_t line = h2o_iovec_init(H2O_STRLIT("HTTP/1.1 100 Continue\r\n\r\n"));
-    if (!gw_socket_write(conn->super.sock, &line, 1, on_written)) {
-        conn->out.is_writing = conn->out.is_continue_writing = true;
+    h2o_res_t res = {.status = status, .reason = gw_reason_phrase(status)};
+    struct gw_response_framing framing = {.content_length = UINT64_MAX};
+
+    if (conn->stream.head.minor_version == 0 || conn->stream.response_started || conn->out.is_writing)
+        return;
+    res.headers.entries = (h2o_header_t *)fields;
+    res.headers.size = num_fields;
+    char *base = h2o_mem_alloc_pool(&conn->stream.req.pool, gw_response_head_bound(&res, &framing));
+    h2o_iovec_t head = {base, gw_response_head_write(base, &res, &framing)};
+    if (!gw_socket_write(conn->super.sock, &head, 1, on_written)) {
+        conn->out.is_writing = conn->out.is_interim_writing = true;
         gw_http1_expect_sent(conn);
     }
 }

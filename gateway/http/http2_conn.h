@@ -170,7 +170,7 @@ void gw_http2_set_out_callbacks(nghttp2_session_callbacks *);
 /* Both sides have said their last. Not while the stream is in a write. */
 void gw_http2_finish(struct gw_http2_stream *);
 void gw_http2_init_out(struct gw_http2_stream *);
-void gw_http2_send_continue(struct gw_http2_stream *);
+void gw_http2_send_interim(struct gw_http2_stream *, int status, const h2o_header_t *, size_t num_fields);
 void gw_http2_flush_soon(struct gw_http2_conn *);
 void gw_http2_flush(struct gw_http2_conn *);
 size_t gw_http2_room(struct gw_stream *);

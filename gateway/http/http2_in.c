@@ -366,7 +366,7 @@ static void start_body(struct gw_stream *super)
         stream->body.wants_continue = false;
         /* RFC 9110 10.1.1: not when the body is already on its way */
         if (stream->body.waiting == NULL && !super->body_complete && !super->response_started)
-            gw_http2_send_continue(stream);
+            gw_http2_send_interim(stream, 100, NULL, 0);
     }
     turn_later(stream);
 }
@@ -396,7 +396,12 @@ static void abort_stream(struct gw_stream *super)
     gw_http2_abort(gw_http2_stream_from(super), super->is_tunnel ? NGHTTP2_CANCEL : NGHTTP2_INTERNAL_ERROR);
 }
 
-const struct gw_stream_ops gw_http2_stream_ops = {start_body, consumed, abort_stream, gw_http2_room};
+static void send_interim(struct gw_stream *super, int status, const h2o_header_t *fields, size_t num_fields)
+{
+    gw_http2_send_interim(gw_http2_stream_from(super), status, fields, num_fields);
+}
+
+const struct gw_stream_ops gw_http2_stream_ops = {start_body, consumed, abort_stream, send_interim, gw_http2_room};
 
 /* The body cannot be completed. Before the response has begun it is answered, afterwards the stream is reset. */
 void gw_http2_break_body(struct gw_http2_stream *stream, enum gw_stream_end end)

@@ -125,10 +125,17 @@ static void start_response(struct gw_http2_stream *stream, bool is_final)
         nghttp2_submit_rst_stream(stream->conn->session, NGHTTP2_FLAG_NONE, stream->id, NGHTTP2_INTERNAL_ERROR);
 }
 
-void gw_http2_send_continue(struct gw_http2_stream *stream)
+void gw_http2_send_interim(struct gw_http2_stream *stream, int status, const h2o_header_t *fields, size_t num_fields)
 {
-    nghttp2_nv nv = make_nv(h2o_iovec_init(H2O_STRLIT(":status")), h2o_iovec_init(H2O_STRLIT("100")), KEPT);
-    nghttp2_submit_headers(stream->conn->session, NGHTTP2_FLAG_NONE, stream->id, NULL, &nv, 1, NULL);
+    nghttp2_nv *nva = alloca(sizeof(*nva) * (num_fields + 1));
+    char digits[3] = {'0' + status / 100, '0' + status / 10 % 10, '0' + status % 10};
+
+    if (stream->super.response_started || stream->is_over)
+        return;
+    nva[0] = make_nv(h2o_iovec_init(H2O_STRLIT(":status")), h2o_iovec_init(digits, 3), NGHTTP2_NV_FLAG_NO_COPY_NAME);
+    for (size_t i = 0; i != num_fields; ++i)
+        nva[i + 1] = make_nv(*fields[i].name, fields[i].value, NGHTTP2_NV_FLAG_NONE);
+    nghttp2_submit_headers(stream->conn->session, NGHTTP2_FLAG_NONE, stream->id, NULL, nva, num_fields + 1, NULL);
     gw_http2_flush_soon(stream->conn);
 }
 

@@ -35,6 +35,7 @@ struct gw_stream_ops {
     void (*start_body)(struct gw_stream *);
     void (*consumed)(struct gw_stream *, size_t bytes);
     void (*abort)(struct gw_stream *);
+    void (*send_interim)(struct gw_stream *, int status, const h2o_header_t *, size_t num_fields);
     size_t (*room)(struct gw_stream *); /* NULL: plenty */
 };
 
@@ -200,6 +201,14 @@ static inline size_t gw_stream_room(struct gw_stream *stream)
 
 /* Ends a stream whose response cannot be completed (HTTP/1: with its connection): what is out stays truncated. */
 static inline void gw_stream_abort(struct gw_stream *stream) { stream->ops->abort(stream); }
+
+/* An interim response (RFC 9110 15.2; not 101), any number of them before the response starts. Everything is copied.
+ * Left out for clients of HTTP/1.0 and for those who do not read the one before. */
+static inline void gw_stream_send_interim(struct gw_stream *stream, int status, const h2o_header_t *fields,
+                                          size_t num_fields)
+{
+    stream->ops->send_interim(stream, status, fields, num_fields);
+}
 
 /* The text of the Date field for now; valid until the next turn. 29 bytes. */
 const char *gw_server_date(struct gw_server *);

@@ -124,6 +124,14 @@ bool gw_client_report_started(struct gw_client *client)
     return client->callbacks->on_started == NULL || GW_CLIENT_CALL(client, on_started, client->failure.was_reused);
 }
 
+/* The request is on its way by then, whether or not its own turn to say so has come. */
+bool gw_client_report_interim(struct gw_client *client)
+{
+    if (client->head.status == 100 || client->callbacks->on_interim == NULL)
+        return true;
+    return gw_client_report_started(client) && GW_CLIENT_CALL(client, on_interim, &client->head);
+}
+
 static void on_deferred(struct gw_deferred *deferred)
 {
     struct gw_client *client = H2O_STRUCT_FROM_MEMBER(struct gw_client, deferred, deferred);

@@ -75,7 +75,7 @@ struct gw_client_callbacks { /* static storage; data: what gw_client_start was g
      * Comes before on_head and before any error but a failed connect; when there is no more body to write it may come
      * as late as that. May be NULL. */
     void (*on_started)(void *data, bool reused);
-    /* A final response head (1xx other than 101 are swallowed; 100 is not forwarded). Slices are valid until the client
+    /* A final response head. Slices are valid until the client
      * ends or is released. body_follows false: the response is complete. */
     void (*on_head)(void *data, const struct gw_response_head *, bool body_follows);
     /* Body bytes, valid until gw_client_consumed has been told of them all; is_last: the response is complete and the
@@ -88,6 +88,8 @@ struct gw_client_callbacks { /* static storage; data: what gw_client_start was g
      * connection was reused and closed before any response byte, or no byte of the request can have been processed).
      * For a reused connection that is safe for idempotent methods only: gw_client_failure tells the two apart. */
     void (*on_error)(void *data, enum gw_client_error, bool retry_is_safe);
+    /* An interim response head: any 1xx but 100, which is ours to say, and 101. Valid within the call. May be NULL. */
+    void (*on_interim)(void *data, const struct gw_response_head *);
 };
 /* What is known about a failed attempt: the caller, who knows the method and still holds the body or not, decides about
  * a retry. Valid from on_error to the release. */

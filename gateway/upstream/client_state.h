@@ -128,6 +128,7 @@ static inline void gw_client_enter_pending(struct gw_client *client, const struc
 }
 /* Both say whether the client still lives after the callback. */
 bool gw_client_report_started(struct gw_client *);
+bool gw_client_report_interim(struct gw_client *);
 void gw_client_fail(struct gw_client *, enum gw_client_error);
 /* Lets go of the connection, into the pool if it may serve again, before the last callback. */
 void gw_client_end(struct gw_client *, bool connection_is_clean);

@@ -412,6 +412,14 @@ static void deliver_head(struct gw_h2_stream *stream, bool body_follows)
         gw_h2_touch(stream);
 }
 
+void gw_h2_on_interim(struct gw_h2_stream *stream)
+{
+    struct gw_client *client = stream->client;
+    client->head.status = stream->status;
+    client->head.num_fields = gw_h2_fields_finish(&stream->head, client->fields, client->names, is_wanted_in_head);
+    (void)gw_client_report_interim(client);
+}
+
 void gw_h2_on_head(struct gw_h2_stream *stream, bool is_end)
 {
     if (!is_end && has_no_body(stream))

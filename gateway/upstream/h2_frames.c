@@ -107,6 +107,8 @@ static void on_headers_end(struct gw_h2_stream *stream, bool is_end)
         if (++client->num_interim > GW_CLIENT_MAX_INTERIM) {
             (void)refuse(stream, "too many interim responses");
             nghttp2_submit_rst_stream(stream->session->ng, NGHTTP2_FLAG_NONE, stream->id, NGHTTP2_PROTOCOL_ERROR);
+        } else {
+            gw_h2_on_interim(stream);
         }
         return;
     }

@@ -169,6 +169,7 @@ void gw_h2_client_release(struct gw_client *); /* all but the struct itself */
 void gw_h2_stream_enter(struct gw_h2_stream *, struct gw_h2_session *, bool is_full);
 bool gw_h2_submit(struct gw_h2_stream *);
 /* What frames bring about. Each may end the client. */
+void gw_h2_on_interim(struct gw_h2_stream *);
 void gw_h2_on_head(struct gw_h2_stream *, bool is_end);
 void gw_h2_on_data(struct gw_h2_stream *, bool is_end);
 void gw_h2_on_trailers(struct gw_h2_stream *);

@@ -245,6 +245,8 @@ static bool take_head(struct gw_client *client)
         }
         if (++client->num_interim > GW_CLIENT_MAX_INTERIM)
             return fail_head(client, GW_CLIENT_BAD_HEAD, GW_HEAD_OK, "too many interim responses");
+        if (!gw_client_report_interim(client))
+            return false;
         client->parsed_len = 0;
         h2o_buffer_consume(&sock->input, used);
         gw_client_set_deadline(client); /* the origin is at work and says so */

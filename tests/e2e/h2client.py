@@ -63,6 +63,7 @@ class Answer:
 
     def __init__(self):
         self.status, self.fields, self.body, self.trailers, self.reset, self.interim = None, [], b"", None, None, []
+        self.interim_fields = []  # of each of .interim, without the status
 
     def get(self, name, default=None):
         values = [value for key, value in self.fields if key == name]
@@ -230,6 +231,7 @@ class H2Client:
                 if status < 200:
                     assert not f.ends
                     answer.interim.append(status)
+                    answer.interim_fields.append(f.fields[1:])
                     continue
                 answer.status, answer.fields = status, f.fields[1:]
             else:

@@ -491,6 +491,7 @@ TRIGGERS = {
     "RANGE_NOT_SATISFIABLE": lambda case: case.ask("/site/index.html", headers=[("Range", "bytes=99999-")]),
     "ECHO": lambda case: case.ask("/echo"),
     "FAULT_INJECTED": lambda case: case.ask("/fault"),
+    "MAX_FORWARDS": lambda case: case.ask("/o/x", method="OPTIONS", headers=[("Max-Forwards", "0")]),
     "TOO_MANY_FORWARDED": lambda case: case.ask("/o/x", headers=[("X-Forwarded-For", ", ".join(["192.0.2.1"] * 31))]),
     "REWRITE_FAILED": lambda case: case.ask("/rewrite/zz"),
     "NO_TARGETS": lambda case: case.ask("/empty"),
