@@ -249,7 +249,7 @@ static void on_written(h2o_socket_t *sock, const char *err)
     conn->out.is_writing = false;
     if (err != NULL)
         gw_http1_close(conn, GW_END_CLIENT_GONE);
-    else if (conn->out.is_continue_writing) /* a response may begin before the end of the turn */
+    else if (conn->out.is_interim_writing) /* a response may begin before the end of the turn */
         follow_up(conn);
     else /* hundreds of clients may have taken what they were sent at the same time */
         gw_thread_defer(conn->super.server->thread, &conn->after_write);
