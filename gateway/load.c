@@ -12,6 +12,7 @@
 #include "gateway/base/kept_files.h"
 #include "gateway/base/log.h"
 #include "gateway/discovery/discovery.h"
+#include "gateway/discovery/resolver.h"
 #include "gateway/discovery/view.h"
 #include "gateway/listening.h"
 #include "gateway/supervisor/privileges.h"
@@ -27,6 +28,7 @@ struct load {
     struct gw_snapshot *snapshot; /* NULL: failed */
     struct gw_listening_set set;  /* what the snapshot listens on */
     struct gw_errors errors;
+    struct gw_dns *dns;         /* what is known of names, and what this load finds out; NULL: taken */
     struct gw_snapshot *before; /* held; what it changes is counted against it. NULL: the first load */
     struct gw_changes changes;
     uint64_t started_ms; /* CLOCK_MONOTONIC */
@@ -43,10 +45,12 @@ struct gw_config *gw_load_config(const char *path, struct gw_errors *errors)
 
 static bool build(struct load *load, struct gw_config *config)
 {
+    bool has_names = gw_resolver_look_up(load->dns, config, &load->errors);
+
     load->snapshot = gw_snapshot_create(load->process, config, &load->errors);
     if (load->snapshot == NULL)
         return false;
-    if (!gw_listening_open(load->process, load->snapshot, &load->set, &load->errors)) {
+    if (!has_names || !gw_listening_open(load->process, load->snapshot, &load->set, &load->errors)) {
         gw_snapshot_release(load->snapshot);
         load->snapshot = NULL;
         return false;
@@ -124,6 +128,8 @@ static void publish(struct load *load)
     load->snapshot->generation = process->generation + 1; /* it counts when all workers serve it: on_applied */
     *publication =
         (struct gw_publication){load->snapshot, load->set.entries, load->set.size, process->num_workers, on_applied};
+    gw_resolver_end_load(process->resolver, load->snapshot->config, load->dns);
+    load->dns = NULL;
     gw_discovery_prepare(process, load->snapshot); /* what the one before had is seen by the difference */
     process->active = load->snapshot;
     gw_listening_commit(process, &load->set);
@@ -219,12 +225,16 @@ void gw_load_note_failure(struct gw_process *process, const struct gw_errors *er
 
 bool gw_load_first(struct gw_process *process, struct gw_config *config, struct gw_errors *errors)
 {
-    struct load load = {.process = process, .errors = *errors, .started_ms = gw_now_ms()};
+    struct load load = {.process = process,
+                        .dns = gw_resolver_begin_load(process->resolver),
+                        .errors = *errors,
+                        .started_ms = gw_now_ms()};
     bool ok = build(&load, config) && configure_services(process, load.snapshot->config, &load.errors);
 
     *errors = load.errors;
     if (!ok) {
         abandon(&load);
+        gw_dns_destroy(load.dns);
         return false;
     }
     process->reload_running = true;
@@ -237,6 +247,7 @@ bool gw_load_first(struct gw_process *process, struct gw_config *config, struct 
 
 static void dispose(struct load *load)
 {
+    gw_dns_destroy(load->dns);
     gw_kept_files_destroy(load->errors.kept);
     gw_errors_dispose(&load->errors);
     free(load);
@@ -315,7 +326,10 @@ void gw_process_reload(struct gw_process *process)
         return;
     }
     struct load *load = h2o_mem_alloc(sizeof(*load));
-    *load = (struct load){.process = process, .before = process->active, .started_ms = gw_now_ms()};
+    *load = (struct load){.process = process,
+                          .dns = gw_resolver_begin_load(process->resolver),
+                          .before = process->active,
+                          .started_ms = gw_now_ms()};
     if (load->before != NULL)
         gw_snapshot_hold(load->before);
     gw_errors_init(&load->errors);

@@ -12,6 +12,7 @@
 #include "gateway/admin/admin.h"
 #include "gateway/base/log.h"
 #include "gateway/discovery/discovery.h"
+#include "gateway/discovery/resolver.h"
 #include "gateway/supervisor/first_load.h"
 #include "gateway/l4/udp.h"
 #include "gateway/load.h"
@@ -236,6 +237,7 @@ static void init_process(struct gw_process *process, h2o_globalconf_t *globalcon
     gw_timer_init(&process->drain_timer, on_drain_timeout);
     process->prober = gw_prober_create(&process->control, on_health_change, process);
     process->admin = gw_admin_create(process);
+    process->resolver = gw_resolver_create(&process->control);
     process->discovery = gw_discovery_create(process);
     process->workers = aligned_alloc(64, (sizeof(*process->workers) * num_workers + 63) & ~(size_t)63);
     memset(process->workers, 0, sizeof(*process->workers) * num_workers);
@@ -306,6 +308,7 @@ static void serve(struct gw_process *process)
     gw_load_join(process);
     gw_discovery_destroy(process->discovery);
     process->discovery = NULL;
+    gw_resolver_destroy(process->resolver);
     gw_prober_destroy(process->prober);
     gw_admin_destroy(process->admin);
     gw_tracing_destroy(process->tracing);

@@ -59,6 +59,7 @@ struct gw_worker_totals {
 };
 
 struct gw_discovery;
+struct gw_resolver;
 struct gw_l4_stats;
 struct gw_udp;
 struct gw_recent_batch;
@@ -133,6 +134,7 @@ struct gw_process {
     struct gw_prober *prober;       /* control thread */
     struct gw_admin *admin;         /* control thread */
     struct gw_discovery *discovery; /* control thread */
+    struct gw_resolver *resolver;   /* control thread */
     struct tls_tickets *tickets;
     struct gw_group_loads *group_loads;
     uint8_t sticky_key[GW_STICKY_KEY]; /* of loads, one at a time: gateway/exchange/sticky.h */

@@ -240,10 +240,13 @@ struct routing_health_check_conf {
     h2o_iovec_t host;                                /* Host header; base NULL = address of the target */
 };
 /* Targets that are found by asking DNS while the gateway serves. */
+enum routing_dns_type { ROUTING_DNS_A, ROUTING_DNS_AAAA, ROUTING_DNS_SRV };
 struct routing_dns_conf {
-    h2o_iovec_t name; /* base NULL: the entry is of another kind */
-    uint64_t port;
-    int type; /* enum routing_dns_type */
+    h2o_iovec_t name;                /* base NULL: the entry is of another kind */
+    uint64_t port;                   /* 0 with SRV */
+    uint32_t types;                  /* 1 << enum routing_dns_type; SRV stands alone */
+    uint64_t min_ttl_ms, max_ttl_ms; /* bounds of what answers say */
+    uint64_t grace_ms;               /* how long targets stay when there is no such name any more */
 };
 /* An entry of `targets`: one target, or a source of any number of them (gateway/discovery/). */
 struct routing_target_conf {
@@ -453,6 +456,11 @@ uint32_t routing_max_requests(const struct routing_target_group_conf *);
 /* How many requests of the group may wait for a target; 0 = none. */
 uint64_t routing_max_queue(const struct routing_target_group_conf *);
 
-extern const struct gw_section routing_route_section;        /* struct routing_route_conf */
+extern const struct gw_section routing_route_section; /* struct routing_route_conf */
+/* target_dns.c: what joins the settings of a dns: entry. */
+bool routing_dns_check(struct gw_loader *, struct routing_target_conf *);
+/* What tells one dns: entry of a group from another: "users.internal:8080 A". */
+h2o_iovec_t routing_dns_text(h2o_mem_pool_t *, const struct routing_target_conf *);
+
 extern const struct gw_section routing_target_section;       /* struct routing_target_conf */
 extern const struct gw_section routing_target_group_section; /* struct routing_target_group_conf */

@@ -82,13 +82,31 @@ static const struct gw_section health_check_section = {
     .check = check_health_check,
 };
 
+static const char *const dns_types[] = {
+    [ROUTING_DNS_A] = "a", [ROUTING_DNS_AAAA] = "aaaa", [ROUTING_DNS_SRV] = "srv", NULL};
+
 #define AT(field) offsetof(struct routing_target_conf, field)
 static const struct gw_setting target_settings[] = {
     {"address", GW_ADDRESS, AT(address), "host:port, [v6]:port or unix:/path; names are resolved at start.", .min = 1},
     {"file", GW_TEXT, AT(file),
      "A JSON or YAML file with a list of targets, each an address or a map of address, weight and zone; it is watched.",
      .min = 1, .max = 4000},
-    {"required", GW_BOOL, AT(is_required), "With `file`: whether a load fails when it cannot be read."},
+    {"dns", GW_TEXT, AT(dns.name),
+     "A name whose addresses are targets, looked up again and again; with type srv, the name of a service.", .min = 1,
+     .max = 255},
+    {"port", GW_NUMBER, AT(dns.port), "With `dns`: the port of its addresses; SRV records have their own.",
+     .max = 65535},
+    {"type", GW_CHOICES, AT(dns.types), "With `dns`: which records are asked for; srv stands alone.",
+     .initial = 1 << ROUTING_DNS_A | 1 << ROUTING_DNS_AAAA, .choices = dns_types},
+    {"min_ttl", GW_DURATION, AT(dns.min_ttl_ms), "With `dns`: an answer holds at least so long, whatever its TTL.",
+     .initial = 1000, .min = 10, .max = 86400000},
+    {"max_ttl", GW_DURATION, AT(dns.max_ttl_ms), "With `dns`: and at most so long.", .initial = 300000, .min = 10,
+     .max = 604800000},
+    {"grace", GW_DURATION, AT(dns.grace_ms),
+     "With `dns`: how long the targets stay when the name is gone; failures to find out never remove them.",
+     .initial = 30000, .max = 604800000},
+    {"required", GW_BOOL, AT(is_required),
+     "With `file` and `dns`: whether a load fails when it cannot be read, or has no address."},
     {"weight", GW_NUMBER, AT(weight), "Share of the requests, relative to the other targets; 0 takes none.",
      .initial = 1, .max = 999},
     {"zone", GW_TEXT, AT(zone), "Where the target stands; compared with the gateway's own `zone`."},
@@ -105,10 +123,10 @@ static bool check_target(struct gw_loader *load, void *conf)
     if (kinds == 0)
         return gw_error_at(load->errors, target->at, "address is missing (a target needs it)");
     if (kinds != 1)
-        return gw_error_at(load->errors, target->at, "a target is one of address and file, not several");
+        return gw_error_at(load->errors, target->at, "a target is one of address, file and dns, not several");
     if (target->is_required && !routing_target_is_source(target))
-        return gw_error_at(load->errors, gw_setting_at(target->at, "required"), "\"required\" needs file");
-    return true;
+        return gw_error_at(load->errors, gw_setting_at(target->at, "required"), "\"required\" needs file or dns");
+    return routing_dns_check(load, conf);
 }
 
 /* What a file of targets holds, too. */
@@ -404,13 +422,15 @@ static bool check_target_group(struct gw_loader *load, void *conf)
         const struct routing_target_conf *target = group->targets.entries[i];
         if (!routing_target_is_source(target))
             sorted[size++] = (struct written_target){target->address.text, i};
+        else if (target->dns.name.base != NULL)
+            sorted[size++] = (struct written_target){routing_dns_text(load->pool, target), i};
     }
     qsort(sorted, size, sizeof(*sorted), compare_targets);
     for (size_t i = 1; i < size; ++i) {
         const struct routing_target_conf *target = group->targets.entries[sorted[i].index];
         if (h2o_memis(sorted[i].text.base, sorted[i].text.len, sorted[i - 1].text.base, sorted[i - 1].text.len))
             is_ok = gw_error_at(load->errors, target->at, "target \"%s\" is listed twice (give it a weight instead)",
-                                target->address.text.base);
+                                sorted[i].text.base);
     }
     return is_ok;
 }

@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "gateway/admin/admin_pages.h"
+#include "gateway/admin/resolver_page.h"
 #include "gateway/admin/admin_request.h"
 #include "gateway/admin/embedded.h"
 
@@ -121,6 +122,7 @@ static const struct {
     {"tiles", put_tiles},
     {"routes", gw_dashboard_routes},
     {"targets", gw_dashboard_targets},
+    {"names", gw_dashboard_names},
     {"certificates", gw_dashboard_certificates},
     {"errors", gw_dashboard_errors},
     {"reloads", gw_dashboard_reloads},

@@ -1,5 +1,6 @@
 #include "gateway/admin/admin.h"
 #include "gateway/admin/admin_pages.h"
+#include "gateway/admin/resolver_page.h"
 #include "gateway/discovery/view.h"
 #include "gateway/exchange/target_queue.h"
 #include <dirent.h>
@@ -643,6 +644,7 @@ void gw_metrics_page(struct gw_process *process, struct gw_exposition *out)
     put_upstream_tls(out, process);
     put_compression(out, process);
     put_faults(out, process);
+    gw_resolver_metrics(process, out);
     put_lag(out, process);
     put_process(out, process);
 }

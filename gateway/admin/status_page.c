@@ -1,4 +1,5 @@
 #include "gateway/admin/admin_pages.h"
+#include "gateway/admin/resolver_page.h"
 #include "gateway/discovery/view.h"
 #include <stdio.h>
 #include <string.h>
@@ -189,6 +190,7 @@ void gw_status_page(struct gw_process *process, struct gw_json *json)
         put_target_groups(json, process, process->active);
         put_warnings(json, process->active);
     }
+    gw_resolver_status(process, json);
     put_threads(json, process);
     put_memory(json);
     gw_page_number(json, "access_log_dropped", gw_access_log_dropped(process->access_log));

@@ -1,6 +1,7 @@
 #include "gateway/base/ip.h"
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/un.h>
 #include <h2o/string_.h>
@@ -251,6 +252,18 @@ static void set_sockaddr(struct gw_address *address, const struct gw_ip *ip)
         memcpy(&sin6->sin6_addr, ip->bytes, 16);
         address->sa_len = sizeof(*sin6);
     }
+}
+
+void gw_address_from_ip(const struct gw_ip *ip, uint16_t port, char text[GW_ADDRESS_TEXT], char host[46],
+                        struct gw_address *address)
+{
+    memset(address, 0, sizeof(*address));
+    size_t host_len = gw_ip_format(ip, host);
+    int len = snprintf(text, GW_ADDRESS_TEXT, gw_ip_is_v4(ip) ? "%s:%u" : "[%s]:%u", host, (unsigned)port);
+    address->text = h2o_iovec_init(text, (size_t)len);
+    address->host = h2o_iovec_init(host, host_len);
+    address->port = port;
+    set_sockaddr(address, ip);
 }
 
 bool gw_address_parse(h2o_mem_pool_t *pool, h2o_iovec_t text, bool allow_names, struct gw_address *address,

@@ -39,6 +39,10 @@ struct gw_address {
 };
 /* host:port, [v6]:port, *:port (= [::]:port, dual stack), :port (same), unix:/path. why receives a static sentence. */
 bool gw_address_parse(h2o_mem_pool_t *, h2o_iovec_t text, bool allow_names, struct gw_address *, const char **why);
+enum { GW_ADDRESS_TEXT = 56 };
+/* The numeric one of ip and port. Its texts are written into the buffers, which it borrows. */
+void gw_address_from_ip(const struct gw_ip *, uint16_t port, char text[GW_ADDRESS_TEXT], char host[46],
+                        struct gw_address *);
 
 /* Labels of 1 to 63 letters, digits, "-" (neither first nor last) and "_", 253 characters in all; one dot may end it.
  */

@@ -319,6 +319,8 @@ static const struct gw_setting config_settings[] = {
     {"error_pages", GW_MAP, TOP(error_pages),
      "Bodies of errors that weir answers itself, by status (404) or class (5xx).",
      .section = &routing_error_page_section, .valid = routing_error_page_is_key},
+    {"resolver", GW_SECTION, TOP(resolver), "How the names of dns: targets are looked up.",
+     .section = &gw_resolver_section},
     {"target_groups", GW_MAP, TOP(target_groups), "Servers that routes forward to.",
      .section = &routing_target_group_section, .valid = is_name},
     {"routes", GW_LIST, TOP(routes), "What happens to a request; the first route that matches takes it.",

@@ -3,6 +3,7 @@
  * Relative paths have been made relative to the working directory, but for those of certificates (tls/certificate.h).
  */
 #pragma once
+#include "gateway/discovery/dns.h"
 #include "gateway/observe/access_format.h"
 #include "gateway/base/ip.h"
 #include "gateway/base/settings.h"
@@ -173,7 +174,8 @@ struct gw_config {
     struct gw_forwarding_conf forwarding;
     struct routing_compression_conf *compression; /* NULL = off, but for routes that have one */
     struct gw_tracing_conf *tracing;              /* NULL = off */
-    struct gw_map error_pages;   /* of routing_error_page_conf, by status or class; those of a route come first */
+    struct gw_map error_pages; /* of routing_error_page_conf, by status or class; those of a route come first */
+    struct gw_resolver_conf resolver;
     struct gw_map target_groups; /* of routing_target_group_conf */
     struct gw_list routes;       /* of routing_route_conf; every one has a name */
     struct gw_list tests;        /* of gw_test_conf (gateway/config/config_tests.h); for `weir test` only */

@@ -14,7 +14,7 @@
  * one. */
 enum { MIN_PAUSE_MS = 10, MAX_PAUSE_MS = 50, KEY_MAX = 4500 };
 
-static const struct gw_source_kind *const kinds[] = {&gw_file_source_kind};
+static const struct gw_source_kind *const kinds[] = {&gw_dns_source_kind, &gw_file_source_kind};
 enum { NUM_KINDS = sizeof(kinds) / sizeof(kinds[0]) };
 
 struct gw_discovery {

@@ -19,6 +19,7 @@ enum {
     MAX_RUNNING = 64,       /* questions at a time: more would overflow the socket buffers of small servers */
     NEGATIVE_TTL_MS = 5000, /* where no SOA says how long a name stays unknown */
     SYSTEM_CHECK_MS = 5000, /* how often /etc/resolv.conf is looked at, if somebody asks */
+    KEPT_MS = 600000,       /* in a clone: longer than a load takes */
     INITIAL_INDEX_SLOTS = 64
 };
 
@@ -684,6 +685,29 @@ static void adopt_entry(struct gw_dns *dns, struct entry *from)
     tell(entry);
 }
 
+struct gw_dns *gw_dns_clone(const struct gw_dns *dns, uint64_t now_ms)
+{
+    struct gw_dns *clone = gw_dns_create(now_ms);
+
+    clone->system_path = dns->system_path;
+    for (size_t i = 0; i != dns->num_slots; ++i)
+        for (const struct entry *from = dns->slots[i]; from != NULL; from = from->next) {
+            if (!from->record.has_ended)
+                continue;
+            struct entry *entry = add(clone, from->record.name, from->record.type);
+            const char *name = entry->record.name;
+            entry->record = from->record;
+            entry->record.name = name;
+            entry->record.num_watches = 0;
+            entry->record.answer.values = h2o_mem_alloc((from->record.answer.size + 1) * sizeof(struct gw_dns_value));
+            memcpy(entry->record.answer.values, from->record.answer.values,
+                   from->record.answer.size * sizeof(struct gw_dns_value));
+            /* not dropped before somebody could want it, however long ago it was found out */
+            ask_again_at(entry, from->record.due_ms > now_ms + KEPT_MS ? from->record.due_ms : now_ms + KEPT_MS);
+        }
+    return clone;
+}
+
 void gw_dns_adopt(struct gw_dns *dns, struct gw_dns *from, uint64_t now_ms)
 {
     dns->now_ms = now_ms;
@@ -691,6 +715,8 @@ void gw_dns_adopt(struct gw_dns *dns, struct gw_dns *from, uint64_t now_ms)
         for (struct entry *entry = from->slots[i]; entry != NULL; entry = entry->next)
             if (entry->record.has_ended)
                 adopt_entry(dns, entry);
+    if (from->preferred < dns->num_servers)
+        dns->preferred = from->preferred;
     dns->totals.queries += from->totals.queries;
     for (size_t i = 0; i != GW_DNS_OUTCOMES; ++i)
         dns->totals.outcomes[i] += from->totals.outcomes[i];

@@ -77,6 +77,8 @@ const struct gw_dns_totals *gw_dns_totals(const struct gw_dns *);
 /* The servers in use: "127.0.0.1:5353". NULL beyond the last. */
 const char *gw_dns_server_name(const struct gw_dns *, size_t i);
 
+/* A resolver of its own, for another thread, that knows what this one does. */
+struct gw_dns *gw_dns_clone(const struct gw_dns *, uint64_t now_ms);
 /* Moves what `from` has found out to a resolver that knows less, and adds up the totals. `from` has no watches. */
 void gw_dns_adopt(struct gw_dns *, struct gw_dns *from, uint64_t now_ms);
 /* Whether a question for this has ended, with an answer or not. */

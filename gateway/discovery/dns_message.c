@@ -1,4 +1,5 @@
 #include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "gateway/discovery/dns_message.h"
@@ -50,6 +51,19 @@ const char *gw_dns_outcome_text(enum gw_dns_outcome outcome)
 const char *gw_dns_type_name(enum gw_dns_type type)
 {
     return type == GW_DNS_A ? "A" : type == GW_DNS_AAAA ? "AAAA" : "SRV";
+}
+
+void gw_dns_value_text(enum gw_dns_type type, const struct gw_dns_value *value, char *buf, size_t len)
+{
+    char ip[46];
+
+    if (type == GW_DNS_SRV) {
+        snprintf(buf, len, "%u %u %u %s", value->priority, value->weight, value->port,
+                 value->target[0] != '\0' ? value->target : ".");
+    } else {
+        gw_ip_format(&value->ip, ip);
+        snprintf(buf, len, "%s", ip);
+    }
 }
 
 static bool has(const struct reader *r, size_t n) { return r->len - r->at >= n; }

@@ -42,6 +42,8 @@ struct gw_dns_answer {
     struct gw_dns_value *values;
     size_t size;
 };
+/* "10.0.0.1", "::1", "10 5 8080 a.example" */
+void gw_dns_value_text(enum gw_dns_type, const struct gw_dns_value *, char *buf, size_t len);
 /* Fills *answer whatever the bytes are. What was asked is in the message itself: the caller knows that it fits. */
 void gw_dns_answer_parse(const uint8_t *bytes, size_t len, enum gw_dns_type, struct gw_dns_answer *);
 void gw_dns_answer_dispose(struct gw_dns_answer *);

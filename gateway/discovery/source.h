@@ -43,4 +43,4 @@ struct gw_source_kind {
     bool (*check)(const struct routing_target_conf *, struct gw_errors *);
     void (*describe)(const void *self, struct gw_json *); /* may be NULL: further fields in /api/v1/status */
 };
-extern const struct gw_source_kind gw_file_source_kind;
+extern const struct gw_source_kind gw_dns_source_kind, gw_file_source_kind;

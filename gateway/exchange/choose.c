@@ -1,4 +1,5 @@
 #include "gateway/exchange/choose.h"
+#include "gateway/discovery/found_by.h"
 #include "gateway/discovery/view.h"
 #include "gateway/exchange/exchange.h"
 #include "gateway/worker.h"
@@ -289,6 +290,8 @@ bool gw_exchange_choose(struct gw_request *request, uint32_t random)
         gw_trace(request->trace, "target group", route->conf->forward->at, "\"%.*s\" (1 of 1 by weight)",
                  (int)request->group->name.len, request->group->name.base);
     choose_in_group(request);
+    if (__builtin_expect(request->trace != NULL, 0))
+        gw_discovery_explain(request);
     if (__builtin_expect(request->target == ROUTING_NO_TARGET, 0))
         choose_fallback(request);
     return request->target < ROUTING_BUSY_TARGETS;

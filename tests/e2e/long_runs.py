@@ -1,5 +1,6 @@
 """What is done to a gateway for years, in minutes: reloads, upgrades and crashes under steady traffic. test_long.py runs it with
 small numbers, tests/bench/long with those that count. Each run returns what it saw as a dictionary; the tests judge."""
+import contextlib
 import json
 import os
 import resource
@@ -10,6 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from nameserver import Nameserver
 from origin import FastOrigin
 from weir import BINARY, Weir, wait_for
 
@@ -133,6 +135,48 @@ def run_upgrades(upgrades=20, rate=2000, new=100, streams=50):
                  "the streams", 20)
         return {"upgrades": upgrades, "workers": len(pids), "total": add_up(reports), "streams": reports[-1]["streams"],
                 "max_ms": max(report[kind].get("max_us", 0) for report in reports for kind in ("steady", "new")) / 1000}
+
+
+DNS_CONFIG = """
+worker_threads: 2
+listeners: {http: {address: "127.0.0.1:@http@"}}
+limits: {idle_timeout: 1h}
+resolver: {servers: "127.0.0.1:@dns@", timeout: 500ms}
+target_groups:
+  origin:
+    targets: {dns: origin.test, port: @origin@, type: a, min_ttl: 200ms}
+    health_check: {path: /health, interval: 1s}
+routes: [{name: all, forward: origin}]
+"""
+
+
+def run_flips(flips=30, every=2.0, rate=1000, new=50, streams=50):
+    """The name stands for one of two addresses in turn. Whoever streams from the one that is gone goes on."""
+    addresses = ["127.0.0.1", "127.0.0.2"]
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(FastOrigin(address=addresses[0]))
+        stack.enter_context(FastOrigin(address=addresses[1], port=first.port))
+        dns = stack.enter_context(Nameserver({"origin.test": addresses[:1]}))
+        gateway = stack.enter_context(Weir(DNS_CONFIG, origin=first.port, dns=dns.port))
+        load = stack.enter_context(SteadyLoad(gateway.port("http"), rate, 32, new=new, streams=streams))
+        load.settle()
+        reports, seconds, began = [], [], time.monotonic()
+
+        def serving():
+            group = json.loads(gateway.admin("/api/v1/target_groups/origin")[1])
+            return [target["target"].rsplit(":", 1)[0] for target in group["targets"] if target["state"] != "draining"]
+        for i in range(flips):
+            address = addresses[(i + 1) % 2]
+            wait_for(lambda: time.monotonic() - began >= i * every, "its turn", every + 10)
+            dns.set({"origin.test": [address]})
+            flipped = time.monotonic()
+            wait_for(lambda: serving() == [address], f"{address} alone to serve")
+            seconds.append(time.monotonic() - flipped)
+            reports.append(load.report())
+        wait_for(lambda: reports.append(load.report()) or sum(report["stream_bytes"] for report in reports[-4:]) >= streams,
+                 "the streams", 20)
+        return {"flips": flips, "total": add_up(reports), "streams": reports[-1]["streams"], "slowest_s": max(seconds),
+                "queries": gateway.metric("weir_dns_queries_total")}
 
 
 def run_crashes(crashes=20, rate=1000, new=200):

@@ -258,14 +258,14 @@ class Origin:
 class FastOrigin:
     """tests/bench/origin.c as a process."""
 
-    def __init__(self, size=128, port=0, core=None):
+    def __init__(self, size=128, port=0, core=None, address="127.0.0.1"):
         binary = BINARY.parent / "tests" / "bench" / "origin"
-        command = [str(binary), "-s", str(size), "-p", str(port)]
+        command = [str(binary), "-s", str(size), "-p", str(port), "-a", address]
         if core is not None:
             command = ["taskset", "-c", str(core), *command]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.port = int(re.match(r"listening (\d+)", self.process.stdout.readline())[1])
-        self.address = f"127.0.0.1:{self.port}"
+        self.address = f"{address}:{self.port}"
 
     def close(self):
         self.process.kill()

@@ -1,7 +1,7 @@
 """Years of operation in small: what tests/bench/long does with full numbers must hold in every build with these."""
 import pytest
 
-from long_runs import lost, run_crashes, run_large, run_reloads, run_upgrades
+from long_runs import lost, run_crashes, run_flips, run_large, run_reloads, run_upgrades
 from weir import SANITIZED
 
 pytestmark = [pytest.mark.xdist_group("load"), pytest.mark.timeout(180)]
@@ -30,6 +30,12 @@ def test_crashes_refuse_no_connection():
     assert seen["restarts"] == 4
     if not SANITIZED:  # the slowest ones measure what else the machine does
         assert seen["back_ms"][1] < 200, seen
+
+
+def test_a_name_that_changes_its_address_loses_no_request_and_no_stream():
+    seen = run_flips(flips=5, every=0.5, rate=300, new=30, streams=20)
+    assert lost(seen["total"]) == 0, seen
+    assert seen["streams"] == 20 and seen["total"]["requests"] > 100, seen
 
 
 def test_10000_routes_are_reloaded_and_checked_in_time():

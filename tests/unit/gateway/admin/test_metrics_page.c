@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "gateway/admin/admin_pages.h"
+#include "gateway/discovery/resolver.h"
 #include "tls/status.h"
 
 enum { WORKERS = 2 };
@@ -46,6 +47,7 @@ static struct fixture *create(size_t num_routes, size_t num_groups, size_t targe
     }
     self->process.access_log = gw_access_log_create();
     self->process.tracing = gw_tracing_create();
+    self->process.resolver = gw_resolver_create(&self->threads[0]);
     self->process.active = &self->snapshot;
     self->process.generation = 3;
     self->snapshot.no_route = create_stats();
@@ -94,6 +96,7 @@ static void destroy(struct fixture *self)
         free(self->snapshot.groups[i].entry);
         free(self->snapshot.groups[i].name.base);
     }
+    gw_resolver_destroy(self->process.resolver);
     for (unsigned i = 0; i != WORKERS; ++i) {
         gw_pool_destroy(self->process.workers[i].pool);
         gw_compressor_destroy(self->process.workers[i].compressor);
