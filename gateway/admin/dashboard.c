@@ -121,6 +121,7 @@ static const struct {
     {"facts", put_facts},
     {"tiles", put_tiles},
     {"routes", gw_dashboard_routes},
+    {"listeners", gw_dashboard_listeners},
     {"targets", gw_dashboard_targets},
     {"names", gw_dashboard_names},
     {"certificates", gw_dashboard_certificates},

@@ -6,6 +6,7 @@
 
 /* Tables, each a part of dashboard/index.html. */
 void gw_dashboard_routes(struct gw_html *, struct gw_process *);
+void gw_dashboard_listeners(struct gw_html *, struct gw_process *);
 void gw_dashboard_targets(struct gw_html *, struct gw_process *);
 void gw_dashboard_certificates(struct gw_html *, struct gw_process *);
 void gw_dashboard_errors(struct gw_html *, struct gw_process *);

@@ -7,9 +7,16 @@
 #include "gateway/admin/admin_pages.h"
 #include "gateway/admin/dashboard.h"
 #include "gateway/admin/health_log.h"
+#include "gateway/l4/l4.h"
 #include "gateway/discovery/view.h"
 
-enum { MAX_ROUTES_SHOWN = 200, MAX_GROUPS_SHOWN = 100, MAX_TARGETS_SHOWN = 100, MAX_ERRORS_SHOWN = 100 };
+enum {
+    MAX_ROUTES_SHOWN = 200,
+    MAX_LISTENERS_SHOWN = 100,
+    MAX_GROUPS_SHOWN = 100,
+    MAX_TARGETS_SHOWN = 100,
+    MAX_ERRORS_SHOWN = 100
+};
 
 /* ---- cells ---- */
 
@@ -135,6 +142,66 @@ void gw_dashboard_routes(struct gw_html *html, struct gw_process *process)
     if (snapshot->num_routes > MAX_ROUTES_SHOWN)
         gw_html_format(html, "<p class=\"note\">%n more: <a href=\"api/v1/routes\">all</a></p>",
                        (uint64_t)snapshot->num_routes - MAX_ROUTES_SHOWN);
+}
+
+/* ---- listeners ---- */
+
+static void put_forward(struct gw_html *html, const struct gw_l4_listener *l4)
+{
+    const char *separator = "";
+
+    for (size_t i = 0; l4->forward != NULL && i != l4->forward->size; ++i, separator = ", ")
+        gw_html_format(html, "%m<a href=\"#group-%t\">%t</a>", separator, l4->forward->groups[i]->name,
+                       l4->forward->groups[i]->name);
+    if (l4->num_rules != 0)
+        gw_html_format(html, "%m%n by server name", separator, (uint64_t)l4->num_rules);
+}
+
+static void put_sums(struct gw_html *html, const struct gw_process *process, const struct gw_l4_listener *l4)
+{
+    struct gw_l4_sums sums;
+
+    gw_l4_sum(process, l4, &sums);
+    gw_html_format(html, "<td class=\"n\">%n</td>", sums.open);
+    put_total(html, sums.ended, "");
+    put_rate(html);
+    put_total(html, sums.bytes_in, "wide");
+    put_total(html, sums.bytes_out, "wide");
+}
+
+void gw_dashboard_listeners(struct gw_html *html, struct gw_process *process)
+{
+    const struct gw_snapshot *snapshot = process->active;
+
+    gw_html_markup(html, "<table id=\"listeners-table\"><thead><tr><th>Listener<th>Protocol<th class=\"wide\">Address"
+                         "<th>Forward<th class=\"n\">Open<th class=\"n\">Ended<th class=\"n rate\">/s"
+                         "<th class=\"n wide\">Bytes in<th class=\"n wide\">Bytes out</tr></thead><tbody>");
+    for (size_t i = 0; i != snapshot->num_listeners && i != MAX_LISTENERS_SHOWN; ++i) {
+        const struct gw_snapshot_listener *listener = &snapshot->listeners[i];
+        gw_html_format(html, "<tr data-key=\"listener %t\"><th scope=\"row\" title=\"%s:%n\">%t</th><td>%s%m</td>",
+                       listener->name, listener->conf->at->file, (uint64_t)listener->conf->at->line, listener->name,
+                       gw_listener_protocols[listener->conf->protocol],
+                       listener->l4 == NULL && listener->tls != NULL ? " (tls)" : "");
+        gw_html_markup(html, "<td class=\"wide\">");
+        for (size_t j = 0; j != listener->conf->address.size; ++j)
+            gw_html_format(html, "%m<code>%t</code>", j != 0 ? " " : "", listener->conf->address.entries[j].text);
+        gw_html_markup(html, "</td><td>");
+        if (listener->l4 != NULL) {
+            put_forward(html, listener->l4);
+            gw_html_markup(html, "</td>");
+            put_sums(html, process, listener->l4);
+        } else {
+            gw_html_markup(html,
+                           "<a href=\"#routes\">routes</a></td><td class=\"n dim\">–</td><td class=\"n dim\">–</td>"
+                           "<td class=\"n rate dim\">–</td><td class=\"n wide dim\">–</td>"
+                           "<td class=\"n wide dim\">–</td>");
+        }
+        gw_html_markup(html, "</tr>");
+    }
+    gw_html_markup(html, "</tbody></table>");
+    if (snapshot->num_listeners > MAX_LISTENERS_SHOWN)
+        gw_html_format(html, "<p class=\"note\">%n more: <a href=\"api/v1/status\">all</a></p>",
+                       (uint64_t)snapshot->num_listeners - MAX_LISTENERS_SHOWN);
 }
 
 /* ---- target groups ---- */

@@ -200,6 +200,15 @@ void gw_tail_see(struct gw_worker *worker, const struct gw_request *request)
         see(source, &line);
 }
 
+void gw_tail_see_connection(struct gw_worker *worker, const struct gw_l4_record *record)
+{
+    struct gw_access_line line;
+
+    gw_access_log_fill_connection(&line, record);
+    for (struct gw_tail_source *source = worker->tails; source != NULL; source = source->next)
+        see(source, &line);
+}
+
 static void on_open(struct gw_message *message)
 {
     struct gw_tail_source *source = h2o_mem_alloc(sizeof(*source));

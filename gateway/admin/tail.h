@@ -44,3 +44,6 @@ uint64_t gw_tail_take_dropped(struct gw_tail *);
 
 /* Worker's thread: a request is over. Call only if worker->tails is not NULL. */
 void gw_tail_see(struct gw_worker *, const struct gw_request *);
+/* The same for a connection, or a flow of datagrams, that was forwarded. */
+struct gw_l4_record;
+void gw_tail_see_connection(struct gw_worker *, const struct gw_l4_record *);

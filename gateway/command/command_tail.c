@@ -100,6 +100,30 @@ static void put_text(const char *text)
         putchar((unsigned char)*text < 0x20 || *text == 0x7f ? '?' : *text);
 }
 
+/* 19:18:12.215 udp FLOW_IDLE     120000.0 ms  192.0.2.1:5353 in=120 out=1480  listener=dns target=10.0.0.1:53 */
+static void print_connection(const json_t *line, const char *protocol)
+{
+    const char *time = gw_json_text_in(line, "time");
+
+    printf("%.12s %-3s %-18s %9.1f ms  %s:%lld in=%lld out=%lld  listener=%s", strlen(time) > 11 ? time + 11 : time,
+           strcmp(protocol, "tls_passthrough") == 0 ? "tls" : protocol, gw_json_text_in(line, "reason"),
+           json_number_value(json_object_get(line, "duration_ms")), gw_json_text_in(line, "client"),
+           (long long)gw_json_number_in(line, "client_port"), (long long)gw_json_number_in(line, "bytes_in"),
+           (long long)gw_json_number_in(line, "bytes_out"), gw_json_text_in(line, "listener"));
+    if (json_is_string(json_object_get(line, "server_name"))) {
+        printf(" server_name=");
+        put_text(gw_json_text_in(line, "server_name"));
+    }
+    if (json_is_string(json_object_get(line, "target")))
+        printf(" target=%s", gw_json_text_in(line, "target"));
+    putchar('\n');
+}
+
+static bool is_of_bytes(const char *protocol)
+{
+    return strcmp(protocol, "tcp") == 0 || strcmp(protocol, "udp") == 0 || strncmp(protocol, "tls", 3) == 0;
+}
+
 /* 19:18:12.215 502 CONNECT_FAILED     0.9 ms 127.0.0.1 GET api.example.com/x?y route=rest target=10.0.0.1:80 */
 static void print_line(const json_t *line, bool has_color)
 {
@@ -132,6 +156,8 @@ static void print(const struct settings *settings, const char *text, size_t len)
     else if (json_is_integer(dropped))
         printf("... %lld lines were left out: they came faster than they were read ...\n",
                (long long)json_integer_value(dropped));
+    else if (is_of_bytes(gw_json_text_in(line, "protocol")))
+        print_connection(line, gw_json_text_in(line, "protocol"));
     else
         print_line(line, settings->has_color);
     json_decref(line);

@@ -104,4 +104,8 @@ void gw_l4_report(const struct gw_l4_record *);
 
 /* Control thread. */
 uint64_t gw_l4_num_open(const struct gw_l4_listener *);
+struct gw_l4_sums {
+    uint64_t open, ended, bytes_in, bytes_out, datagrams;
+};
+void gw_l4_sum(const struct gw_process *, const struct gw_l4_listener *, struct gw_l4_sums *);
 void gw_l4_metrics(struct gw_process *, struct gw_exposition *);

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <linux/sock_diag.h>
 #include <sys/socket.h>
+#include "gateway/admin/tail.h"
 #include "gateway/observe/access_log.h"
 #include "gateway/l4/l4.h"
 
@@ -58,6 +59,8 @@ void gw_l4_report(const struct gw_l4_record *record)
     gw_count(&slot->by_reason[record->reason], 1);
     if (worker->held->snapshot->config->access_log.is_enabled && !record->is_unlogged)
         gw_access_log_write_connection(worker->log, record);
+    if (__builtin_expect(worker->tails != NULL, 0))
+        gw_tail_see_connection(worker, record);
 }
 
 /* ---- metrics ---- */
@@ -65,6 +68,21 @@ void gw_l4_report(const struct gw_l4_record *record)
 uint64_t gw_l4_num_open(const struct gw_l4_listener *listener)
 {
     return (uint64_t)__atomic_load_n((const int64_t *)&listener->stats->num_open, __ATOMIC_RELAXED);
+}
+
+void gw_l4_sum(const struct gw_process *process, const struct gw_l4_listener *listener, struct gw_l4_sums *sums)
+{
+    *sums = (struct gw_l4_sums){.open = gw_l4_num_open(listener)};
+    for (const struct gw_l4_stats *stats = process->l4_stats; stats != NULL; stats = stats->next) {
+        for (unsigned i = 0; stats->whole == listener->stats && i != process->num_workers; ++i) {
+            const struct gw_l4_slot *slot = &stats->slots[i];
+            sums->bytes_in += gw_counter_read(&slot->bytes_in);
+            sums->bytes_out += gw_counter_read(&slot->bytes_out);
+            sums->datagrams += gw_counter_read(&slot->datagrams_in) + gw_counter_read(&slot->datagrams_out);
+            for (int r = 0; r != GW_REASON_COUNT; ++r)
+                sums->ended += gw_counter_read(&slot->by_reason[r]);
+        }
+    }
 }
 
 /* Series of each family; what does not fit is summed up under "_other". */

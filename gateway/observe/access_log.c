@@ -279,6 +279,13 @@ static void fill_record(struct gw_access_line *line, const struct gw_l4_record *
         line->target_group = record->stats->group;
 }
 
+void gw_access_log_fill_connection(struct gw_access_line *line, const struct gw_l4_record *record)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    fill_record(line, record, &now);
+}
+
 void gw_access_log_write_connection(struct gw_access_log_buffer *buffer, const struct gw_l4_record *record)
 {
     const struct gw_access_log_conf *conf = &record->worker->held->snapshot->config->access_log;

@@ -26,6 +26,9 @@ void gw_access_log_write_connection(struct gw_access_log_buffer *, const struct 
  * Everything is borrowed from the request. */
 struct gw_access_line;
 void gw_access_log_fill(struct gw_access_line *, const struct gw_request *, char *client);
+/* The same of a connection that was forwarded. */
+struct gw_l4_record;
+void gw_access_log_fill_connection(struct gw_access_line *, const struct gw_l4_record *);
 /* Hands what is buffered to the writer: when 32 KiB are there, and at the latest 100 ms after the first line (a line
  * after a quiet time goes at the end of its turn). */
 void gw_access_log_flush(struct gw_access_log_buffer *);

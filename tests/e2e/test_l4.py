@@ -3,6 +3,7 @@ redis, nginx and haproxy."""
 import hashlib
 import json
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from client import Client
 from stream_peer import StreamPeer, client_hello, dial, echo, exactly, greet, is_reset, is_turned_away, reset, rest
-from weir import CONFIG, PORTS, SANITIZED, wait_for
+from weir import CONFIG, PORTS, SANITIZED, UnixConnection, wait_for
 
 ONE = """
 worker_threads: 2
@@ -988,3 +989,41 @@ def test_no_connection_breaks_while_configurations_come_and_targets_go(weir):
         for thread in threads:
             thread.join()
     assert not failures, failures[:3]
+
+
+# --- what is told of what serves -----------------------------------------------------------------------------------------
+def post_explain(gateway, question):
+    connection = UnixConnection(gateway.admin_socket)
+    connection.request("POST", "/api/v1/explain", json.dumps(question), {"content-type": "application/json"})
+    response = connection.getresponse()
+    answer = json.loads(response.read())
+    connection.close()
+    return response.status, answer
+
+
+def test_the_admin_api_explains_connections_with_the_health_of_now(weir):
+    with StreamPeer(greet(b"one")) as one, StreamPeer(greet(b"two")) as two:
+        gateway = weir(TWO.replace("@check@", "{enabled: false}"), one=one.port, two=two.port)
+        port = gateway.port("db")
+        status, answer = post_explain(gateway, {"url": f"tcp://127.0.0.1:{port}"})
+        assert status == 200 and (answer["listener"], answer["protocol"], answer["target_group"]) == ("db", "tcp", "db")
+        assert any(step["stage"] == "target group" and step["line"] for step in answer["steps"])
+        gateway.admin(f"/api/v1/target_groups/db/targets/127.0.0.1:{one.port}/drain", "POST")
+        for _ in range(4):
+            assert post_explain(gateway, {"listener": "db"})[1]["target"] == f"127.0.0.1:{two.port}"
+        assert post_explain(gateway, {"url": f"udp://127.0.0.1:{port}"})[0] == 400
+        assert post_explain(gateway, {"listener": "db", "ip": "nobody"})[0] == 400
+
+
+def test_the_dashboard_has_a_row_for_each_listener(weir):
+    with StreamPeer(greet(b"hi")) as peer:
+        gateway = weir(ONE.replace("@extra@", "") + 'admin: {address: "unix:@tmp@/admin.sock", tcp: "127.0.0.1:@page@"}\n',
+                       target=peer.port, start=False)
+        gateway.start()
+        wait_for(gateway.is_ready, "ready")
+        with dial(gateway.port("db")) as client:
+            exactly(client, 2)
+            page = gateway.admin("/")[1]
+            row = re.search(r'<tr data-key="listener db">.*?</tr>', page)[0]
+            cells = [re.sub("<[^>]*>", "", cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", row)]
+            assert cells[:6] == ["db", "tcp", f"127.0.0.1:{gateway.port('db')}", "db", "1", "0"]

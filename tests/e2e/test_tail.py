@@ -9,6 +9,8 @@ import pytest
 
 from client import Client, fetch
 from origin import Origin
+from stream_peer import StreamPeer, dial, exactly
+from udp_peer import UdpPeer, ask, dial_udp
 from weir import SANITIZED, wait_for
 
 TEXT = """
@@ -256,3 +258,39 @@ def test_interrupting_a_tail_is_no_crash(weir):
         assert tail.process.wait(10) in (-signal.SIGINT, 130)
     with Origin():
         assert fetch(gateway.port("http"), "/users").status == 200
+
+
+def test_connections_and_flows_that_were_forwarded_are_shown_too(weir):
+    with StreamPeer() as stream, UdpPeer() as datagrams:
+        gateway = weir("""
+worker_threads: 1
+access_log: {enabled: false}
+listeners:
+  http: {address: "127.0.0.1:@http@"}
+  db: {address: "127.0.0.1:@db@", protocol: tcp, forward: db}
+  dns: {address: "127.0.0.1:@dns@", protocol: udp, forward: dns, udp: {responses: 1}}
+target_groups:
+  db: {protocol: tcp, targets: ["127.0.0.1:@stream@"], health_check: false}
+  dns: {protocol: udp, targets: ["127.0.0.1:@datagrams@"]}
+routes: [{name: users, match: {path: "/users*"}, respond: {status: 200, body: ok}}]
+""", stream=stream.port, datagrams=datagrams.port)
+        with Tail(gateway) as tail, Tail(gateway, "--target-group", "dns") as filtered, Tail(gateway, as_json=False) as people:
+            ready(gateway, tail)
+            ready(gateway, people)
+            with dial(gateway.port("db")) as client:
+                client.sendall(b"hello")
+                assert exactly(client, 5) == b"hello"
+            with dial_udp(gateway.port("dns")) as client:
+                assert ask(client, b"what") == b"what"
+            tail.wait(2)
+            seen = {entry["protocol"]: entry for entry in tail.entries()}
+            assert (seen["tcp"]["listener"], seen["tcp"]["bytes_in"], seen["tcp"]["reason"]) == ("db", 5, "-")
+            assert (seen["udp"]["listener"], seen["udp"]["bytes_out"], seen["udp"]["reason"]) == ("dns", 4, "FLOW_ANSWERED")
+
+            def is_filtered():
+                with dial_udp(gateway.port("dns")) as client:
+                    ask(client, b"what")
+                return filtered.lines
+            assert {entry["protocol"] for entry in map(json.loads, wait_for(is_filtered, "a line"))} == {"udp"}
+            wait_for(lambda: any(" udp FLOW_ANSWERED " in line and "in=4 out=4" in line and "listener=dns" in line for line in people.lines),
+                     "a line for people")
