@@ -41,7 +41,7 @@ static const struct command {
     {"top", gw_command_top, "top [-c FILE | --admin ADDR]    requests, errors and latencies by route and target, live"},
     {"tail", gw_command_tail, "tail [--route R] [--status 5xx] requests as they end; more filters: weir tail --help"},
     {"target", gw_command_target,
-     "target ACTION GROUP TARGET [N]  drain, enable, weight or reset a target while serving"},
+     "target ACTION GROUP TARGET [N]  drain, enable, weight, reset, add or remove a target while serving"},
     {"reason", gw_command_reason, "reason [CODE]                   cause and remedy of a reason code"},
     {"schema", gw_command_schema, "schema                          the JSON Schema of the configuration, for editors"},
     {"help", gw_command_help,

@@ -225,6 +225,7 @@ struct gw_group_entry {
     bool is_new;                  /* under lock: no snapshot with it has been served */
     struct gw_source *sources;    /* control thread: where its targets come from while it serves; a list */
     bool is_checked, has_changed; /* control thread: of its sources */
+    uint64_t mark;                /* control thread: that of the endpoints in its list */
 };
 /* Endpoint and health of one target, found by group and address text; lives as long as somebody holds it and a little
  * longer (gateway/discovery/departure.h). */
@@ -269,6 +270,7 @@ static inline uint32_t gw_endpoint_refs(const struct gw_endpoint_entry *entry)
 {
     return __atomic_load_n((const uint32_t *)&entry->refs, __ATOMIC_ACQUIRE);
 }
+size_t gw_process_num_endpoints(struct gw_process *);
 /* Control thread. False: somebody holds it again. */
 bool gw_process_forget_endpoint(struct gw_process *, struct gw_endpoint_entry *);
 /* Statistics by name, made when there are none, held until released: a reload that keeps a route keeps its counters. */

@@ -189,6 +189,14 @@ bool gw_process_forget_endpoint(struct gw_process *process, struct gw_endpoint_e
     return is_free;
 }
 
+size_t gw_process_num_endpoints(struct gw_process *process)
+{
+    pthread_mutex_lock(&process->lock);
+    size_t size = process->endpoints.size;
+    pthread_mutex_unlock(&process->lock);
+    return size;
+}
+
 static uint64_t stats_hash(const void *entry)
 {
     return hash_text(14695981039346656037u, ((const struct gw_route_stats *)entry)->name);

@@ -368,7 +368,7 @@ static void upgrade(struct gw_admin_request *self)
 
 /* ---- the table ---- */
 
-enum { GET = 1, POST = 2 };
+enum { GET = 1, POST = 2, PUT = 4, DELETE = 8 };
 static const struct endpoint {
     const char *path; /* {name}: a part that may be anything */
     int method;
@@ -389,6 +389,8 @@ static const struct endpoint {
     {"/api/v1/routes", GET, show_routes, true},
     {"/api/v1/target_groups", GET, gw_admin_targets, true},
     {"/api/v1/target_groups/{group}", GET, gw_admin_target_group, true},
+    {"/api/v1/target_groups/{group}/targets", POST | PUT, gw_admin_members_change, true},
+    {"/api/v1/target_groups/{group}/targets/{target}", DELETE, gw_admin_members_remove, true},
     {"/api/v1/target_groups/{group}/targets/{target}/{action}", POST, gw_admin_target_action, true},
     {"/api/v1/connections", GET, show_connections, false},
     {"/api/v1/errors", GET, show_errors, false},
@@ -406,7 +408,10 @@ static int method_of(h2o_iovec_t method)
 {
     if (h2o_memis(method.base, method.len, H2O_STRLIT("GET")) || h2o_memis(method.base, method.len, H2O_STRLIT("HEAD")))
         return GET;
-    return h2o_memis(method.base, method.len, H2O_STRLIT("POST")) ? POST : 0;
+    return h2o_memis(method.base, method.len, H2O_STRLIT("POST"))     ? POST
+           : h2o_memis(method.base, method.len, H2O_STRLIT("PUT"))    ? PUT
+           : h2o_memis(method.base, method.len, H2O_STRLIT("DELETE")) ? DELETE
+                                                                      : 0;
 }
 
 static h2o_iovec_t next_segment(const char **at, const char *end)
@@ -459,7 +464,11 @@ static void on_body(void *data, h2o_iovec_t bytes, bool is_last)
 
 static void refuse_method(struct gw_admin_request *self, const struct endpoint *endpoint)
 {
-    gw_admin_add_header(self, "allow", endpoint->method == GET ? "GET, HEAD" : "POST");
+    gw_admin_add_header(self, "allow",
+                        endpoint->method == GET      ? "GET, HEAD"
+                        : endpoint->method == POST   ? "POST"
+                        : endpoint->method == DELETE ? "DELETE"
+                                                     : "POST, PUT");
     gw_admin_problem(self, 405, "method not allowed");
 }
 
@@ -471,11 +480,11 @@ void gw_admin_dispatch(struct gw_admin_request *self)
         if (self->path.len == 0 || self->path.base[0] != '/' || !fits(self, endpoints[i].path))
             continue;
         self->run = endpoints[i].run;
-        if (method != endpoints[i].method)
+        if ((method & endpoints[i].method) == 0)
             refuse_method(self, &endpoints[i]);
         else if (endpoints[i].needs_config && self->process->active == NULL)
             gw_admin_problem(self, 503, "no configuration is served yet");
-        else if (method == POST)
+        else if (method == POST || method == PUT)
             gw_stream_start_body(self->request.stream, on_body, self);
         else
             self->run(self);

@@ -303,6 +303,7 @@ void gw_target_members(const struct gw_process *process, struct gw_json *json, c
 
     gw_target_sum(process, target, &sums);
     gw_page_text(json, "target", target->name);
+    gw_page_string(json, "source", target->source);
     gw_page_number(json, "weight", routing_health_weight(health, target->weight));
     gw_page_number(json, "configured_weight", target->weight);
     gw_page_string(json, "state", routing_health_name(routing_health_state(health)));

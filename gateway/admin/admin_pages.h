@@ -42,6 +42,8 @@ struct gw_target_sums {
     uint64_t attempts, in_flight, failures, by_class[6];
     uint64_t seconds[GW_HISTOGRAM_BUCKETS], seconds_sum_us;
 };
+/* admin_members.c: where the targets of a group come from. */
+void gw_page_sources(struct gw_json *, const struct routing_target_group *);
 void gw_target_sum(const struct gw_process *, const struct routing_target *, struct gw_target_sums *);
 
 /* "key": "2026-01-02T03:04:05.678Z", or null for 0 */

@@ -55,5 +55,7 @@ void gw_admin_explain(struct gw_admin_request *); /* admin_explain.c */
 void gw_admin_targets(struct gw_admin_request *); /* admin_targets.c */
 void gw_admin_target_group(struct gw_admin_request *);
 void gw_admin_target_action(struct gw_admin_request *);
+void gw_admin_members_change(struct gw_admin_request *); /* admin_members.c */
+void gw_admin_members_remove(struct gw_admin_request *);
 void gw_admin_dashboard(struct gw_admin_request *); /* dashboard.c */
 void gw_admin_dashboard_file(struct gw_admin_request *);

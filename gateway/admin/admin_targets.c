@@ -5,6 +5,7 @@
 #include "gateway/admin/admin_request.h"
 #include "gateway/base/log.h"
 #include "gateway/admin/health_log.h"
+#include "gateway/discovery/departure.h"
 #include "gateway/discovery/view.h"
 #include "gateway/exchange/outliers.h"
 
@@ -57,8 +58,26 @@ static void put_changes(struct gw_json *json, const struct gw_health_log *log)
     gw_json_array_end(json);
 }
 
+struct page {
+    const struct gw_process *process;
+    struct gw_json *json;
+};
+
+static void put_target(void *data, const struct routing_target *target)
+{
+    const struct page *page = data;
+
+    gw_json_object(page->json);
+    gw_target_members(page->process, page->json, target);
+    put_changes(page->json, gw_endpoint_entry_of(target)->log);
+    put_checks(page->json, gw_endpoint_entry_of(target)->log);
+    gw_json_object_end(page->json);
+}
+
 static void put_group(const struct gw_process *process, struct gw_json *json, const struct routing_target_group *group)
 {
+    struct page page = {process, json};
+
     const struct gw_group_entry *entry = group->entry;
 
     gw_json_object(json);
@@ -69,15 +88,12 @@ static void put_group(const struct gw_process *process, struct gw_json *json, co
     gw_page_number(json, "line", group->conf->at->line);
     gw_page_number(json, "connections", routing_count_read(&entry->use.connections));
     gw_page_number(json, "pending", routing_count_read(&entry->use.pending));
+    gw_page_sources(json, group);
     gw_json_key(json, "targets");
     gw_json_array(json);
-    for (uint32_t i = 0; i != group->size; ++i) {
-        gw_json_object(json);
-        gw_target_members(process, json, &group->targets[i]);
-        put_changes(json, gw_endpoint_entry_of(&group->targets[i])->log);
-        put_checks(json, gw_endpoint_entry_of(&group->targets[i])->log);
-        gw_json_object_end(json);
-    }
+    for (uint32_t i = 0; i != group->size; ++i)
+        put_target(&page, &group->targets[i]);
+    gw_departures_each(process, group->entry, put_target, &page);
     gw_json_array_end(json);
     gw_json_object_end(json);
 }

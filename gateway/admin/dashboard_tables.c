@@ -7,8 +7,9 @@
 #include "gateway/admin/admin_pages.h"
 #include "gateway/admin/dashboard.h"
 #include "gateway/admin/health_log.h"
-#include "gateway/l4/l4.h"
+#include "gateway/discovery/departure.h"
 #include "gateway/discovery/view.h"
+#include "gateway/l4/l4.h"
 
 enum {
     MAX_ROUTES_SHOWN = 200,
@@ -287,8 +288,8 @@ static void put_target(struct gw_html *html, const struct gw_process *process, h
     uint32_t weight = routing_health_weight(target->health, target->weight);
 
     gw_target_sum(process, target, &sums);
-    gw_html_format(html, "<tr data-key=\"target %t %t\"><th scope=\"row\" title=\"%t\">%t</th>", group, target->name,
-                   target->name, target->name);
+    gw_html_format(html, "<tr data-key=\"target %t %t\"><th scope=\"row\" title=\"%t (%s)\">%t</th>", group,
+                   target->name, target->name, target->source, target->name);
     put_state(html, target);
     gw_html_format(html, "<td class=\"n\">%n%m</td><td class=\"n wide\">%n</td>", (uint64_t)weight,
                    weight != target->weight ? "<small>*</small>" : "", sums.in_flight);
@@ -308,8 +309,27 @@ static void put_target(struct gw_html *html, const struct gw_process *process, h
     gw_html_markup(html, "</td></tr>");
 }
 
+struct leaving {
+    struct gw_html *html;
+    const struct gw_process *process;
+    h2o_iovec_t group;
+    unsigned left;
+};
+
+static void put_leaving(void *data, const struct routing_target *target)
+{
+    struct leaving *leaving = data;
+
+    if (leaving->left == 0)
+        return;
+    --leaving->left;
+    put_target(leaving->html, leaving->process, leaving->group, target);
+}
+
 static void put_group(struct gw_html *html, const struct gw_process *process, const struct routing_target_group *group)
 {
+    struct leaving leaving = {html, process, group->name, MAX_TARGETS_SHOWN};
+
     gw_html_format(
         html,
         "<h3 id=\"group-%t\">%t</h3><div class=\"scroll\"><table class=\"targets\"><thead><tr><th>Target<th>State"
@@ -319,6 +339,7 @@ static void put_group(struct gw_html *html, const struct gw_process *process, co
         group->name, group->name);
     for (uint32_t i = 0; i != group->size && i != MAX_TARGETS_SHOWN; ++i)
         put_target(html, process, group->name, &group->targets[i]);
+    gw_departures_each(process, group->entry, put_leaving, &leaving);
     gw_html_markup(html, "</tbody></table></div>");
     if (group->size > MAX_TARGETS_SHOWN)
         gw_html_format(html, "<p class=\"note\">%n more: <a href=\"api/v1/target_groups/%t\">all</a></p>",

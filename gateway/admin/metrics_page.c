@@ -1,6 +1,8 @@
 #include "gateway/admin/admin.h"
 #include "gateway/admin/admin_pages.h"
 #include "gateway/admin/resolver_page.h"
+#include "gateway/discovery/departure.h"
+#include "gateway/discovery/discovery.h"
 #include "gateway/discovery/view.h"
 #include "gateway/exchange/target_queue.h"
 #include <dirent.h>
@@ -448,9 +450,16 @@ static void put_targets(struct gw_exposition *out, const struct gw_snapshot *sna
     }
 }
 
-/* Complete where the family above is not: groups beyond the budget are summed. */
-static void put_group_states(struct gw_exposition *out, const struct gw_snapshot *snapshot)
+static void count_leaving(void *data, const struct routing_target *target)
 {
+    uint64_t *counts = data;
+    ++counts[routing_health_state(target->health)];
+}
+
+/* Complete where the family above is not: groups beyond the budget are summed. */
+static void put_group_states(struct gw_exposition *out, const struct gw_process *process)
+{
+    const struct gw_snapshot *snapshot = process->active;
     enum { NUM_STATES = ROUTING_HEALTH_COUNT };
     unsigned left = MAX_GROUP_STATE_SERIES - NUM_STATES;
     uint64_t rest[NUM_STATES] = {0};
@@ -463,6 +472,7 @@ static void put_group_states(struct gw_exposition *out, const struct gw_snapshot
         unsigned series = 0;
         for (uint32_t j = 0; j != group->size; ++j)
             ++counts[routing_health_state(group->targets[j].health)];
+        gw_departures_each(process, group->entry, count_leaving, counts);
         for (int state = 0; state != NUM_STATES; ++state)
             series += counts[state] != 0;
         bool fits = series <= left;
@@ -498,6 +508,26 @@ static void put_group_use(struct gw_exposition *out, const struct gw_snapshot *s
     }
     if (snapshot->num_groups >= MAX_GROUP_USE_SERIES)
         gw_exposition_sample(out, family, (double)rest, "target_group", other, NULL);
+}
+
+/* ---- targets that come and go ---- */
+
+static void put_discovery(struct gw_exposition *out, const struct gw_process *process)
+{
+    if (process->discovery == NULL)
+        return;
+    const struct gw_discovery_counters *counters = gw_discovery_counters(process);
+    put_one(out, "weir_target_changes_total", "counter",
+            "Lists of targets that a file, DNS or the admin API came with.", (double)counters->changes);
+    put_one(out, "weir_target_source_failures_total", "counter",
+            "Lists of targets that could not be had: the last good one stays.", (double)counters->failures);
+    put_one(out, "weir_endpoints", "gauge", "Targets that are known, those that are still being forgotten too.",
+            (double)gw_process_num_endpoints((struct gw_process *)process));
+    put_one(out, "weir_targets_removed_total", "counter", "Targets that were taken out of their group.",
+            (double)counters->departures);
+    put_one(out, "weir_targets_cut_total", "counter",
+            "Of them, those that still had requests under way when deregistration_delay was over.",
+            (double)counters->cuts);
 }
 
 /* ---- faults and mirrors ---- */
@@ -629,7 +659,7 @@ void gw_metrics_page(struct gw_process *process, struct gw_exposition *out)
     if (process->active != NULL) {
         put_routes(out, process);
         put_targets(out, process->active);
-        put_group_states(out, process->active);
+        put_group_states(out, process);
         put_group_use(out, process->active, "weir_target_group_connections",
                       "Connections to the targets of a group, idle ones too.", false);
         put_group_use(out, process->active, "weir_target_group_pending_requests",
@@ -643,6 +673,7 @@ void gw_metrics_page(struct gw_process *process, struct gw_exposition *out)
     put_upstream(out, process);
     put_upstream_tls(out, process);
     put_compression(out, process);
+    put_discovery(out, process);
     put_faults(out, process);
     gw_resolver_metrics(process, out);
     put_lag(out, process);

@@ -1,5 +1,6 @@
 #include "gateway/admin/admin_pages.h"
 #include "gateway/admin/resolver_page.h"
+#include "gateway/discovery/departure.h"
 #include "gateway/discovery/view.h"
 #include <stdio.h>
 #include <string.h>
@@ -85,9 +86,25 @@ static void put_listeners(struct gw_json *json, const struct gw_snapshot *snapsh
     gw_json_array_end(json);
 }
 
+struct page {
+    const struct gw_process *process;
+    struct gw_json *json;
+};
+
+static void put_target(void *data, const struct routing_target *target)
+{
+    const struct page *page = data;
+
+    gw_json_object(page->json);
+    gw_target_members(page->process, page->json, target);
+    gw_json_object_end(page->json);
+}
+
 static void put_target_groups(struct gw_json *json, const struct gw_process *process,
                               const struct gw_snapshot *snapshot)
 {
+    struct page page = {process, json};
+
     gw_json_key(json, "target_groups");
     gw_json_array(json);
     for (size_t i = 0; i != snapshot->num_groups; ++i) {
@@ -95,13 +112,12 @@ static void put_target_groups(struct gw_json *json, const struct gw_process *pro
         gw_json_object(json);
         gw_json_key(json, "name");
         gw_json_text(json, group->name);
+        gw_page_sources(json, group);
         gw_json_key(json, "targets");
         gw_json_array(json);
-        for (uint32_t j = 0; j != group->size; ++j) {
-            gw_json_object(json);
-            gw_target_members(process, json, &group->targets[j]);
-            gw_json_object_end(json);
-        }
+        for (uint32_t j = 0; j != group->size; ++j)
+            put_target(&page, &group->targets[j]);
+        gw_departures_each(process, group->entry, put_target, &page);
         gw_json_array_end(json);
         gw_json_object_end(json);
     }

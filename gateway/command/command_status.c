@@ -133,6 +133,21 @@ static void print_ejection(const json_t *target)
                number_in(ejection, "ends_in_ms") / 1000);
 }
 
+static void print_sources(const json_t *sources)
+{
+    size_t i;
+    json_t *source;
+
+    json_array_foreach(sources, i, source)
+    {
+        printf("  from %s %s: %" PRId64 " targets", text_in(source, "kind"), text_in(source, "from"),
+               number_in(source, "targets"));
+        if (json_is_string(json_object_get(source, "failure")))
+            printf(", FAILED: %s", text_in(source, "failure"));
+        printf("\n");
+    }
+}
+
 static void print_target_groups(const json_t *groups)
 {
     size_t i, j;
@@ -141,10 +156,13 @@ static void print_target_groups(const json_t *groups)
     json_array_foreach(groups, i, group)
     {
         printf("\ntarget group %s\n", text_in(group, "name"));
+        print_sources(json_object_get(group, "sources"));
         json_array_foreach(json_object_get(group, "targets"), j, target)
         {
             const json_t *status = json_object_get(target, "last_status");
             printf("  %-28s %-10s", text_in(target, "target"), text_in(target, "state"));
+            if (strcmp(text_in(target, "source"), "static") != 0)
+                printf(" (%s)", text_in(target, "source"));
             if (strcmp(text_in(target, "reason"), "-") != 0)
                 printf(" %s", text_in(target, "reason"));
             if (json_is_integer(status))

@@ -1,4 +1,5 @@
-/* `weir target drain|enable|weight|reset GROUP TARGET [N]`: an operator's word over a target, without a reload. */
+/* `weir target drain|enable|weight|reset|add|remove GROUP TARGET [N]`: an operator's word over a target, without a
+ * reload. */
 #include <ctype.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -10,13 +11,17 @@
 
 static int usage(void)
 {
-    fputs("usage: weir target drain  GROUP TARGET    no new requests, whatever its health checks find\n"
-          "       weir target enable GROUP TARGET    end a drain\n"
-          "       weir target weight GROUP TARGET N  another weight, from 0 to 999\n"
-          "       weir target reset  GROUP TARGET    forget both: as configured\n"
-          "       [-c FILE | --admin ADDRESS [--token TOKEN]]\n"
-          "  It holds until it is reset or the process ends; reloads leave it alone. `weir status` shows it.\n",
-          stderr);
+    fputs(
+        "usage: weir target drain  GROUP TARGET    no new requests, whatever its health checks find\n"
+        "       weir target enable GROUP TARGET    end a drain\n"
+        "       weir target weight GROUP TARGET N  another weight, from 0 to 999\n"
+        "       weir target reset  GROUP TARGET    forget both: as configured\n"
+        "       weir target add    GROUP TARGET [N]  one more target, of weight N (1), in a group that is dynamic\n"
+        "       weir target remove GROUP TARGET    take such a one out: requests under way have deregistration_delay\n"
+        "       [-c FILE | --admin ADDRESS [--token TOKEN]]\n"
+        "  It holds until it is reset or the process ends; reloads leave it alone. `weir status` shows it. What was\n"
+        "  added is there after a restart, too, if there is a state_dir.\n",
+        stderr);
     return 2;
 }
 
@@ -32,6 +37,8 @@ static void put_segment(FILE *out, const char *text)
     }
 }
 
+static bool changes_members(const char *action) { return strcmp(action, "add") == 0 || strcmp(action, "remove") == 0; }
+
 static char *path_of(const char *action, const char *group, const char *target)
 {
     char *path;
@@ -43,8 +50,10 @@ static char *path_of(const char *action, const char *group, const char *target)
     fputs("/api/v1/target_groups", out);
     put_segment(out, group);
     fputs("/targets", out);
-    put_segment(out, target);
-    fprintf(out, "/%s", action);
+    if (strcmp(action, "add") != 0)
+        put_segment(out, target);
+    if (!changes_members(action))
+        fprintf(out, "/%s", action);
     fclose(out);
     return path;
 }
@@ -62,43 +71,70 @@ static bool parse_options(int argc, char **argv, struct gw_admin_client *client)
     return true;
 }
 
-/* The words after the options; body (64 bytes) receives the request's. */
-static bool parse_words(int num_words, char **words, char *body)
+/* {"address": "10.0.0.1:80", "weight": 1}; as much of it as there is. */
+static char *body_of(const char *target, const char *weight)
 {
-    static const char *const actions[] = {"drain", "enable", "reset", "weight"};
-    bool is_known = false, has_weight = num_words == 4;
+    json_t *body = json_object();
+    if (target != NULL)
+        json_object_set_new(body, "address", json_string(target));
+    if (weight != NULL)
+        json_object_set_new(body, "weight", json_integer(atoi(weight)));
+    char *text = json_dumps(body, 0);
+    json_decref(body);
+    return text;
+}
+
+static bool is_weight(const char *word)
+{
     char *end;
+    return isdigit((unsigned char)word[0]) && strtoul(word, &end, 10) <= 999 && *end == '\0';
+}
+
+/* The words after the options: which action it is, and whether it has what it needs. */
+static bool parse_words(int num_words, char **words)
+{
+    static const struct {
+        const char *action;
+        int least, most;
+    } actions[] = {{"drain", 3, 3},  {"enable", 3, 3}, {"reset", 3, 3},
+                   {"weight", 4, 4}, {"add", 3, 4},    {"remove", 3, 3}};
 
     for (size_t i = 0; num_words != 0 && i != sizeof(actions) / sizeof(actions[0]); ++i)
-        is_known |= strcmp(words[0], actions[i]) == 0;
-    body[0] = '\0';
-    if (!is_known || has_weight != (strcmp(words[0], "weight") == 0) || num_words < 3 || num_words > 4)
-        return false;
-    if (!has_weight)
-        return true;
-    unsigned long weight = isdigit((unsigned char)words[3][0]) ? strtoul(words[3], &end, 10) : 1000;
-    if (weight > 999 || *end != '\0')
-        return false;
-    sprintf(body, "{\"weight\": %lu}", weight);
-    return true;
+        if (strcmp(words[0], actions[i].action) == 0)
+            return num_words >= actions[i].least && num_words <= actions[i].most &&
+                   (num_words != 4 || is_weight(words[3]));
+    return false;
+}
+
+static void print_answer(const char *action, const char *name, json_t *answer)
+{
+    if (changes_members(action))
+        printf("%s %s %s: %" PRId64 " targets by the admin API\n", name,
+               strcmp(action, "add") == 0 ? "is in" : "is taken out of", gw_json_text_in(answer, "target_group"),
+               gw_json_number_in(answer, "targets"));
+    else
+        printf("%s of %s: %s, weight %" PRId64 ", %" PRId64 " in flight\n", gw_json_text_in(answer, "target"),
+               gw_json_text_in(answer, "target_group"), gw_json_text_in(answer, "state"),
+               gw_json_number_in(answer, "weight"), gw_json_number_in(answer, "in_flight"));
 }
 
 int gw_command_target(int argc, char **argv)
 {
     struct gw_admin_client client;
-    char body[64], *path;
-    json_t *target;
+    char *path, *body;
+    json_t *answer;
 
-    if (!parse_options(argc, argv, &client) || !parse_words(argc - optind, argv + optind, body))
+    if (!parse_options(argc, argv, &client) || !parse_words(argc - optind, argv + optind))
         return usage();
-    path = path_of(argv[optind], argv[optind + 1], argv[optind + 2]);
-    target = gw_admin_client_ask(&client, "POST", path, body, 10, NULL);
+    char **words = argv + optind;
+    path = path_of(words[0], words[1], words[2]);
+    body = body_of(strcmp(words[0], "add") == 0 ? words[2] : NULL, argc - optind == 4 ? words[3] : NULL);
+    answer = gw_admin_client_ask(&client, strcmp(words[0], "remove") == 0 ? "DELETE" : "POST", path, body, 10, NULL);
     free(path);
-    if (target == NULL)
+    free(body);
+    if (answer == NULL)
         return 1;
-    printf("%s of %s: %s, weight %" PRId64 ", %" PRId64 " in flight\n", gw_json_text_in(target, "target"),
-           gw_json_text_in(target, "target_group"), gw_json_text_in(target, "state"),
-           gw_json_number_in(target, "weight"), gw_json_number_in(target, "in_flight"));
-    json_decref(target);
+    print_answer(words[0], words[2], answer);
+    json_decref(answer);
     return 0;
 }

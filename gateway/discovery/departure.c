@@ -290,8 +290,9 @@ void gw_departures_tell(struct gw_departures *self)
 void gw_departures_each(const struct gw_process *process, const struct gw_group_entry *group,
                         void (*see)(void *data, const struct routing_target *), void *data)
 {
+    if (process->discovery == NULL) /* not begun yet */
+        return;
     const struct gw_departures *self = gw_discovery_departures(process);
-
     for (h2o_linklist_t *n = self->leaving.next; n != &self->leaving; n = n->next) {
         struct gw_endpoint_entry *entry = entry_from(n);
         if ((group != NULL && entry->group != group) || in_flight(process, entry) == 0)

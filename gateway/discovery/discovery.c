@@ -3,6 +3,7 @@
 #include <string.h>
 #include <time.h>
 #include "gateway/base/log.h"
+#include "gateway/discovery/admin_source.h"
 #include "gateway/discovery/departure.h"
 #include "gateway/discovery/view.h"
 #include "gateway/discovery/watch.h"
@@ -21,16 +22,25 @@ struct gw_discovery {
     struct gw_process *process;
     struct gw_departures *departures;
     struct gw_watcher *watcher;
+    struct gw_admin_targets *admin_targets;
     struct gw_discovery_counters counters;
     struct gw_timer timer;
     uint64_t next_ms; /* not before, monotonic */
     uint64_t mark;
+    struct gw_endpoint_entry *
+        *dropped; /* held; by sources, since the last lists were made: those may never have had them */
+    size_t num_dropped, room;
     bool is_preparing; /* a snapshot is about to be served: its lists are made at the end */
 };
 
 struct gw_departures *gw_discovery_departures(const struct gw_process *process)
 {
     return process->discovery->departures;
+}
+
+struct gw_admin_targets *gw_discovery_admin_targets(const struct gw_process *process)
+{
+    return process->discovery->admin_targets;
 }
 
 struct gw_watcher *gw_discovery_watcher(const struct gw_process *process) { return process->discovery->watcher; }
@@ -117,7 +127,7 @@ static void publish_group(struct gw_discovery *self, const struct routing_target
 {
     const struct gw_members *before = gw_members_of(group);
 
-    ++self->mark;
+    ((struct gw_group_entry *)group->entry)->mark = ++self->mark;
     struct gw_members *members = make_list(self, self->process->active, group);
     welcome(self, members);
     for (uint32_t i = 0; before != NULL && i != before->size; ++i) {
@@ -127,6 +137,29 @@ static void publish_group(struct gw_discovery *self, const struct routing_target
     }
     gw_members_publish(group, members);
     ++self->counters.publications;
+}
+
+static uint64_t delay_of(const struct gw_process *process, const struct gw_snapshot *snapshot, h2o_iovec_t group)
+{
+    const struct gw_named *named = gw_map_find(&snapshot->config->target_groups, group);
+    const struct routing_target_group *before;
+
+    if (named != NULL)
+        return ((const struct routing_target_group_conf *)named->conf)->deregistration_delay_ms;
+    before = find_group(process, group);
+    return before != NULL ? before->conf->deregistration_delay_ms : 0;
+}
+
+static void let_go_of_dropped(struct gw_discovery *self)
+{
+    for (size_t i = 0; i != self->num_dropped; ++i) {
+        struct gw_endpoint_entry *entry = self->dropped[i];
+        if (entry->mark != entry->group->mark) /* no longer in the group's list */
+            gw_departures_add(self->departures, entry,
+                              delay_of(self->process, self->process->active, entry->group->name));
+        gw_endpoint_release(entry);
+    }
+    self->num_dropped = 0;
 }
 
 static void publish_changed(struct gw_discovery *self)
@@ -141,6 +174,7 @@ static void publish_changed(struct gw_discovery *self)
             publish_group(self, group);
         entry->has_changed = false;
     }
+    let_go_of_dropped(self);
     gw_departures_tell(self->departures);
     gw_load_set_checks(process, process->active);
     uint64_t pause_ms = (gw_now_us() - began_us) / 100; /* ten times as long */
@@ -174,6 +208,21 @@ static h2o_iovec_t copy(h2o_iovec_t s) { return s.base == NULL ? s : h2o_strdup(
 static bool is_equal(h2o_iovec_t a, h2o_iovec_t b)
 {
     return (a.base == NULL) == (b.base == NULL) && h2o_memis(a.base, a.len, b.base, b.len);
+}
+
+/* Takes the hold: it is let go of when the lists have been made. */
+static void drop(struct gw_discovery *self, struct gw_endpoint_entry *entry)
+{
+    if (self->num_dropped == self->room)
+        self->dropped = h2o_mem_realloc(self->dropped, (self->room = self->room * 2 + 16) * sizeof(*self->dropped));
+    self->dropped[self->num_dropped++] = entry;
+}
+
+static void drop_member(struct gw_source *source, struct gw_source_member *member)
+{
+    drop(source->process->discovery, member->endpoint);
+    free(member->zone.base);
+    free(member->server_name.base);
 }
 
 static void dispose_member(struct gw_source_member *member)
@@ -219,7 +268,9 @@ void gw_members_set(struct gw_source *source, const struct gw_member *list, size
         dispose_members(members, n);
         return;
     }
-    dispose_members(source->members, source->size);
+    for (size_t i = 0; i != source->size; ++i)
+        drop_member(source, &source->members[i]);
+    free(source->members);
     source->members = members;
     source->size = n;
     source->capacity = n + 1;
@@ -254,7 +305,7 @@ bool gw_source_remove(struct gw_source *source, h2o_iovec_t name)
     for (size_t i = 0; i != source->size; ++i) {
         if (!is_equal(source->members[i].endpoint->endpoint.name, name))
             continue;
-        dispose_member(&source->members[i]);
+        drop_member(source, &source->members[i]);
         memmove(&source->members[i], &source->members[i + 1], (--source->size - i) * sizeof(*source->members));
         note_change(source);
         return true;
@@ -320,6 +371,8 @@ struct gw_source *gw_source_of_admin(struct gw_process *process, struct gw_group
     return source != NULL ? source : add_source(process, group, &admin_kind, "");
 }
 
+bool gw_source_is_of_admin(const struct gw_source *source) { return source->kind == &admin_kind; }
+
 static const struct gw_source_kind *kind_of(const struct routing_target_conf *conf, char *key)
 {
     for (size_t i = 0; i != NUM_KINDS; ++i)
@@ -381,22 +434,14 @@ static void mark_wanted(struct gw_process *process, bool is_wanted)
             source->is_wanted = is_wanted;
 }
 
-static uint64_t delay_of(const struct gw_process *process, const struct gw_snapshot *snapshot, h2o_iovec_t group)
-{
-    const struct gw_named *named = gw_map_find(&snapshot->config->target_groups, group);
-    const struct routing_target_group *before;
-
-    if (named != NULL)
-        return ((const struct routing_target_group_conf *)named->conf)->deregistration_delay_ms;
-    before = find_group(process, group);
-    return before != NULL ? before->conf->deregistration_delay_ms : 0;
-}
-
 /* Every endpoint that the snapshot does not have. A failed load may have left some behind, too. */
 static void part(struct gw_discovery *self, const struct gw_snapshot *snapshot)
 {
     struct gw_process *process = self->process;
 
+    for (size_t i = 0; i != self->num_dropped; ++i)
+        gw_endpoint_release(self->dropped[i]);
+    self->num_dropped = 0;
     pthread_mutex_lock(&process->lock);
     for (size_t i = 0; i != process->endpoints.size; ++i) {
         struct gw_endpoint_entry *entry = process->endpoints.entries[i];
@@ -414,6 +459,8 @@ void gw_discovery_prepare(struct gw_process *process, const struct gw_snapshot *
 
     self->is_preparing = true;
     gw_timer_disarm(&self->timer);
+    if (process->active == NULL)
+        gw_admin_targets_load(self->admin_targets, snapshot->config);
     mark_wanted(process, false);
     for (size_t i = 0; i != snapshot->num_groups; ++i)
         if (snapshot->groups[i].dynamic != NULL)
@@ -424,6 +471,7 @@ void gw_discovery_prepare(struct gw_process *process, const struct gw_snapshot *
     for (size_t i = 0; i != snapshot->num_groups; ++i) {
         const struct routing_target_group *group = &snapshot->groups[i];
         ((struct gw_group_entry *)group->entry)->has_changed = false;
+        ((struct gw_group_entry *)group->entry)->mark = self->mark;
         if (group->dynamic != NULL)
             gw_members_publish(group, make_list(self, snapshot, group));
         else
@@ -461,6 +509,7 @@ struct gw_discovery *gw_discovery_create(struct gw_process *process)
     *self = (struct gw_discovery){.process = process,
                                   .departures = gw_departures_create(process),
                                   .watcher = gw_watcher_create(&process->control)};
+    self->admin_targets = gw_admin_targets_create(process);
     gw_timer_init(&self->timer, on_timer);
     return self;
 }
@@ -470,12 +519,14 @@ void gw_discovery_destroy(struct gw_discovery *self)
     if (self == NULL)
         return;
     gw_timer_disarm(&self->timer);
+    gw_admin_targets_destroy(self->admin_targets);
     for (size_t i = 0; i != self->process->groups.size; ++i)
         while (self->process->groups.entries[i]->sources != NULL) {
             struct gw_source *source = self->process->groups.entries[i]->sources;
             self->process->groups.entries[i]->sources = source->next;
             destroy_source(source);
         }
+    free(self->dropped);
     gw_departures_destroy(self->departures);
     gw_watcher_destroy(self->watcher);
     free(self);

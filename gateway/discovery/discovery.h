@@ -49,6 +49,8 @@ bool gw_source_put(struct gw_source *, const struct gw_member *);
 bool gw_source_remove(struct gw_source *, h2o_iovec_t name);
 /* The source that the admin API fills; made when there is none. */
 struct gw_source *gw_source_of_admin(struct gw_process *, struct gw_group_entry *);
+bool gw_source_is_of_admin(const struct gw_source *);
+struct gw_admin_targets *gw_discovery_admin_targets(const struct gw_process *);
 
 /* How a target is spoken to, on the terms of a compiled group; NULL: plain HTTP/1.1. The caller's. */
 struct gw_transport *gw_snapshot_transport(const struct routing_target_group *, const struct gw_address *,

@@ -43,6 +43,7 @@ static const struct gw_section file_section = {
     .help = "Targets of a group, in a file of their own.",
     .size = sizeof(struct targets_file),
     .settings = file_settings,
+    .scalar_is = "targets",
     .list_is = "targets",
 };
 
@@ -60,6 +61,20 @@ static bool is_written(const struct routing_target_conf *conf, const char *name)
     return conf->at != NULL && gw_node_get(conf->at, name) != NULL;
 }
 
+/* One target may stand alone. */
+static struct gw_node *list_of_one(h2o_mem_pool_t *pool, struct gw_node *entry)
+{
+    struct gw_node *list = h2o_mem_alloc_pool(pool, sizeof(*list));
+
+    *list = *entry;
+    list->kind = GW_NODE_LIST;
+    list->size = 1;
+    list->keys = NULL;
+    list->entries = h2o_mem_alloc_pool(pool, sizeof(*list->entries));
+    list->entries[0] = entry;
+    return list;
+}
+
 bool gw_targets_read(h2o_mem_pool_t *pool, const char *name, h2o_iovec_t text, const struct gw_member *defaults,
                      struct gw_member **members, size_t *size, struct gw_errors *errors)
 {
@@ -68,6 +83,8 @@ bool gw_targets_read(h2o_mem_pool_t *pool, const char *name, h2o_iovec_t text, c
     struct targets_file file;
     struct gw_node *root = gw_yaml_load_data(pool, name, text, &limits, errors);
 
+    if (root != NULL && root->kind == GW_NODE_MAP && gw_node_key(root, "targets") == NULL)
+        root = list_of_one(pool, root);
     if (root == NULL || errors->num_errors != 0 || !gw_settings_load(&load, &file_section, root, &file))
         return false;
     *size = file.targets.size;

@@ -26,6 +26,7 @@ target_groups:
     targets: ["127.0.0.1:@a@", "127.0.0.1:@b@"]
     health_check: {path: /health, interval: 100ms, timeout: 100ms, healthy_threshold: 1, unhealthy_threshold: 1}
   dead: {targets: ["127.0.0.1:@dead@"], health_check: {enabled: false}}
+  some: {dynamic: true, targets: [], health_check: {enabled: false}}
 routes:
   - {name: hello, match: {path: /hello}, respond: {status: 200, body: hello}}
   - {name: dead, match: {path: "/dead*"}, forward: dead}
@@ -122,7 +123,8 @@ def check_answer(operation, status, content_type, text):
 
 
 OPERATIONS = [(path, method) for path, item in API["paths"].items() for method in item if path != "/api/v1/log"]
-BODIES = {"/api/v1/target_groups/{group}/targets/{target}/weight": {"weight": 3}, "/api/v1/explain": {"url": "http://api.example.com/api"}}
+MEMBERS = "/api/v1/target_groups/{group}/targets"  # of groups that are dynamic
+BODIES = {"/api/v1/target_groups/{group}/targets/{target}/weight": {"weight": 3}, MEMBERS: ["127.0.0.1:1"], "/api/v1/explain": {"url": "http://api.example.com/api"}}
 
 
 def traffic(gateway):
@@ -143,7 +145,9 @@ def test_every_operation_of_the_description_answers_as_described(gateway, origin
     gateway.configure(TEXT)
     for path, method in OPERATIONS:
         operation = API["paths"][path][method]
-        url = path.replace("{group}", "users").replace("{target}", origins[1].address)
+        of_members = path in (MEMBERS, MEMBERS + "/{target}")
+        url = path.replace("{group}", "some" if of_members else "users")
+        url = url.replace("{target}", "127.0.0.1:1" if of_members else origins[1].address)
         status, content_type, text = request(gateway, method.upper(), url, BODIES.get(path))
         assert status == 200, (method, path, text)
         check_answer(operation, status, content_type, text)
@@ -153,6 +157,9 @@ def test_every_operation_of_the_description_answers_as_described(gateway, origin
     ("get", "/api/v1/target_groups/nobody", "/api/v1/target_groups/{group}", None, 404),
     ("post", "/api/v1/target_groups/nobody/targets/x/drain", "/api/v1/target_groups/{group}/targets/{target}/drain", None, 404),
     ("post", "/api/v1/target_groups/users/targets/x/enable", "/api/v1/target_groups/{group}/targets/{target}/enable", None, 404),
+    ("post", "/api/v1/target_groups/users/targets", "/api/v1/target_groups/{group}/targets", ["127.0.0.1:1"], 409),
+    ("put", "/api/v1/target_groups/some/targets", "/api/v1/target_groups/{group}/targets", [{"weight": 1}], 400),
+    ("delete", "/api/v1/target_groups/some/targets/x", "/api/v1/target_groups/{group}/targets/{target}", None, 404),
     ("get", "/api/v1/routes?limit=many", "/api/v1/routes", None, 400),
     ("get", "/api/v1/routes?offset=-1", "/api/v1/routes", None, 400),
     ("get", "/api/v1/routes?limit=99999999999999999999", "/api/v1/routes", None, 400),
@@ -191,7 +198,7 @@ def test_the_description_names_every_page_of_the_server(module_gateway):
     table = source[source.index("} endpoints[] = {"):]
     paths = {line.split('"')[1] for line in table[:table.index("};")].split("\n") if '{"/' in line}
     assert paths, "the table was not found"
-    described = {path.rsplit("/", 1)[0] + "/{action}" if path.count("{") == 2 else path for path in API["paths"]}
+    described = {path.rsplit("/", 1)[0] + "/{action}" if "{target}/" in path else path for path in API["paths"]}
     assert paths == described
 
 
@@ -250,7 +257,7 @@ def test_routes_are_in_order_with_counters_and_latency(gateway):
     assert by_name["hello"]["by_class"]["2xx"] == 1 and by_name["hello"]["by_reason"] == {"FIXED_RESPONSE": 1}
     assert by_name["dead"]["by_class"]["5xx"] == 1 and by_name["dead"]["by_reason"] == {"CONNECT_FAILED": 1}
     assert by_name["api"]["by_class"]["2xx"] == 1 and by_name["api"]["hosts"] == ["api.example.com"]
-    assert by_name["api"]["paths"] == ["/api"] and by_name["api"]["line"] == 17
+    assert by_name["api"]["paths"] == ["/api"] and by_name["api"]["line"] == 18
     assert page["unrouted"]["by_reason"] == {"NO_ROUTE": 1}
     for route in by_name.values():
         latency = route["latency"]
