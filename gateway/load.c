@@ -14,6 +14,7 @@
 #include "gateway/discovery/discovery.h"
 #include "gateway/discovery/resolver.h"
 #include "gateway/discovery/view.h"
+#include "gateway/lambda/lambda_check.h"
 #include "gateway/listening.h"
 #include "gateway/supervisor/privileges.h"
 #include "gateway/admin/reloads.h"
@@ -60,6 +61,12 @@ static bool build(struct load *load, struct gw_config *config)
 
 /* ---- publishing (control thread) ---- */
 
+static struct gw_check_kind *check_kind(const struct routing_target_group *group, const struct routing_target *target)
+{
+    return group->conf->health_check.protocol == ROUTING_HEALTH_CHECK_LAMBDA ? gw_lambda_check_create(group, target)
+                                                                             : NULL;
+}
+
 void gw_load_set_checks(struct gw_process *process, const struct gw_snapshot *snapshot)
 {
     struct gw_prober_target *targets = NULL;
@@ -76,6 +83,7 @@ void gw_load_set_checks(struct gw_process *process, const struct gw_snapshot *sn
                                                         .group = group->name,
                                                         .conf = group->conf->health_check,
                                                         .transport = group->targets[j].transport,
+                                                        .kind = check_kind(group, &group->targets[j]),
                                                         .send_proxy_protocol = group->conf->send_proxy_protocol};
     }
     gw_prober_set_targets(process->prober, targets, size);

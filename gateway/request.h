@@ -8,7 +8,6 @@ struct gw_compressing;
 struct gw_held_views;
 struct gw_exchange;
 struct gw_fault;
-struct gw_lambda;
 struct gw_sticky;
 struct gw_waiter;
 struct gw_span;
@@ -33,7 +32,6 @@ struct gw_request {
     struct gw_snapshot *snapshot;
     struct gw_held_snapshot *held;      /* live traffic: what keeps the snapshot */
     struct gw_exchange *exchange;       /* forward: the attempt in progress */
-    struct gw_lambda *lambda;           /* NULL: the target is no function */
     struct gw_fault *fault;             /* NULL: it does not wait on purpose */
     uint8_t next_stage;                 /* of the pipeline, while it is parked */
     struct gw_compressing *compressing; /* NULL: the response passes no encoder */

@@ -10,7 +10,6 @@
 #include "gateway/exchange/exchange.h"
 #include "gateway/exchange/fault.h"
 #include "gateway/l4/udp.h"
-#include "gateway/lambda/lambda.h"
 #include "gateway/exchange/mirror.h"
 #include "gateway/overload.h"
 #include "gateway/pipeline.h"
@@ -216,7 +215,6 @@ static void on_bad_body(struct gw_stream *stream)
 {
     struct gw_request *request = stream->user;
     gw_fault_release(request);
-    gw_lambda_release(request);
     gw_exchange_release(request->exchange);
     stream->req.res.headers.size = 0;
     request->has_server_field = false;
@@ -290,8 +288,6 @@ static void on_done(struct gw_stream *stream)
     struct gw_request *request = stream->user;
 
     gw_exchange_release(request->exchange);
-    if (__builtin_expect(request->lambda != NULL, 0))
-        gw_lambda_release(request);
     if (__builtin_expect(request->fault != NULL, 0))
         gw_fault_release(request);
     if (__builtin_expect(request->compressing != NULL, 0))

@@ -420,8 +420,8 @@ static const struct gw_setting forward_settings[] = {
      "The target group that is asked when the primary's last try fails as `on` says; GET, HEAD and OPTIONS only."},
     {"on", GW_TEXTS, AT(on),
      "Statuses and failures of the primary that are not passed on: 400 to 599 as `503`, `500-504` or `5xx`, "
-     "`connect_failure` (503 says it too), `timeout` (504 says it too), `reset`, `bad_response`; default 500, 502, 503 "
-     "and 504.",
+     "`connect_failure` (503 says it too), `timeout` (504 says it too), `reset`, `bad_response`, those of functions as "
+     "in `retry`; default 500, 502, 503 and 504.",
      .valid = routing_when_is_word},
     {"stickiness", GW_DURATION, AT(stickiness_ms),
      "How long a client without requests stays with the group drawn for it, by a cookie AWSALBTG; 0 draws anew.",

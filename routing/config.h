@@ -44,6 +44,10 @@ enum routing_failure {
     ROUTING_FAILURE_RESET = 1 << 1,        /* closed before a response began */
     ROUTING_FAILURE_TIMEOUT = 1 << 2,      /* no response in time */
     ROUTING_FAILURE_BAD_RESPONSE = 1 << 3, /* malformed */
+    /* of functions */
+    ROUTING_FAILURE_THROTTLED = 1 << 4, /* not invoked: too many run already */
+    ROUTING_FAILURE_SERVICE = 1 << 5,   /* the Invoke endpoint's own 5xx */
+    ROUTING_FAILURE_FUNCTION = 1 << 6,  /* it ran and failed */
 };
 struct routing_when {
     uint32_t failures;    /* bits: enum routing_failure */
@@ -209,7 +213,8 @@ enum routing_check_protocol {
     ROUTING_HEALTH_CHECK_HTTPS,
     ROUTING_HEALTH_CHECK_H2C,
     ROUTING_HEALTH_CHECK_H2,
-    ROUTING_HEALTH_CHECK_GRPC
+    ROUTING_HEALTH_CHECK_GRPC,
+    ROUTING_HEALTH_CHECK_LAMBDA
 };
 
 /* TLS towards the targets of a group. */

@@ -72,6 +72,21 @@ static bool is_given(const struct gw_node *section, const char *name)
     return section != NULL && gw_setting_at(section, name) != section;
 }
 
+/* spec/alb.md 4 and 6: not checked unless asked for, every 35 s for up to 30 s. */
+static void set_check_defaults(struct routing_target_group_conf *group)
+{
+    struct routing_health_check_conf *check = &group->health_check;
+
+    if (gw_node_get(group->at, "health_check") == NULL)
+        check->is_enabled = false;
+    if (check->protocol != ROUTING_HEALTH_CHECK_LAMBDA)
+        return;
+    if (!is_given(check->at, "interval"))
+        check->interval_ms = 35000;
+    if (!is_given(check->at, "timeout"))
+        check->timeout_ms = check->interval_ms < 30000 ? check->interval_ms : 30000;
+}
+
 bool routing_lambda_check(struct gw_loader *load, struct routing_target_group_conf *group)
 {
     if (group->lambda == NULL)
@@ -79,22 +94,14 @@ bool routing_lambda_check(struct gw_loader *load, struct routing_target_group_co
     if (group->protocol != ROUTING_PROTOCOL_HTTP && group->protocol != ROUTING_PROTOCOL_HTTPS)
         return gw_error_at(load->errors, gw_setting_at(group->at, "lambda"),
                            "endpoints of functions speak http or https (expected protocol: http or https)");
-    const struct {
-        const char *name;
-        bool is_given;
-    } without[] = {{"stickiness", group->stickiness != NULL},
-                   {"retry", group->retry != NULL},
-                   {"circuit_breaker", group->circuit_breaker != NULL},
-                   {"adaptive_concurrency", group->adaptive_concurrency != NULL},
-                   {"outlier_detection", group->outlier_detection != NULL},
-                   {"failover", group->failover != NULL}};
-    for (size_t i = 0; i != sizeof(without) / sizeof(without[0]); ++i)
-        if (without[i].is_given)
-            return gw_error_at(load->errors, gw_setting_at(group->at, without[i].name), "\"%s\" has no use with lambda",
-                               without[i].name);
-    /* spec/alb.md 6: not checked unless asked for, and as slow as a function may be */
-    if (!is_given(group->health_check.at, "enabled"))
-        group->health_check.is_enabled = false;
+    if (group->stickiness != NULL)
+        return gw_error_at(load->errors, gw_setting_at(group->at, "stickiness"),
+                           "\"stickiness\" has no use with lambda");
+    if (is_given(group->health_check.at, "host") && group->health_check.protocol == ROUTING_HEALTH_CHECK_LAMBDA)
+        return gw_error_at(load->errors, gw_setting_at(group->health_check.at, "host"),
+                           "\"host\" has no use in checks of functions (expected lambda.host)");
+    set_check_defaults(group);
+    /* as slow as a function may be */
     if (!is_given(group->timeouts.at, "first_byte"))
         group->timeouts.first_byte_ms = LONGEST_FUNCTION_MS;
     return true;

@@ -16,10 +16,10 @@ const struct routing_retry_conf routing_retry_default = {
 static const struct {
     const char *word;
     uint32_t failure;
-} failures[] = {{"connect_failure", ROUTING_FAILURE_CONNECT},
-                {"reset", ROUTING_FAILURE_RESET},
-                {"timeout", ROUTING_FAILURE_TIMEOUT},
-                {"bad_response", ROUTING_FAILURE_BAD_RESPONSE}};
+} failures[] = {{"connect_failure", ROUTING_FAILURE_CONNECT}, {"reset", ROUTING_FAILURE_RESET},
+                {"timeout", ROUTING_FAILURE_TIMEOUT},         {"bad_response", ROUTING_FAILURE_BAD_RESPONSE},
+                {"throttled", ROUTING_FAILURE_THROTTLED},     {"service_error", ROUTING_FAILURE_SERVICE},
+                {"function_error", ROUTING_FAILURE_FUNCTION}};
 enum { NUM_FAILURES = sizeof(failures) / sizeof(failures[0]) };
 
 static bool read_status(const char *text, size_t len, int *status)
@@ -57,8 +57,8 @@ bool routing_when_is_word(struct gw_loader *load, const struct gw_node *at, h2o_
         if (h2o_memis(word.base, word.len, failures[i].word, strlen(failures[i].word)))
             return true;
     return gw_error_at(load->errors, at,
-                       "\"%s\" is nothing to ask again for (expected connect_failure, reset, timeout, bad_response, or "
-                       "statuses of 400 to 599 like 503, 500-504, 5xx)",
+                       "\"%s\" is nothing to ask again for (expected connect_failure, reset, timeout, bad_response, "
+                       "throttled, service_error, function_error, or statuses of 400 to 599 like 503, 500-504, 5xx)",
                        word.len == 0 ? "" : word.base);
 }
 
@@ -101,8 +101,9 @@ static const struct gw_setting retry_settings[] = {
      .max = 10},
     {"on", GW_TEXTS, AT(on),
      "What is tried again: `connect_failure`, `reset` (closed before a response), `timeout` (no response in time), "
-     "`bad_response` (malformed), statuses of 400 to 599 as `503`, `500-504` or `5xx`; default connect_failure and "
-     "reset.",
+     "`bad_response` (malformed), statuses of 400 to 599 as `503`, `500-504` or `5xx`; of functions `throttled`, "
+     "`service_error` (5xx of the Invoke endpoint) and `function_error`, all of which are 502 too; default "
+     "connect_failure and reset.",
      .valid = routing_when_is_word},
     {"budget", GW_PERCENT, AT(budget),
      "Share of a group's requests that may be sent again, so that retries do not bury a service that is down; tries "

@@ -36,22 +36,20 @@ static bool check_health_check(struct gw_loader *load, void *conf)
     return true;
 }
 
-static const char *const health_protocols[] = {[ROUTING_HEALTH_CHECK_HTTP] = "http",
-                                               [ROUTING_HEALTH_CHECK_TCP] = "tcp",
-                                               [ROUTING_HEALTH_CHECK_HTTPS] = "https",
-                                               [ROUTING_HEALTH_CHECK_H2C] = "h2c",
-                                               [ROUTING_HEALTH_CHECK_H2] = "h2",
-                                               [ROUTING_HEALTH_CHECK_GRPC] = "grpc",
-                                               NULL};
+static const char *const health_protocols[] = {
+    [ROUTING_HEALTH_CHECK_HTTP] = "http",     [ROUTING_HEALTH_CHECK_TCP] = "tcp",
+    [ROUTING_HEALTH_CHECK_HTTPS] = "https",   [ROUTING_HEALTH_CHECK_H2C] = "h2c",
+    [ROUTING_HEALTH_CHECK_H2] = "h2",         [ROUTING_HEALTH_CHECK_GRPC] = "grpc",
+    [ROUTING_HEALTH_CHECK_LAMBDA] = "lambda", NULL};
 #define AT(field) offsetof(struct routing_health_check_conf, field)
 static const struct gw_setting health_check_settings[] = {
     {"enabled", GW_BOOL, AT(is_enabled), "Whether targets are checked; unchecked targets always take traffic.",
      .initial = 1},
     {"protocol", GW_CHOICE, AT(protocol),
-     "`http`, `https`, `h2c` and `h2` ask for a path and look at the status, `grpc` calls a method, `tcp` only "
-     "connects. "
-     "Left out, it is the group's: "
-     "groups of tcp and tls check by tcp unless a path or matcher says otherwise.",
+     "`http`, `https`, `h2c` and `h2` ask for a path and look at the status, `grpc` calls a method, `lambda` invokes "
+     "the function with the event of a check, `tcp` only connects. Left out, it is the group's: groups of tcp and tls "
+     "check by tcp unless a path or matcher says otherwise.",
+
      .choices = health_protocols},
     {"path", GW_TEXT, AT(path), "Path that a check asks for; may have a query.", .initial_text = "/", .max = 1024,
      .valid = check_probe_path},
@@ -367,7 +365,8 @@ static bool check_grpc_check(struct gw_loader *load, struct routing_health_check
 static bool check_protocols(struct gw_loader *load, struct routing_target_group_conf *group)
 {
     struct routing_health_check_conf *check = &group->health_check;
-    int protocol = group->protocol, own = check_protocol_of(protocol);
+    int protocol = group->protocol,
+        own = group->lambda != NULL ? ROUTING_HEALTH_CHECK_LAMBDA : check_protocol_of(protocol);
     bool is_ok = true;
     if (group->tls != NULL && !routing_protocol_has_tls(protocol) && protocol != ROUTING_PROTOCOL_GRPC)
         is_ok = gw_error_at(load->errors, gw_setting_at(group->at, "tls"),
@@ -383,7 +382,10 @@ static bool check_protocols(struct gw_loader *load, struct routing_target_group_
     if (check->protocol != own && check->protocol != ROUTING_HEALTH_CHECK_HTTP &&
         check->protocol != ROUTING_HEALTH_CHECK_TCP)
         return gw_error_at(load->errors, gw_setting_at(check->at, "protocol"),
-                           "%s checks need a target group of protocol %s (expected tcp, http or the group's protocol)",
+                           check->protocol == ROUTING_HEALTH_CHECK_LAMBDA
+                               ? "%s checks need a target group with %s (expected tcp, http or the group's protocol)"
+                               : "%s checks need a target group of protocol %s (expected tcp, http or the group's "
+                                 "protocol)",
                            health_protocols[check->protocol], health_protocols[check->protocol]);
     return check_grpc_check(load, check) && is_ok;
 }

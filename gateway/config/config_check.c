@@ -113,7 +113,7 @@ static void check_certificate_names(const struct gw_config *config, struct gw_er
     }
 }
 
-/* These get requests as they are, after or beside another group; functions take events. */
+/* Mirrors get requests as they are; functions take events. */
 static void refuse_function(const struct gw_config *config, struct gw_errors *errors, const struct gw_node *at,
                             h2o_iovec_t name, const char *what)
 {
@@ -128,17 +128,12 @@ static void check_group_names(const struct gw_config *config, struct gw_errors *
         const struct routing_route_conf *route = config->routes.entries[i];
         for (size_t j = 0; route->forward != NULL && j != route->forward->groups.size; ++j) {
             const struct routing_weighted_group_conf *group = route->forward->groups.entries[j];
-            if (route->mirror != NULL && group->group.base != NULL)
-                refuse_function(config, errors, gw_setting_at(route->at, "mirror"), group->group, "source of copies");
             if (group->group.base != NULL && gw_map_find(&config->target_groups, group->group) == NULL)
                 gw_error_dangling(errors, gw_setting_at(group->at, "group"), "target group", group->group,
                                   &config->target_groups);
         }
         if (route->mirror != NULL && route->mirror->group.base != NULL)
             refuse_function(config, errors, gw_setting_at(route->mirror->at, "group"), route->mirror->group, "mirror");
-        if (route->forward != NULL && route->forward->fallback.base != NULL)
-            refuse_function(config, errors, gw_setting_at(route->forward->at, "fallback"), route->forward->fallback,
-                            "fallback");
         if (route->mirror != NULL && route->mirror->group.base != NULL &&
             gw_map_find(&config->target_groups, route->mirror->group) == NULL)
             gw_error_dangling(errors, gw_setting_at(route->mirror->at, "group"), "target group", route->mirror->group,

@@ -53,7 +53,10 @@ static void on_error(void *data, enum gw_client_error error, bool retry_is_safe)
 
     GW_NOTE(try->exchange, gw_exchange_note_end(try, error));
     if (!gw_exchange_try_failed(try, error, retry_is_safe))
-        gw_exchange_fail(try->exchange, gw_reason_of_client(error), gw_client_failure(try->client)->detail);
+        gw_exchange_fail(try->exchange,
+                         try->group->conf->lambda != NULL ? gw_lambda_reason_of_client(error)
+                                                          : gw_reason_of_client(error),
+                         gw_client_failure(try->client)->detail);
 }
 
 /* ---- trailers ---- */
@@ -102,12 +105,22 @@ static void on_request_body(void *data, h2o_iovec_t bytes, bool is_last)
     }
     if (__builtin_expect(exchange->mirror != NULL, 0))
         exchange->mirror = gw_mirror_body(exchange->mirror, bytes, is_last);
+    if (__builtin_expect(exchange->is_gathering, 0)) {
+        gw_lambda_gather(exchange);
+        return;
+    }
     if (exchange->tunnel != NULL)
         gw_tunnel_moved(exchange->tunnel, bytes.len, true, is_last);
     else
         gw_exchange_keep(exchange, bytes);
     if (exchange->now->client != NULL && exchange->now->is_started) /* else on_started of a further attempt writes it */
         write_piece(exchange);
+}
+
+void gw_exchange_take_body(struct gw_exchange *exchange)
+{
+    exchange->body_began = true;
+    gw_stream_start_body(exchange->request->stream, on_request_body, exchange);
 }
 
 static void on_started(void *data, bool reused)
@@ -118,12 +131,10 @@ static void on_started(void *data, bool reused)
     try->is_started = true;
     if (!exchange->out.has_body)
         return;
-    if (!exchange->body_began) {
-        exchange->body_began = true;
-        gw_stream_start_body(exchange->request->stream, on_request_body, exchange);
-    } else if (exchange->piece.len != 0 || (exchange->piece_is_last && !exchange->out.body_is_whole)) {
+    if (!exchange->body_began)
+        gw_exchange_take_body(exchange);
+    else if (exchange->piece.len != 0 || (exchange->piece_is_last && !exchange->out.body_is_whole))
         write_piece(exchange); /* a further try sends the first piece again */
-    }
 }
 
 static void on_drained(void *data)
@@ -159,10 +170,8 @@ static void send_pending(struct gw_exchange *exchange)
         exchange->in_flight += exchange->pending.entries[i].len;
     exchange->pending.size = 0;
     h2o_send(req, exchange->pending.entries, n, exchange->is_last ? H2O_SEND_STATE_FINAL : H2O_SEND_STATE_IN_PROGRESS);
-    if (__builtin_expect(exchange->tunnel != NULL, 0) && !exchange->body_began) {
-        exchange->body_began = true;
-        gw_stream_start_body(request->stream, on_request_body, exchange);
-    }
+    if (__builtin_expect(exchange->tunnel != NULL, 0) && !exchange->body_began)
+        gw_exchange_take_body(exchange);
 }
 
 static void on_flush(struct gw_deferred *deferred)
@@ -190,16 +199,6 @@ static void take_head(struct gw_exchange *exchange, const struct gw_response_hea
         gw_sticky_answer(request, &req->res.headers);
     if (request->route->response_headers != NULL)
         routing_header_rules_apply(request->route->response_headers, &req->pool, &req->res.headers);
-}
-
-static void count_response(struct gw_try *try, int status)
-{
-    const struct gw_request *request = try->exchange->request;
-    uint64_t elapsed_us = request->upstream_first_byte_us - request->upstream_started_us;
-
-    gw_count(&try->slot->by_class[status >= 100 && status < 600 ? status / 100 : 0], 1);
-    gw_count(&try->slot->buckets[gw_histogram_bucket(elapsed_us)], 1);
-    gw_count(&try->slot->seconds_sum_us, elapsed_us);
 }
 
 /* What is kept as long as a tunnel must not lie in the client's buffer. */
@@ -248,7 +247,6 @@ static void on_head(void *data, const struct gw_response_head *head, bool body_f
     struct gw_exchange *exchange = try->exchange;
 
     exchange->request->upstream_first_byte_us = gw_now_us();
-    count_response(try, head->status);
     if (gw_exchange_try_answered(try, head->status))
         return;
     gw_exchange_win(try);
@@ -331,6 +329,31 @@ static void proceed(h2o_generator_t *generator, h2o_req_t *req)
         send_pending(exchange);
 }
 
+/* ---- a response that is there as a whole ---- */
+
+void gw_exchange_answer(struct gw_exchange *exchange, struct gw_whole_response *response)
+{
+    struct gw_request *request = exchange->request;
+    h2o_req_t *req = &request->stream->req;
+    bool has_body = response->status != 204 && response->status != 304;
+
+    req->res.status = request->status = response->status;
+    req->res.reason = response->reason != NULL ? response->reason : gw_reason_phrase(response->status);
+    req->res.headers = response->fields;
+    req->res.content_length = has_body ? response->body.len : SIZE_MAX;
+    gw_answer_add_server(request);
+    if (__builtin_expect(request->sticky != NULL, 0))
+        gw_sticky_answer(request, &req->res.headers);
+    if (request->route->response_headers != NULL)
+        routing_header_rules_apply(request->route->response_headers, &req->pool, &req->res.headers);
+    if (has_body && response->body.len != 0) {
+        h2o_vector_reserve(request->pool, &exchange->pending, 1);
+        exchange->pending.entries[exchange->pending.size++] = response->body;
+    }
+    exchange->head_is_ready = exchange->is_last = true;
+    send_pending(exchange);
+}
+
 /* RFC 9110 15.2: passed on at once, whatever the response will be. Of two that are asked, the hedge is not heard yet.
  */
 static void on_interim(void *data, const struct gw_response_head *head)
@@ -396,10 +419,6 @@ void gw_exchange_start(struct gw_request *request)
     struct gw_exchange *exchange;
     h2o_headers_t fields;
 
-    if (__builtin_expect(request->group->conf->lambda != NULL, 0)) {
-        gw_lambda_start(request);
-        return;
-    }
     exchange = h2o_mem_alloc_pool(request->pool, sizeof(*exchange));
     *exchange = (struct gw_exchange){.generator = {proceed, NULL}, .request = request, .flush = {.run = on_flush}};
     exchange->pending.entries = exchange->few_pending;
@@ -417,7 +436,8 @@ void gw_exchange_start(struct gw_request *request)
         return;
     }
     exchange->out.method = request->facts.method;
-    if (exchange->out.host.len == 0) /* HTTP/1.0 without Host: we speak 1.1, where an origin may insist on one */
+    /* HTTP/1.0 without Host: we speak 1.1, where an origin may insist on one; a function is no host */
+    if (exchange->out.host.len == 0 && request->group->conf->lambda == NULL)
         exchange->out.host = target_host(request);
     exchange->out.fields = fields.entries;
     exchange->out.num_fields = fields.size;
@@ -445,7 +465,11 @@ void gw_exchange_start(struct gw_request *request)
     }
     if (__builtin_expect(request->route->mirror_group != NULL, 0))
         exchange->mirror = gw_mirror_begin(request, &exchange->out);
-    gw_exchange_first_try(exchange);
+    gw_exchange_begin(exchange);
+    if (__builtin_expect(request->group->conf->lambda != NULL, 0))
+        gw_lambda_begin(exchange);
+    else
+        gw_exchange_first_try(exchange);
 }
 
 void gw_exchange_target(const struct gw_exchange *exchange, h2o_iovec_t *host, h2o_iovec_t *url)
@@ -470,5 +494,7 @@ void gw_exchange_release(struct gw_exchange *exchange)
     gw_exchange_leave(exchange);
     gw_tunnel_end(exchange->tunnel);
     exchange->tunnel = NULL;
+    if (__builtin_expect(exchange->lambda != NULL, 0))
+        gw_lambda_release(exchange);
     gw_exchange_forget_body(exchange);
 }

@@ -23,6 +23,7 @@ struct gw_try {
     uint32_t target;                  /* index in the group */
     bool is_started;                  /* its head was sent: body may be written */
     struct gw_timer timer;            /* retry.per_try_timeout */
+    struct gw_invocation *invocation; /* of a function, lambda/lambda.c's; NULL: none so far */
 };
 
 struct gw_exchange {
@@ -34,8 +35,8 @@ struct gw_exchange {
     const struct routing_retry_conf *policy; /* of the route, the group, or the default; never NULL */
     uint64_t tried;                          /* bit set of target indexes of tried_of */
     const struct routing_target_group *tried_of;
-    uint32_t tries_in_group;                 /* begun with the group */
-    struct gw_mirror *mirror;                /* collects the body; NULL: no copy is made, or it is on its way */
+    uint32_t tries_in_group;  /* begun with the group */
+    struct gw_mirror *mirror; /* collects the body; NULL: no copy is made, or it is on its way */
     /* request body */
     h2o_iovec_t piece;   /* what the stream gave last and has not been told consumed */
     uint64_t body_bytes; /* so far */
@@ -43,6 +44,7 @@ struct gw_exchange {
     bool body_began;   /* the stream has been asked for it */
     bool body_is_lost; /* bytes were consumed and not kept: no other try can send them again */
     bool is_writing;   /* the client holds `piece` */
+    bool is_gathering; /* the body is taken in whole before the first try: a function gets it in an event */
     char *kept;        /* the body so far, to be sent again; NULL: it is not kept (any more). Owned */
     size_t kept_size, kept_room;
     /* response body */
@@ -58,6 +60,7 @@ struct gw_exchange {
     struct gw_timer hedge;                         /* hedge.after */
     struct gw_timer total;                         /* timeouts.total */
     struct gw_tunnel *tunnel;                      /* after a 101; NULL: none */
+    struct gw_lambda *lambda;                      /* the request as an event, lambda/lambda.c's; NULL: it is none */
     h2o_iovec_t few_pending[2];
 };
 
@@ -71,19 +74,39 @@ struct gw_exchange {
 extern const struct gw_client_callbacks gw_exchange_callbacks;
 /* The exchange failed for good: answers, or cuts the response off. Every try is let go of. */
 void gw_exchange_fail(struct gw_exchange *, enum gw_reason, const char *detail);
+/* Asks the client for the body; on_request_body gets it. */
+void gw_exchange_take_body(struct gw_exchange *);
+/* Answers with a response that is there as a whole and all in the request's pool. Every try has ended. */
+struct gw_whole_response {
+    int status;
+    const char *reason; /* phrase; NULL: the usual one */
+    h2o_headers_t fields;
+    h2o_iovec_t body;
+};
+void gw_exchange_answer(struct gw_exchange *, struct gw_whole_response *);
 
 /* exchange_try.c */
 /* The time of its target is over: it ends within this turn or the next. */
 void gw_exchange_cut(struct gw_exchange *);
 /* What holds for the request's route and group; never NULL. */
 const struct routing_retry_conf *gw_exchange_policy(const struct gw_request *);
-/* Begins with the target chosen by gw_exchange_choose. */
+/* The policies and the time limits of the exchange as a whole. */
+void gw_exchange_begin(struct gw_exchange *);
+/* Asks the target chosen by gw_exchange_choose. */
 void gw_exchange_first_try(struct gw_exchange *);
 /* The try failed. True: another one goes on or will be made, the exchange needs nothing more. False: its error is the
  * exchange's; the try still holds its client. */
 bool gw_exchange_try_failed(struct gw_try *, enum gw_client_error, bool is_safe);
 /* The try has a response head. True: the head is not passed on, another try will be made. */
 bool gw_exchange_try_answered(struct gw_try *, int status);
+/* What came back is nothing that can be passed on. */
+struct gw_refusal {
+    uint32_t failure;  /* ROUTING_FAILURE_*, 0: none that has a name */
+    int status;        /* that the client would get, to be looked for in `on` */
+    int target_status; /* of the target, as far as it is to blame; 0: it gave no proper answer */
+    bool is_untouched; /* nothing was done with the request, whatever its method */
+};
+bool gw_exchange_try_refused(struct gw_try *, const struct gw_refusal *);
 /* The try's response is the client's: a rival is let go of. */
 void gw_exchange_win(struct gw_try *);
 void gw_exchange_end_try(struct gw_try *);
@@ -96,4 +119,6 @@ void gw_exchange_leave(struct gw_exchange *);
 /* kept_body.c */
 /* Keeps a piece of the body for further tries, as far as the policy and limits.retry_buffers allow. */
 void gw_exchange_keep(struct gw_exchange *, h2o_iovec_t piece);
+/* Keeps it whatever these say, for a group that needs all of it. */
+void gw_exchange_gather(struct gw_exchange *, h2o_iovec_t piece);
 void gw_exchange_forget_body(struct gw_exchange *);

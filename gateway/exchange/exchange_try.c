@@ -9,6 +9,7 @@
 #include "gateway/exchange/outliers.h"
 #include "gateway/exchange/sticky.h"
 #include "gateway/exchange/target_queue.h"
+#include "gateway/lambda/lambda.h"
 #include "gateway/observe/span.h"
 #include "gateway/upstream/proxy_out.h"
 
@@ -72,6 +73,8 @@ void gw_exchange_end_try(struct gw_try *try)
     gw_count(&try->slot->in_flight, (uint64_t)-1);
     gw_choose_leave(try->exchange->request->worker, try->group, try->load);
     gw_timer_disarm(&try->timer);
+    if (__builtin_expect(try->invocation != NULL, 0))
+        gw_lambda_end_try(try);
 }
 
 void gw_exchange_end_tries(struct gw_exchange *exchange)
@@ -148,8 +151,10 @@ static void start(struct gw_try *try, uint32_t target_index, bool allow_reuse)
     if (__builtin_expect(request->group->conf->send_proxy_protocol != ROUTING_PROXY_OFF, 0))
         exchange->out.preface = h2o_iovec_init(
             header, gw_proxy_out_of_conn(request->group->conf->send_proxy_protocol, request->stream->conn, header));
-    try->client = gw_client_start(request->worker->pool, target->endpoint, &limits, &timeouts, &exchange->out,
-                                  allow_reuse, &gw_exchange_callbacks, try);
+    try->client = __builtin_expect(request->group->conf->lambda != NULL, 0)
+                      ? gw_lambda_invoke(try, &limits, &timeouts, allow_reuse)
+                      : gw_client_start(request->worker->pool, target->endpoint, &limits, &timeouts, &exchange->out,
+                                        allow_reuse, &gw_exchange_callbacks, try);
     if (request->stream->ops->room != NULL) /* one of a hundred streams of a client that may take none of them */
         gw_client_be_thrifty(try->client);
     if (__builtin_expect(exchange->policy->per_try_ms != 0, 0))
@@ -218,7 +223,8 @@ static bool may_retry(struct gw_exchange *exchange)
 
 /* ---- another try ---- */
 
-static uint32_t failure_of(enum gw_client_error error)
+/* is_whole: nothing of a response is passed on before all of it is there. */
+static uint32_t failure_of(enum gw_client_error error, bool is_whole)
 {
     switch (error) {
     case GW_CLIENT_CONNECT_FAILED:
@@ -236,6 +242,13 @@ static uint32_t failure_of(enum gw_client_error error)
     case GW_CLIENT_BAD_HEAD:
     case GW_CLIENT_HEAD_TOO_LARGE:
         return ROUTING_FAILURE_BAD_RESPONSE;
+    case GW_CLIENT_TRUNCATED:
+    case GW_CLIENT_RESET:
+        return is_whole ? ROUTING_FAILURE_RESET : 0;
+    case GW_CLIENT_BAD_CHUNK:
+        return is_whole ? ROUTING_FAILURE_BAD_RESPONSE : 0;
+    case GW_CLIENT_IDLE_TIMEOUT:
+        return is_whole ? ROUTING_FAILURE_TIMEOUT : 0;
     default:
         return 0;
     }
@@ -346,21 +359,21 @@ static bool retry_stale(struct gw_try *try, bool is_untouched)
     return true;
 }
 
-static bool retry_by_policy(struct gw_try *try, uint32_t failure, int status)
+static bool retry_by_policy(struct gw_try *try, const struct gw_refusal *refusal)
 {
     struct gw_exchange *exchange = try->exchange;
     struct gw_request *request = exchange->request;
     const struct routing_retry_conf *policy = exchange->policy;
     const struct routing_target_group *before = request->group;
-    bool is_free = failure == ROUTING_FAILURE_CONNECT;
+    bool is_free = refusal->failure == ROUTING_FAILURE_CONNECT;
     uint64_t pause_ms;
     uint32_t target;
 
-    if ((policy->when.failures & failure) == 0 && !routing_when_status(&policy->when, status))
+    if ((policy->when.failures & refusal->failure) == 0 && !routing_when_status(&policy->when, refusal->status))
         return false;
     if (exchange->tries_in_group > policy->attempts)
         return false;
-    if (!is_free && !policy->non_idempotent && !routing_is_idempotent(request->facts.method))
+    if (!is_free && !refusal->is_untouched && !policy->non_idempotent && !routing_is_idempotent(request->facts.method))
         return false;
     /* without a policy of its own the target that cannot be reached is not asked again */
     if ((target = pick_another(exchange, policy->at == NULL)) >= ROUTING_BUSY_TARGETS)
@@ -386,7 +399,7 @@ static bool retry_by_policy(struct gw_try *try, uint32_t failure, int status)
 }
 
 /* spec/cloudfront.md 1.5: after the last try of the primary, once. */
-static bool fail_over(struct gw_try *try, uint32_t failure, int status)
+static bool fail_over(struct gw_try *try, const struct gw_refusal *refusal)
 {
     struct gw_exchange *exchange = try->exchange;
     struct gw_request *request = exchange->request;
@@ -399,7 +412,7 @@ static bool fail_over(struct gw_try *try, uint32_t failure, int status)
         !routing_may_fail_over(request->facts.method))
         return false;
     when = &route->conf->forward->when;
-    if ((when->failures & failure) == 0 && !routing_when_status(when, status))
+    if ((when->failures & refusal->failure) == 0 && !routing_when_status(when, refusal->status))
         return false;
     gw_choose_forget(request);
     request->group = route->fallback;
@@ -408,7 +421,8 @@ static bool fail_over(struct gw_try *try, uint32_t failure, int status)
         return false;
     }
     enum gw_reason reason;
-    if (exchange->entered[1] == NULL && !gw_exchange_enter(exchange, &reason)) {
+    if ((route->fallback->conf->lambda != NULL && !gw_lambda_prepare(exchange, &reason)) ||
+        (exchange->entered[1] == NULL && !gw_exchange_enter(exchange, &reason))) {
         unpick(request, primary);
         return false;
     }
@@ -460,7 +474,7 @@ static bool has_no_room(struct gw_try *try)
 bool gw_exchange_try_failed(struct gw_try *try, enum gw_client_error error, bool is_safe)
 {
     struct gw_exchange *exchange = try->exchange;
-    uint32_t failure = failure_of(error);
+    uint32_t failure = failure_of(error, try->group->conf->lambda != NULL);
     struct gw_try *rival = rival_of(try);
     bool is_stale = (error == GW_CLIENT_CLOSED_EARLY && is_safe) || error == GW_CLIENT_REFUSED;
 
@@ -478,8 +492,19 @@ bool gw_exchange_try_failed(struct gw_try *try, enum gw_client_error error, bool
     if (failure == 0 || !has_body_for_another(exchange))
         return false;
     gw_timer_disarm(&exchange->hedge);
-    return (is_stale && retry_stale(try, error == GW_CLIENT_REFUSED)) || retry_by_policy(try, failure, 0) ||
-           fail_over(try, failure, 0);
+    struct gw_refusal refusal = {.failure = failure};
+    return (is_stale && retry_stale(try, error == GW_CLIENT_REFUSED)) || retry_by_policy(try, &refusal) ||
+           fail_over(try, &refusal);
+}
+
+static void count_response(struct gw_try *try, int status)
+{
+    const struct gw_request *request = try->exchange->request;
+    uint64_t elapsed_us = request->upstream_first_byte_us - request->upstream_started_us;
+
+    gw_count(&try->slot->by_class[status >= 100 && status < 600 ? status / 100 : 0], 1);
+    gw_count(&try->slot->buckets[gw_histogram_bucket(elapsed_us)], 1);
+    gw_count(&try->slot->seconds_sum_us, elapsed_us);
 }
 
 bool gw_exchange_try_answered(struct gw_try *try, int status)
@@ -488,6 +513,7 @@ bool gw_exchange_try_answered(struct gw_try *try, int status)
     struct gw_try *rival = rival_of(try);
 
     gw_timer_disarm(&try->timer);
+    count_response(try, status);
     GW_NOTE(exchange, note_head(try, status));
     if (__builtin_expect(try->group->notes_outcomes, 0))
         gw_outliers_note(exchange->request->worker, try->group, try->target, status);
@@ -504,7 +530,29 @@ bool gw_exchange_try_answered(struct gw_try *try, int status)
     if (rival != NULL || !has_body_for_another(exchange))
         return false;
     gw_timer_disarm(&exchange->hedge);
-    return retry_by_policy(try, 0, status) || fail_over(try, 0, status);
+    struct gw_refusal refusal = {.status = status};
+    return retry_by_policy(try, &refusal) || fail_over(try, &refusal);
+}
+
+bool gw_exchange_try_refused(struct gw_try *try, const struct gw_refusal *refusal)
+{
+    struct gw_exchange *exchange = try->exchange;
+    struct gw_try *rival = rival_of(try);
+
+    gw_timer_disarm(&try->timer);
+    if (refusal->target_status != 0)
+        count_response(try, refusal->target_status);
+    else
+        gw_count(&try->slot->failures, 1);
+    GW_NOTE(exchange, note_head(try, refusal->target_status));
+    if (__builtin_expect(try->group->notes_outcomes, 0))
+        gw_outliers_note(exchange->request->worker, try->group, try->target, refusal->target_status);
+    if (rival != NULL) {
+        leave_to_rival(try, rival);
+        return true;
+    }
+    gw_timer_disarm(&exchange->hedge);
+    return retry_by_policy(try, refusal) || fail_over(try, refusal);
 }
 
 void gw_exchange_win(struct gw_try *try)
@@ -600,7 +648,7 @@ static uint64_t total_ms(const struct gw_request *request)
     return route != NULL && route->total_ms != 0 ? route->total_ms : request->group->conf->timeouts.total_ms;
 }
 
-void gw_exchange_first_try(struct gw_exchange *exchange)
+void gw_exchange_begin(struct gw_exchange *exchange)
 {
     struct gw_request *request = exchange->request;
     uint64_t total;
@@ -618,5 +666,6 @@ void gw_exchange_first_try(struct gw_exchange *exchange)
         if (deadline != 0 && (total == 0 || deadline < total))
             arm(exchange, &exchange->total, on_deadline, deadline);
     }
-    start(exchange->now, request->target, true);
 }
+
+void gw_exchange_first_try(struct gw_exchange *exchange) { start(exchange->now, exchange->request->target, true); }

@@ -62,3 +62,18 @@ void gw_exchange_keep(struct gw_exchange *exchange, h2o_iovec_t piece)
     memcpy(exchange->kept + exchange->kept_size, piece.base, piece.len);
     exchange->kept_size = size;
 }
+
+void gw_exchange_gather(struct gw_exchange *exchange, h2o_iovec_t piece)
+{
+    size_t size = exchange->kept_size + piece.len,
+           room = exchange->kept_room * 2 > size ? exchange->kept_room * 2 : size;
+
+    if (piece.len == 0)
+        return;
+    if (size > exchange->kept_room) {
+        gw_count(bytes_of_thread(exchange), room - exchange->kept_room);
+        exchange->kept = h2o_mem_realloc(exchange->kept, exchange->kept_room = room);
+    }
+    memcpy(exchange->kept + exchange->kept_size, piece.base, piece.len);
+    exchange->kept_size = size;
+}

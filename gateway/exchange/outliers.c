@@ -45,8 +45,7 @@ static bool is_full(_Atomic uint32_t *count, uint64_t limit)
     return limit != 0 && n % limit == 0;
 }
 
-void gw_outliers_note(struct gw_worker *worker, const struct routing_target_group *group, uint32_t index,
-                      int status)
+void gw_outliers_note(struct gw_worker *worker, const struct routing_target_group *group, uint32_t index, int status)
 {
     const struct routing_outlier_conf *conf = group->conf->outlier_detection;
     const struct routing_target *target = &group->targets[index];

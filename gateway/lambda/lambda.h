@@ -1,11 +1,22 @@
-/* Forwarding to a Lambda function: the request as an event, posted to an Invoke endpoint; the function's JSON as the
- * response (spec/alb.md 6). On the worker's thread; everything in the request's pool but the two bodies. */
+/* Tries that go to Lambda functions: the request as an event, posted to an Invoke endpoint; the function's JSON as the
+ * response (spec/alb.md 6). The exchange's part for such groups: who is asked and when again is decided in
+ * exchange/exchange_try.c, as for everybody. On the worker's thread; in the request's pool but for bodies and events.
+ */
 #pragma once
-#include "gateway/request.h"
+#include "gateway/exchange/exchange_state.h"
 
-/* Asks the target chosen by gw_exchange_choose, whose group has `lambda`, and answers. */
-void gw_lambda_start(struct gw_request *);
-/* The request is over, for whatever reason. */
-void gw_lambda_release(struct gw_request *);
+/* The request's group is a function: takes the body in whole and makes the first try, or answers why not. */
+void gw_lambda_begin(struct gw_exchange *);
+/* A further piece of the body is in exchange->piece. */
+void gw_lambda_gather(struct gw_exchange *);
+/* Makes the event for the request's group, unless it is there. False: it cannot be one; the reason is set. */
+bool gw_lambda_prepare(struct gw_exchange *, enum gw_reason *);
+/* Posts it to the try's target. */
+struct gw_client *gw_lambda_invoke(struct gw_try *, const struct gw_pool_limits *, const struct gw_client_timeouts *,
+                                   bool allow_reuse);
+void gw_lambda_end_try(struct gw_try *);
+void gw_lambda_release(struct gw_exchange *);
+
+enum gw_reason gw_lambda_reason_of_client(enum gw_client_error);
 /* The name that an Application Load Balancer's log has for a reason, "LambdaThrottling"; NULL: it has none. */
 const char *gw_lambda_error_reason(enum gw_reason);

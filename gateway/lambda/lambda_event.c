@@ -46,9 +46,11 @@ static bool put_query(json_t *object, h2o_iovec_t query, bool is_multi)
 
 static bool put_fields(json_t *object, const struct gw_lambda_request *request)
 {
-    bool is_ok = put(object, h2o_iovec_init(H2O_STRLIT("host")), text(request->host), request->is_multi_value);
+    bool is_ok = true;
     char digits[24];
 
+    if (request->host.base != NULL)
+        is_ok = put(object, h2o_iovec_init(H2O_STRLIT("host")), text(request->host), request->is_multi_value);
     if (request->has_body) {
         int len = snprintf(digits, sizeof(digits), "%zu", request->body.len);
         is_ok &= put(object, h2o_iovec_init(H2O_STRLIT("content-length")), text(h2o_iovec_init(digits, len)),

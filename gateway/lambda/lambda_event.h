@@ -8,7 +8,7 @@ enum { GW_LAMBDA_MAX_BYTES = 1 << 20 }; /* of a request body, of a response's JS
 
 struct gw_lambda_request {
     h2o_iovec_t method, path, query; /* as sent, not decoded; query base NULL: none */
-    h2o_iovec_t host;
+    h2o_iovec_t host;                /* base NULL: none */
     const h2o_header_t *fields;
     size_t num_fields;
     h2o_iovec_t body;

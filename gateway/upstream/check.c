@@ -55,11 +55,29 @@ static void judge_call(struct gw_check *self, int code)
           code < 0 ? 0 : code);
 }
 
+/* kind->judge has the whole answer. */
+static void judge_whole(struct gw_check *self)
+{
+    int status = self->kind->judge(self->kind);
+    release(self);
+    judge(self,
+          status == 0                                     ? ROUTING_PROBE_BAD_RESPONSE
+          : routing_matcher_passes(self->matcher, status) ? ROUTING_PROBE_PASS
+                                                          : ROUTING_PROBE_CODE_MISMATCH,
+          status);
+}
+
 /* The body is taken, within reason: a target that meets a reset logs it as an error of its client. */
 static void on_head(void *data, const struct gw_response_head *head, bool body_follows)
 {
     struct gw_check *self = data;
     int status = head->status;
+    if (self->kind != NULL) {
+        self->kind->on_head(self->kind, head);
+        if (!body_follows)
+            judge_whole(self);
+        return;
+    }
     if (self->is_grpc) {
         if (!body_follows || status != 200)
             judge_call(self, status == 200 ? grpc_status(head->fields, head->num_fields) : -1);
@@ -75,6 +93,17 @@ static void on_body(void *data, h2o_iovec_t bytes, bool is_last)
 {
     struct gw_check *self = data;
     const struct gw_trailers *trailers;
+    if (self->kind != NULL) {
+        if (!self->kind->on_body(self->kind, bytes)) {
+            release(self);
+            judge(self, ROUTING_PROBE_BAD_RESPONSE, 0);
+        } else if (is_last) {
+            judge_whole(self);
+        } else {
+            gw_client_consumed(self->client, bytes.len);
+        }
+        return;
+    }
     for (size_t i = 0; i != bytes.len && self->message_len != sizeof(self->message); ++i)
         self->message[self->message_len++] = (unsigned char)bytes.base[i];
     self->num_drained += bytes.len;
@@ -118,13 +147,14 @@ static const struct gw_client_callbacks callbacks = {NULL, on_head, on_body, NUL
 
 void gw_check_start(struct gw_check *self, struct gw_pool *pool, const struct gw_endpoint *endpoint,
                     const struct gw_client_request *request, const struct routing_matcher *matcher, bool is_grpc,
-                    uint64_t timeout_ms)
+                    struct gw_check_kind *kind, uint64_t timeout_ms)
 {
     static const struct gw_pool_limits limits = {0};
     static const struct gw_client_timeouts timeouts = {0}; /* the one timer is for all of it */
     gw_check_stop(self);
     gw_timer_init(&self->timeout, on_timeout);
     self->matcher = matcher;
+    self->kind = kind;
     self->num_drained = self->message_len = 0;
     self->is_grpc = is_grpc;
     self->wants_serving =

@@ -27,6 +27,7 @@ struct probed {             /* one target */
     struct gw_endpoint checked;           /* where the check goes: the endpoint with another port */
     h2o_iovec_t host;
     struct gw_check check;
+    struct gw_check_kind *kind; /* owned; NULL: none */
     struct gw_timer next;
     uint64_t due_ms;
     uint64_t began_us; /* the check under way */
@@ -63,6 +64,11 @@ static bool is_same_check(const struct routing_health_check_conf *a, const struc
            is_equal(a->matcher, b->matcher) && is_equal(a->host, b->host);
 }
 
+static bool is_same_kind(const struct gw_check_kind *a, const struct gw_check_kind *b)
+{
+    return a == NULL || b == NULL ? a == b : a->judge == b->judge && a->is_same(a, b);
+}
+
 static void start_waiting(struct gw_prober *);
 
 static void stop_counting(struct probed *target)
@@ -83,6 +89,8 @@ static void free_target(struct probed *target)
     gw_pool_forget(target->prober->pool, &target->checked);
     gw_transport_release(target->transport);
     stop_counting(target);
+    if (target->kind != NULL)
+        target->kind->dispose(target->kind);
     free(target->host.base);
     free(target->group.base);
     free(target->conf.path.base);
@@ -143,8 +151,21 @@ static void start_check(struct probed *target)
         .transport = target->transport,
         .preface = target->preface,
     };
-    gw_check_start(&target->check, target->prober->pool, &target->checked, &request, &target->matcher, is_grpc,
+    gw_check_start(&target->check, target->prober->pool, &target->checked, &request, &target->matcher, is_grpc, NULL,
                    target->conf.timeout_ms);
+}
+
+static void start_of_kind(struct probed *target)
+{
+    struct gw_client_request request;
+    h2o_mem_pool_t pool;
+
+    h2o_mem_init_pool(&pool);
+    target->kind->ask(target->kind, &pool, target->transport, &request);
+    request.preface = target->preface;
+    gw_check_start(&target->check, target->prober->pool, &target->checked, &request, &target->matcher, false,
+                   target->kind, target->conf.timeout_ms);
+    h2o_mem_clear_pool(&pool); /* the client has copied what it needs */
 }
 
 static void start(struct probed *target)
@@ -152,7 +173,9 @@ static void start(struct probed *target)
     target->is_counted = true;
     target->began_us = gw_now_us();
     ++target->prober->num_running;
-    if (target->transport != NULL)
+    if (target->kind != NULL)
+        start_of_kind(target);
+    else if (target->transport != NULL)
         start_check(target);
     else
         gw_probe_start(&target->probe, &target->address, target->request,
@@ -279,6 +302,7 @@ static void add_target(struct gw_prober *prober, const struct gw_prober_target *
     target->address = from->endpoint->address;
     set_port(&target->address, (uint16_t)from->conf.port);
     target->transport = gw_transport_hold(transport_of(from));
+    target->kind = from->kind;
     set_preface(target, from->send_proxy_protocol);
     build_request(target);
     /* The configuration was checked; a matcher that does not parse leaves 200, the default. */
@@ -327,10 +351,13 @@ void gw_prober_set_targets(struct gw_prober *prober, const struct gw_prober_targ
         if (!t->conf.is_enabled)
             continue;
         if (old != NULL && old->endpoint == t->endpoint && is_equal(old->group, t->group) &&
-            is_same_check(&old->conf, &t->conf) && old->send_proxy_protocol == t->send_proxy_protocol &&
+            is_same_check(&old->conf, &t->conf) && is_same_kind(old->kind, t->kind) &&
+            old->send_proxy_protocol == t->send_proxy_protocol &&
             gw_transport_id(old->transport) == gw_transport_id(transport_of(t))) {
             old->is_listed = true;
             old->health = t->health;
+            if (t->kind != NULL)
+                t->kind->dispose(t->kind);
         } else {
             add_target(prober, t);
         }

@@ -5,6 +5,7 @@
 #include "routing/health.h"
 #include "routing/config.h"
 
+struct gw_check_kind;
 struct gw_prober;
 struct gw_prober_target {
     const struct gw_endpoint *endpoint; /* process lifetime while listed */
@@ -12,6 +13,7 @@ struct gw_prober_target {
     h2o_iovec_t group;                     /* name; copied */
     struct routing_health_check_conf conf; /* texts copied */
     const struct gw_transport *transport;  /* of the traffic; held. NULL: plain HTTP/1.1 */
+    struct gw_check_kind *kind;            /* taken; NULL: what conf.protocol says */
     int send_proxy_protocol; /* of the traffic: checks of the same port are local to it. enum routing_proxy_protocol */
 };
 /* on_change runs on the control thread after a state change (log, metrics). */

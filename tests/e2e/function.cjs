@@ -38,12 +38,66 @@ function handler(event) {
   }
 }
 
+// What the endpoint does with its next invocations, as tests ask by PUT /behave: {"kind": ..., "times": n}; kinds are
+// throttle, service, throw, garbage, cut, reset, silent, late (fine, after a while), late_throttle, a number (the
+// function's own status) and fine. GET /behave tells what came since.
+let behaviour = { kind: "fine", times: 0 };
+let seen = [];
+let open = 0; // invocations under way
+
+function behave(request, response) {
+  if (behaviour.times === 0) return false;
+  behaviour.times -= 1;
+  const json = { "content-type": "application/json" };
+  switch (behaviour.kind) {
+    case "throttle":
+      response.writeHead(429, { ...json, "x-amzn-errortype": "TooManyRequestsException" });
+      return response.end('{"Reason":"ConcurrentInvocationLimitExceeded","Type":"User","message":"Rate Exceeded."}');
+    case "late_throttle":
+      behaviour = { kind: "throttle", times: 1 };
+      return setTimeout(() => behave(request, response), 700);
+    case "service":
+      response.writeHead(500, { ...json, "x-amzn-errortype": "ServiceException" });
+      return response.end('{"Type":"Service","message":"internal error"}');
+    case "throw":
+      response.writeHead(200, { ...json, "x-amz-function-error": "Unhandled" });
+      return response.end('{"errorMessage":"on purpose","errorType":"Error"}');
+    case "garbage":
+      return response.end("no JSON");
+    case "cut": // within its answer
+      response.writeHead(200, { ...json, "content-length": "1000" });
+      response.write('{"statusCode":200');
+      return setTimeout(() => response.destroy(), 20);
+    case "reset":
+      return request.socket.destroy();
+    case "silent":
+      return true;
+    case "late":
+      return setTimeout(() => response.end('{"statusCode":200,"body":"late"}'), 700);
+    case "fine":
+      return false;
+    default:
+      return response.end(JSON.stringify({ statusCode: behaviour.kind, body: "mine" }));
+  }
+}
+
 const server = http.createServer((request, response) => {
+  open += 1;
+  response.on("close", () => { open -= 1; });
   const chunks = [];
   request.on("data", (chunk) => chunks.push(chunk));
   request.on("end", () => {
     const body = Buffer.concat(chunks);
-    console.log(JSON.stringify({ method: request.method, url: request.url, headers: request.headers, body: body.toString() }));
+    if (request.url === "/behave") {
+      if (request.method === "PUT") behaviour = JSON.parse(body);
+      if (behaviour.forget) seen = [];
+      delete behaviour.forget;
+      return response.end(JSON.stringify({ open: open - 1, seen }));
+    }
+    const call = { method: request.method, url: request.url, headers: request.headers, body: body.toString() };
+    seen.push(call);
+    console.log(JSON.stringify(call));
+    if (behave(request, response)) return undefined;
     const status = request.headers.host.match(/^status-(\d+)/); // the service itself refuses
     if (status) {
       response.writeHead(Number(status[1]), { "content-type": "application/json" });

@@ -5,14 +5,13 @@ import gzip
 import hashlib
 import hmac
 import json
-import subprocess
 import threading
 import urllib.parse
-from pathlib import Path
 
 import pytest
 
 from client import Client, fetch
+from function import Function
 from origin import Origin, reply
 from weir import CONFIG, Weir, wait_for
 
@@ -50,30 +49,6 @@ routes:
   - {name: small, match: {path: /small}, max_body: 10, forward: single}
   - {name: single, forward: single}
 """
-
-
-class Function:
-    def __init__(self):
-        self.process = subprocess.Popen(["node", str(Path(__file__).parent / "function.cjs")], stdout=subprocess.PIPE, text=True)
-        self.port = json.loads(self.process.stdout.readline())["port"]
-        self.calls = []
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self):
-        for line in self.process.stdout:
-            self.calls.append(json.loads(line))
-
-    def take(self):
-        """The call of the last request; what came before is forgotten."""
-        wait_for(lambda: self.calls, "a call of the function")
-        call = self.calls[-1]
-        self.calls.clear()
-        return call
-
-    def close(self):
-        self.process.kill()
-        self.process.wait()
-        self.process.stdout.close()
 
 
 @pytest.fixture(scope="module")
@@ -307,7 +282,7 @@ def test_a_connection_that_had_died_is_no_error(ask, origin):
     good = json.dumps({"statusCode": 200, "body": "again"}).encode()
     for _ in range(5):
         origin.answer = lambda exchange: (exchange.send(reply(good)), exchange.close())
-        assert ask("/scripted/again", "POST", body=b"x").body == b"again"
+        assert ask("/scripted/again", "PUT", body=b"x").body == b"again"
 
 
 def test_a_client_that_leaves_ends_the_call(gateway, origin):
