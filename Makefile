@@ -14,10 +14,10 @@ PYTEST ?= /usr/bin/python3 -m pytest -p no:cacheprovider
 # Tests that put load on the gateway share one process (xdist_group), the others fill the second core.
 E2E := $(PYTEST) -q -n 2 --dist loadgroup tests/e2e
 
-.PHONY: help deps build demo browser check check-fmt check-unit check-e2e check-san tsan bench bench-long bench-attack fuzz fmt clean
+.PHONY: help deps build demo browser check check-fmt check-unit check-e2e check-san tsan bench bench-instructions bench-long bench-attack fuzz fmt clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' Makefile
 
 deps: ## install the Debian packages that are missing (conf/packages.txt)
 	@conf/deps run build test fuzz bench
@@ -90,6 +90,12 @@ bench: ## weir beside nginx and HAProxy: CPU microseconds per request (tests/ben
 	@[ -f build-bench/build.ninja ] || meson setup build-bench --buildtype=release -Db_ndebug=false -Dtests=true
 	@ninja -C build-bench weir tests/bench/origin
 	@tests/bench/run --weir build-bench/weir --origin build-bench/tests/bench/origin
+
+bench-instructions: ## instructions per request: a regression shows whatever else the machine does
+	@conf/deps run build test bench
+	@[ -f build-bench/build.ninja ] || meson setup build-bench --buildtype=release -Db_ndebug=false -Dtests=true
+	@ninja -C build-bench weir tests/bench/origin
+	@tests/bench/instructions --weir build-bench/weir --origin build-bench/tests/bench/origin
 
 bench-long: ## reloads, upgrades and crashes under load, with full numbers
 	@conf/deps run build test

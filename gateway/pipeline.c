@@ -139,7 +139,7 @@ static enum gw_step find_route(struct gw_request *request)
         return refuse(request, GW_REASON_NO_ROUTE);
     }
     request->route = &request->snapshot->routes[matched->index];
-    if (__builtin_expect(request->route->compression != NULL, 0))
+    if (__builtin_expect(request->route->has_more, 0) && request->route->compression != NULL)
         offer_compression(request, request->route->compression);
     return GW_NEXT;
 }
@@ -309,7 +309,7 @@ static enum gw_step forward(struct gw_request *request)
                  "refused: the group takes gRPC, which is HTTP/2 and POST");
         return refuse(request, GW_REASON_GRPC_ONLY);
     }
-    if (request->route->mirror_group != NULL)
+    if (__builtin_expect(request->route->has_more, 0) && request->route->mirror_group != NULL)
         gw_trace(request->trace, "mirror", request->route->conf->mirror->at,
                  "%g%% of the requests are copied to \"%.*s\"", request->route->conf->mirror->percent,
                  (int)request->route->mirror_group->name.len, request->route->mirror_group->name.base);

@@ -74,5 +74,5 @@ struct gw_request {
     uint64_t finished_us;
     struct routing_facts facts;
     /* what the texts above point to, where weir made them; not cleared */
-    char request_id[32], made_traceparent[56];
+    char request_id[32], made_traceparent[56], made_amzn_trace_id[42], made_port[6];
 };

@@ -379,6 +379,8 @@ static bool build_route(struct builder *b, struct gw_route *route, const struct 
         assert(conf->echo);
         route->action = ROUTING_ECHO;
     }
+    route->has_more = conf->timeouts != NULL || conf->retry != NULL || conf->hedge != NULL || conf->fault != NULL ||
+                      route->mirror_group != NULL || route->compression != NULL;
     return ok;
 }
 

@@ -54,7 +54,8 @@ struct gw_weighted_group {
 enum { GW_LOG_ALL = (1 << 24) - 1 };
 /* A compiled route. The first line of the cache is what forwarding needs. */
 struct gw_route {
-    enum routing_action action : 8;
+    enum routing_action action : 7;
+    uint32_t has_more : 1;    /* one of the settings that GW_ROUTE_MORE asks for, a mirror or compression */
     uint32_t log_sample : 24; /* share of requests in the access log: GW_LOG_ALL, 0 none, between: 1/2^24 */
     uint32_t num_groups;
     const struct routing_target_group *group;                        /* forward: the first one */
@@ -71,6 +72,9 @@ struct gw_route {
     struct gw_compression *compression;              /* effective; NULL: off */
     const struct routing_target_group *mirror_group; /* gets copies; NULL: none are made */
 } __attribute__((aligned(64)));
+
+/* A setting of few routes (retry, hedge, timeouts, fault): NULL without a look at its line of the cache. */
+#define GW_ROUTE_MORE(route, setting) (__builtin_expect((route)->has_more, 0) ? (route)->conf->setting : NULL)
 
 struct gw_snapshot {
     uint64_t generation;

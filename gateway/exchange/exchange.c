@@ -463,7 +463,7 @@ void gw_exchange_start(struct gw_request *request)
         gw_answer_error(request, reason, 0);
         return;
     }
-    if (__builtin_expect(request->route->mirror_group != NULL, 0))
+    if (__builtin_expect(request->route->has_more, 0) && request->route->mirror_group != NULL)
         exchange->mirror = gw_mirror_begin(request, &exchange->out);
     gw_exchange_begin(exchange);
     if (__builtin_expect(request->group->conf->lambda != NULL, 0))

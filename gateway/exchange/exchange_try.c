@@ -125,7 +125,7 @@ static void start(struct gw_try *try, uint32_t target_index, bool allow_reuse)
     struct gw_exchange *exchange = try->exchange;
     struct gw_request *request = exchange->request;
     const struct routing_target *target = &request->group->targets[target_index];
-    struct gw_client_timeouts timeouts = gw_choose_timeouts(request->group, request->route->conf->timeouts);
+    struct gw_client_timeouts timeouts = gw_choose_timeouts(request->group, GW_ROUTE_MORE(request->route, timeouts));
     struct gw_pool_limits limits = gw_choose_pool_limits(request->group);
     char header[GW_PROXY_OUT_MAX];
 
@@ -613,9 +613,8 @@ static void begin_policies(struct gw_exchange *exchange)
 
 const struct routing_retry_conf *gw_exchange_policy(const struct gw_request *request)
 {
-    if (request->route->conf->retry != NULL)
-        return request->route->conf->retry;
-    return request->group->conf->retry != NULL ? request->group->conf->retry : &routing_retry_default;
+    const struct routing_retry_conf *own = GW_ROUTE_MORE(request->route, retry), *group = request->group->conf->retry;
+    return own != NULL ? own : group != NULL ? group : &routing_retry_default;
 }
 
 static void on_total_due(struct gw_timer *timer)
@@ -644,7 +643,7 @@ void gw_exchange_cut(struct gw_exchange *exchange)
 
 static uint64_t total_ms(const struct gw_request *request)
 {
-    const struct routing_route_timeouts_conf *route = request->route->conf->timeouts;
+    const struct routing_route_timeouts_conf *route = GW_ROUTE_MORE(request->route, timeouts);
     return route != NULL && route->total_ms != 0 ? route->total_ms : request->group->conf->timeouts.total_ms;
 }
 
@@ -657,7 +656,7 @@ void gw_exchange_begin(struct gw_exchange *exchange)
     exchange->now = &exchange->tries[0];
     exchange->now->exchange = exchange;
     exchange->tried_of = request->group;
-    if (__builtin_expect(exchange->policy->at != NULL || request->route->conf->hedge != NULL, 0))
+    if (__builtin_expect(exchange->policy->at != NULL || GW_ROUTE_MORE(request->route, hedge) != NULL, 0))
         begin_policies(exchange);
     if (__builtin_expect((total = total_ms(request)) != 0, 0))
         arm(exchange, &exchange->total, on_total_due, total);

@@ -113,7 +113,7 @@ static enum gw_step tell(struct gw_request *request, const struct routing_fault_
 
 enum gw_step gw_fault_stage(struct gw_request *request)
 {
-    const struct routing_fault_conf *conf = request->route->conf->fault;
+    const struct routing_fault_conf *conf = GW_ROUTE_MORE(request->route, fault);
     uint64_t delay_ms = 0;
     unsigned status = 0;
 

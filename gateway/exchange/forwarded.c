@@ -265,6 +265,7 @@ static char *put_trace_id(char *p, const char *label, struct gw_thread *thread, 
     return put_hex8(gw_forwarded_put_hex16(p, gw_thread_random(thread)), (uint32_t)gw_thread_random(thread));
 }
 enum { TRACE_ID_BYTES = 4 + 3 + 8 + 1 + 24 };
+_Static_assert(TRACE_ID_BYTES <= sizeof(((struct gw_request *)NULL)->made_amzn_trace_id), "it has room");
 
 /* The element `name=...` of a ';' list; false when there is none. */
 static bool find_element(h2o_iovec_t list, const char *name, size_t *from, size_t *to)
@@ -290,7 +291,9 @@ static h2o_iovec_t amzn_trace_value(struct gw_request *request, struct gw_thread
     uint64_t now_s = h2o_now(thread->loop) / 1000;
     h2o_iovec_t old = incoming != NULL ? incoming->value : h2o_iovec_init(NULL, 0);
     size_t from, to;
-    char *base = h2o_mem_alloc_pool(request->pool, old.len + TRACE_ID_BYTES + 2), *p = base;
+    char *base = old.len == 0 ? request->made_amzn_trace_id
+                              : h2o_mem_alloc_pool(request->pool, old.len + TRACE_ID_BYTES + 2),
+         *p = base;
 
     if (old.len == 0) {
         p = put_trace_id(p, "Root", thread, now_s);
@@ -357,7 +360,7 @@ static h2o_iovec_t peer_text(struct gw_request *request, bool with_port)
 
 static h2o_iovec_t port_text(struct gw_request *request)
 {
-    char *text = h2o_mem_alloc_pool(request->pool, 8), digits[8];
+    char *text = request->made_port, digits[8];
     unsigned port = request->stream->conn->local_port, n = 0, len = 0;
     do
         digits[n++] = '0' + port % 10;
