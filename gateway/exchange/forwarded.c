@@ -422,7 +422,7 @@ static void copy_rest(struct gw_request *request, const struct gw_forwarding_con
 
     /* nothing that a switch below would find: x-*, via, trace* */
     if (!may_have(request, "xvt") && !conf->drop_invalid_headers) {
-        memcpy(out->entries, request->facts.headers, sizeof(*out->entries) * request->facts.num_headers);
+        h2o_memcpy(out->entries, request->facts.headers, sizeof(*out->entries) * request->facts.num_headers);
         out->size = request->facts.num_headers;
         return;
     }
