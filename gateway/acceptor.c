@@ -61,13 +61,37 @@ static void on_exhausted(struct gw_acceptor *accept, h2o_socket_t *listener)
     pause_for(accept, EXHAUSTED_PAUSE_MS);
 }
 
-/* limits.accept_rate: those above it wait in the kernel's queue. */
+/* accept_rate, of limits and of the listener: those above it wait in the kernel's queue. */
+struct rates {
+    uint64_t of_all, of_listener; /* 0: none */
+    struct gw_rate *all, *listener;
+};
+
+static struct rates rates_of(const struct gw_acceptor *accept)
+{
+    const struct gw_snapshot *snapshot = accept->worker->held->snapshot;
+    struct rates rates = {.of_all = snapshot->config->limits.accept_rate,
+                          .all = gw_gate_rate(accept->worker->process->gate)};
+
+    if (accept->listener != UINT32_MAX && snapshot->listeners[accept->listener].accepted != NULL) {
+        rates.of_listener = snapshot->listeners[accept->listener].conf->accept_rate;
+        rates.listener = snapshot->listeners[accept->listener].accepted;
+    }
+    return rates;
+}
+
 static bool must_wait(struct gw_acceptor *accept)
 {
-    uint64_t rate = accept->worker->held->snapshot->config->limits.accept_rate, wait_us;
+    struct rates rates = rates_of(accept);
+    uint64_t wait_us = 0, more_us;
 
-    if (__builtin_expect(rate == 0, 1) ||
-        (wait_us = gw_gate_wait_us(accept->worker->process->gate, rate, gw_now_us())) == 0)
+    if (__builtin_expect((rates.of_all | rates.of_listener) == 0, 1))
+        return false;
+    if (rates.of_all != 0)
+        wait_us = gw_rate_wait_us(rates.all, rates.of_all, gw_now_us());
+    if (rates.of_listener != 0 && (more_us = gw_rate_wait_us(rates.listener, rates.of_listener, gw_now_us())) > wait_us)
+        wait_us = more_us;
+    if (wait_us == 0)
         return false;
     gw_count(&accept->worker->stats.accept_pauses, 1);
     pause_for(accept, wait_us / 1000 + 1);
@@ -76,9 +100,11 @@ static bool must_wait(struct gw_acceptor *accept)
 
 static void note_rate(struct gw_acceptor *accept)
 {
-    uint64_t rate = accept->worker->held->snapshot->config->limits.accept_rate;
-    if (__builtin_expect(rate != 0, 0))
-        gw_gate_accepted(accept->worker->process->gate, rate, gw_now_us());
+    struct rates rates = rates_of(accept);
+    if (__builtin_expect(rates.of_all != 0, 0))
+        gw_rate_take(rates.all, rates.of_all, gw_now_us());
+    if (__builtin_expect(rates.of_listener != 0, 0))
+        gw_rate_take(rates.listener, rates.of_listener, gw_now_us());
 }
 
 static void accept_some(struct gw_acceptor *accept, h2o_socket_t *listener, unsigned max, bool is_last)

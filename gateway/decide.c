@@ -145,7 +145,7 @@ static bool parse_head(struct gw_decision *decision, const struct gw_question *q
     request->facts.method = head.method;
     request->facts.authority = head.authority;
     request->facts.headers = head.fields;
-    request->facts.num_headers = gw_client_identity_strip(head.fields, head.num_fields);
+    request->facts.num_headers = gw_client_identity_strip(request->snapshot->identity, head.fields, head.num_fields);
     request->upgrade = head.upgrade;
     request->has_body = head.is_chunked || (head.content_length != 0 && head.content_length != UINT64_MAX);
     request->facts.raw_path = head.path;

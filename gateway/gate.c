@@ -1,7 +1,6 @@
 #include "gateway/gate.h"
 #include <assert.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -24,8 +23,8 @@ struct shard {
 } __attribute__((aligned(64)));
 
 struct gw_gate {
-    uint64_t seed;            /* frozen */
-    _Atomic uint64_t full_us; /* atomic: of all addresses */
+    uint64_t seed;       /* frozen */
+    struct gw_rate rate; /* atomic: of all addresses */
     struct shard shards[NUM_SHARDS];
 };
 
@@ -187,20 +186,22 @@ void gw_gate_leave(struct gw_gate *self, const struct gw_ip *ip, uint64_t now_us
     pthread_mutex_unlock(&shard->lock);
 }
 
-uint64_t gw_gate_wait_us(const struct gw_gate *self, uint64_t a_second, uint64_t now_us)
+uint64_t gw_rate_wait_us(const struct gw_rate *rate, uint64_t a_second, uint64_t now_us)
 {
-    uint64_t full_us = atomic_load_explicit(&self->full_us, memory_order_relaxed), next = full_us;
+    uint64_t full_us = atomic_load_explicit(&rate->full_us, memory_order_relaxed), next = full_us;
     return take_token(&next, a_second, now_us) ? 0 : full_us + SECOND_US / a_second - now_us - SECOND_US;
 }
 
-void gw_gate_accepted(struct gw_gate *self, uint64_t a_second, uint64_t now_us)
+void gw_rate_take(struct gw_rate *rate, uint64_t a_second, uint64_t now_us)
 {
-    uint64_t full_us = atomic_load_explicit(&self->full_us, memory_order_relaxed), next;
+    uint64_t full_us = atomic_load_explicit(&rate->full_us, memory_order_relaxed), next;
     do
         next = (full_us > now_us ? full_us : now_us) + SECOND_US / a_second;
-    while (!atomic_compare_exchange_weak_explicit(&self->full_us, &full_us, next, memory_order_relaxed,
+    while (!atomic_compare_exchange_weak_explicit(&rate->full_us, &full_us, next, memory_order_relaxed,
                                                   memory_order_relaxed));
 }
+
+struct gw_rate *gw_gate_rate(struct gw_gate *self) { return &self->rate; }
 
 size_t gw_gate_size(struct gw_gate *self)
 {

@@ -1,6 +1,7 @@
 /* How many connections one client address may have and how fast it, and all together, may open them. One gate for the
  * process: every thread asks it when it accepts, none on the way of a request. */
 #pragma once
+#include <stdatomic.h>
 #include "gateway/base/ip.h"
 
 struct gw_gate;
@@ -15,9 +16,14 @@ enum gw_gate_verdict gw_gate_enter(struct gw_gate *, const struct gw_ip *, uint6
                                    uint64_t now_us);
 /* Once for each GW_GATE_OPEN. */
 void gw_gate_leave(struct gw_gate *, const struct gw_ip *, uint64_t now_us);
-/* The rate of all addresses together, above 0: how long to wait before the next connection may be accepted, and that
- * one was. Threads that ask at the same moment may each get one. */
-uint64_t gw_gate_wait_us(const struct gw_gate *, uint64_t a_second, uint64_t now_us);
-void gw_gate_accepted(struct gw_gate *, uint64_t a_second, uint64_t now_us);
+/* A rate of new connections that threads share, of a_second above 0: how long to wait before the next one may be
+ * accepted, and that one was. Threads that ask at the same moment may each get one. Zero-filled before the first use.
+ */
+struct gw_rate {
+    _Atomic uint64_t full_us; /* when as many as in a second may come at once again */
+};
+uint64_t gw_rate_wait_us(const struct gw_rate *, uint64_t a_second, uint64_t now_us);
+void gw_rate_take(struct gw_rate *, uint64_t a_second, uint64_t now_us);
+struct gw_rate *gw_gate_rate(struct gw_gate *); /* of all connections */
 /* Addresses that take memory now. */
 size_t gw_gate_size(struct gw_gate *);

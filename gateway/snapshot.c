@@ -8,7 +8,9 @@
 #include "gateway/discovery/discovery.h"
 #include "gateway/discovery/view.h"
 #include "gateway/l4/l4.h"
+#include "gateway/gate.h"
 #include "gateway/process.h"
+#include "gateway/exchange/client_identity.h"
 #include "gateway/exchange/sticky.h"
 
 /* What one build of a snapshot carries along. */
@@ -80,9 +82,12 @@ static bool build_listeners(struct builder *b)
         listener->name = map->entries[i].name;
         listener->conf = map->entries[i].conf;
         listener->index = i;
+        if (listener->conf->accept_rate != 0)
+            listener->accepted = alloc_zeroed(1, sizeof(*listener->accepted));
         if (listener->conf->tls != NULL)
             ok &= build_tls(b, listener);
     }
+    b->snapshot->identity = gw_identity_create(b->snapshot);
     return ok;
 }
 
@@ -453,9 +458,12 @@ static void destroy(struct gw_snapshot *snapshot)
     for (size_t i = 0; i != snapshot->num_groups; ++i)
         destroy_group(&snapshot->groups[i]);
     free(snapshot->groups);
-    for (size_t i = 0; i != snapshot->num_listeners; ++i)
+    for (size_t i = 0; i != snapshot->num_listeners; ++i) {
         tls_context_destroy(snapshot->listeners[i].tls);
+        free(snapshot->listeners[i].accepted);
+    }
     free(snapshot->listeners);
+    gw_identity_destroy(snapshot->identity);
     for (size_t i = 0; i != snapshot->num_certificates; ++i)
         tls_certificate_destroy(snapshot->certificates[i]);
     free(snapshot->certificates);

@@ -15,6 +15,7 @@
 #include "tls/context.h"
 
 struct gw_compression;
+struct gw_identity;
 struct gw_process;
 struct gw_error_pages;
 struct gw_files;
@@ -44,6 +45,7 @@ struct gw_snapshot_listener {
     const struct gw_listener_conf *conf;
     struct tls_context *tls;   /* NULL: plain */
     struct gw_l4_listener *l4; /* gateway/l4/l4.h; NULL: requests are served */
+    struct gw_rate *accepted;  /* atomic, of conf->accept_rate; NULL: any rate will do */
     uint32_t index;
 };
 
@@ -84,6 +86,7 @@ struct gw_snapshot {
     size_t num_listeners;
     struct routing_target_load *idle;        /* of every target, where no request is ever sent (check, explain) */
     struct routing_sticky_keys *sticky_keys; /* NULL: nothing is sticky, or explain */
+    struct gw_identity *identity;            /* exchange/client_identity.h; NULL: fields have their usual names */
     struct tls_certificate **certificates;   /* in order of config->certificates */
     size_t num_certificates;
     struct routing_target_group *groups;

@@ -138,7 +138,7 @@ static struct gw_request *create_request(struct gw_stream *stream)
     struct gw_acceptor *accept = stream->conn->listener;
     struct gw_request *request = h2o_mem_alloc_pool(&stream->req.pool, sizeof(*request));
 
-    gw_client_identity_apply(stream);
+    gw_client_identity_apply(stream, worker->held->snapshot->identity, accept->listener);
     memset(request, 0, offsetof(struct gw_request, facts));
     request->pool = &stream->req.pool;
     request->worker = worker;

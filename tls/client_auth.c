@@ -13,6 +13,7 @@
 enum {
     MAX_MESSAGE_BYTES = 64 << 10, /* of the client's Certificate message (spec/alb.md 1.4) */
     MAX_PASSED_CHAIN = 10,        /* certificates; nobody verifies them, so nobody else says stop */
+    MAX_NAME = 64,                /* characters of a field's */
     AUTH_LEVEL = 2,               /* RSA from 2048 bits, no SHA-1; whatever the listener's policy lets through */
 };
 
@@ -20,6 +21,82 @@ static const char *const modes[] = {[TLS_CLIENT_AUTH_OFF] = "off",
                                     [TLS_CLIENT_AUTH_PASSTHROUGH] = "passthrough",
                                     [TLS_CLIENT_AUTH_VERIFY] = "verify",
                                     NULL};
+
+#define NAME(id) offsetof(struct tls_client_auth_names, names[TLS_IDENTITY_##id])
+static const struct gw_setting name_settings[] = {
+    {"chain", GW_TEXT, NAME(CHAIN), "Instead of X-Amzn-Mtls-Clientcert: the chain as it was sent (passthrough).",
+     .min = 1, .max = MAX_NAME},
+    {"serial_number", GW_TEXT, NAME(SERIAL_NUMBER), "Instead of X-Amzn-Mtls-Clientcert-Serial-Number.", .min = 1,
+     .max = MAX_NAME},
+    {"issuer", GW_TEXT, NAME(ISSUER), "Instead of X-Amzn-Mtls-Clientcert-Issuer.", .min = 1, .max = MAX_NAME},
+    {"subject", GW_TEXT, NAME(SUBJECT), "Instead of X-Amzn-Mtls-Clientcert-Subject.", .min = 1, .max = MAX_NAME},
+    {"validity", GW_TEXT, NAME(VALIDITY), "Instead of X-Amzn-Mtls-Clientcert-Validity.", .min = 1, .max = MAX_NAME},
+    {"leaf", GW_TEXT, NAME(LEAF), "Instead of X-Amzn-Mtls-Clientcert-Leaf.", .min = 1, .max = MAX_NAME},
+    {0},
+};
+
+bool tls_identity_name_is(h2o_iovec_t a, h2o_iovec_t b)
+{
+    if (a.len != b.len)
+        return false;
+    for (size_t i = 0; i != a.len; ++i) {
+        char x = a.base[i] == '_' ? '-' : h2o_tolower(a.base[i]), y = b.base[i] == '_' ? '-' : h2o_tolower(b.base[i]);
+        if (x != y)
+            return false;
+    }
+    return true;
+}
+
+/* Weir writes or reads these itself, or they say where a message ends: to take them from clients would break requests.
+ */
+static bool is_reserved(h2o_iovec_t name)
+{
+    static const char *const reserved[] = {"host",    "connection", "content-length",   "transfer-encoding",
+                                           "te",      "trailer",    "keep-alive",       "proxy-connection",
+                                           "upgrade", "expect",     "content-encoding", "content-type",
+                                           "via",     "forwarded",  "x-request-id",     "traceparent",
+                                           "cookie",  "date",       "x-amzn-trace-id",  "authorization",
+                                           "range",   "tracestate", "sec-websocket-key"};
+    for (size_t i = 0; i != sizeof(reserved) / sizeof(reserved[0]); ++i)
+        if (tls_identity_name_is(name, h2o_iovec_init(reserved[i], strlen(reserved[i]))))
+            return true;
+    return name.len >= 12 &&
+           tls_identity_name_is(h2o_iovec_init(name.base, 12), h2o_iovec_init(H2O_STRLIT("x-forwarded-")));
+}
+
+static bool check_names(struct gw_loader *loader, void *_conf)
+{
+    const struct tls_client_auth_names *conf = _conf;
+    bool is_good = true;
+
+    for (size_t i = 0; i != TLS_IDENTITIES; ++i) {
+        h2o_iovec_t name = conf->names[i];
+        const struct gw_node *at = gw_setting_at(conf->at, name_settings[i].name);
+        if (name.base == NULL)
+            continue;
+        if (strspn(name.base, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") != name.len)
+            is_good = gw_error_at(loader->errors, at,
+                                  "\"%.*s\" is no name for this field (expected letters, digits, - and _)",
+                                  (int)name.len, name.base);
+        else if (is_reserved(name))
+            is_good = gw_error_at(loader->errors, at,
+                                  "\"%.*s\" has a meaning of its own (expected a name that no client needs)",
+                                  (int)name.len, name.base);
+        for (size_t j = 0; j != i; ++j)
+            if (conf->names[j].base != NULL && tls_identity_name_is(name, conf->names[j]))
+                is_good = gw_error_at(loader->errors, at, "\"%.*s\" is the name of %s already (expected one for each)",
+                                      (int)name.len, name.base, name_settings[j].name);
+    }
+    return is_good;
+}
+
+static const struct gw_section names_section = {
+    .name = "client_auth headers section",
+    .help = "Names of the request fields that say who a client is; on every listener they are taken from clients.",
+    .size = sizeof(struct tls_client_auth_names),
+    .settings = name_settings,
+    .check = check_names,
+};
 
 #define AT(field) offsetof(struct tls_client_auth_conf, field)
 static const struct gw_setting settings[] = {
@@ -36,6 +113,8 @@ static const struct gw_setting settings[] = {
     {"ignore_expiry", GW_BOOL, AT(ignores_expiry), "Whether a client's own certificate may have expired."},
     {"advertise_ca_names", GW_BOOL, AT(advertises_names),
      "Whether clients are told the names of the authorities, so that they can choose a certificate."},
+    {"headers", GW_OPTION, AT(headers), "Other names for the fields X-Amzn-Mtls-Clientcert*.",
+     .section = &names_section},
     {0},
 };
 

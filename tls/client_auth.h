@@ -5,6 +5,20 @@
 #include "gateway/base/settings.h"
 
 enum tls_client_auth_mode { TLS_CLIENT_AUTH_OFF, TLS_CLIENT_AUTH_PASSTHROUGH, TLS_CLIENT_AUTH_VERIFY };
+/* Names of the request fields that say what was presented; base NULL: the usual one. */
+enum tls_identity {
+    TLS_IDENTITY_CHAIN,
+    TLS_IDENTITY_SERIAL_NUMBER,
+    TLS_IDENTITY_ISSUER,
+    TLS_IDENTITY_SUBJECT,
+    TLS_IDENTITY_VALIDITY,
+    TLS_IDENTITY_LEAF,
+    TLS_IDENTITIES
+};
+struct tls_client_auth_names { /* ....client_auth.headers */
+    const struct gw_node *at;
+    h2o_iovec_t names[TLS_IDENTITIES];
+};
 struct tls_client_auth_conf { /* listeners.NAME.tls.client_auth */
     const struct gw_node *at;
     int mode;                /* enum tls_client_auth_mode; default off */
@@ -13,8 +27,11 @@ struct tls_client_auth_conf { /* listeners.NAME.tls.client_auth */
     uint64_t depth;          /* most certificates between a client's and an authority of the trust store; default 4 */
     bool ignores_expiry;     /* of the client's own certificate */
     bool advertises_names;   /* the authorities' names go into the CertificateRequest */
+    struct tls_client_auth_names *headers; /* NULL: the usual ones */
 };
 extern const struct gw_section tls_client_auth_section;
+/* Without case, and `_` is `-`: what comes behind us may see no difference (CGI, WSGI). */
+bool tls_identity_name_is(h2o_iovec_t, h2o_iovec_t);
 
 /* Makes a context ask, and verify as configured; nothing with mode off. Sessions of such a context must not be resumed:
  * the caller sees to that. Errors: unreadable or empty files, no authority among them. Warnings: an authority or a

@@ -322,7 +322,7 @@ static void put_connections(struct gw_exposition *out, struct gw_process *proces
     put_refusals(out, process);
     put_floods(out, process);
     put_one(out, "weir_accept_pauses_total", "counter",
-            "Times that new connections had to wait because of limits.accept_rate.",
+            "Times that new connections had to wait because of an accept_rate.",
             (double)SUM_OF_WORKERS(process, worker->stats.accept_pauses));
     put_one(out, "weir_accept_errors_total", "counter",
             "Times that a connection could not be accepted for want of resources.",

@@ -125,6 +125,7 @@ struct gw_listener_conf {
     uint64_t idle_timeout_ms;             /* all but http: without a byte either way; 350 s, udp 120 s */
     uint64_t max_connections;             /* all but http and udp: of this listener at a time; 0 = unlimited */
     struct gw_udp_conf *udp;              /* NULL: not written; gw_udp_settings fills in */
+    uint64_t accept_rate;                 /* all but udp: new connections a second, 0 = unlimited */
     struct gw_addresses address;          /* at least one; never Unix sockets or names */
     uint32_t protocols;                   /* bits 1 << enum gw_protocol; default http/1.1, with tls h2 too */
     struct tls_listener_conf *tls;        /* NULL = plain */

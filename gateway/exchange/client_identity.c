@@ -1,11 +1,18 @@
 #include "gateway/exchange/client_identity.h"
+#include <stdlib.h>
 #include <string.h>
+#include "gateway/snapshot.h"
 #include "tls/client_auth.h"
 
 #define PREFIX "x-amzn-mtls-clientcert"
-static const h2o_iovec_t name_chain = {H2O_STRLIT(PREFIX)}, name_serial = {H2O_STRLIT(PREFIX "-serial-number")},
-                         name_issuer = {H2O_STRLIT(PREFIX "-issuer")}, name_subject = {H2O_STRLIT(PREFIX "-subject")},
-                         name_validity = {H2O_STRLIT(PREFIX "-validity")}, name_leaf = {H2O_STRLIT(PREFIX "-leaf")};
+static const h2o_iovec_t usual_names[TLS_IDENTITIES] = {
+    [TLS_IDENTITY_CHAIN] = {H2O_STRLIT(PREFIX)},
+    [TLS_IDENTITY_SERIAL_NUMBER] = {H2O_STRLIT(PREFIX "-serial-number")},
+    [TLS_IDENTITY_ISSUER] = {H2O_STRLIT(PREFIX "-issuer")},
+    [TLS_IDENTITY_SUBJECT] = {H2O_STRLIT(PREFIX "-subject")},
+    [TLS_IDENTITY_VALIDITY] = {H2O_STRLIT(PREFIX "-validity")},
+    [TLS_IDENTITY_LEAF] = {H2O_STRLIT(PREFIX "-leaf")},
+};
 
 enum { PREFIX_LEN = sizeof(PREFIX) - 1, MAX_ADDED = 5 };
 
@@ -20,15 +27,84 @@ static inline bool is_ours(const h2o_iovec_t *name)
     return true;
 }
 
-size_t gw_client_identity_strip(h2o_header_t *fields, size_t num_fields)
+/* ---- the names of a configuration ---- */
+
+struct gw_identity {
+    size_t num_listeners, num_names;
+    h2o_iovec_t *names; /* all that are configured, lower case */
+    struct {
+        const h2o_iovec_t *names[TLS_IDENTITIES];
+    } listeners[];
+};
+
+static const struct tls_client_auth_names *names_of(const struct gw_snapshot *snapshot, size_t listener)
+{
+    const struct tls_listener_conf *tls = snapshot->listeners[listener].conf->tls;
+    return tls != NULL ? tls->client_auth.headers : NULL;
+}
+
+static const h2o_iovec_t *add_name(struct gw_identity *self, h2o_iovec_t name)
+{
+    h2o_iovec_t *kept = &self->names[self->num_names++];
+    *kept = h2o_strdup(NULL, name.base, name.len);
+    h2o_strtolower(kept->base, kept->len);
+    const h2o_token_t *token = h2o_lookup_token(kept->base, kept->len);
+    return token != NULL ? &token->buf : kept;
+}
+
+struct gw_identity *gw_identity_create(const struct gw_snapshot *snapshot)
+{
+    size_t n = snapshot->num_listeners, num_sections = 0;
+
+    for (size_t i = 0; i != n; ++i)
+        num_sections += names_of(snapshot, i) != NULL;
+    if (num_sections == 0)
+        return NULL;
+    struct gw_identity *self = h2o_mem_alloc(sizeof(*self) + n * sizeof(self->listeners[0]));
+    self->num_listeners = n;
+    self->num_names = 0;
+    self->names = h2o_mem_alloc(num_sections * TLS_IDENTITIES * sizeof(*self->names));
+    for (size_t i = 0; i != n; ++i) {
+        const struct tls_client_auth_names *conf = names_of(snapshot, i);
+        for (size_t k = 0; k != TLS_IDENTITIES; ++k)
+            self->listeners[i].names[k] =
+                conf != NULL && conf->names[k].base != NULL ? add_name(self, conf->names[k]) : &usual_names[k];
+    }
+    return self;
+}
+
+void gw_identity_destroy(struct gw_identity *self)
+{
+    if (self == NULL)
+        return;
+    for (size_t i = 0; i != self->num_names; ++i)
+        free(self->names[i].base);
+    free(self->names);
+    free(self);
+}
+
+/* ---- of a request ---- */
+
+static bool is_configured(const struct gw_identity *identity, const h2o_iovec_t *name)
+{
+    for (size_t i = 0; i != identity->num_names; ++i)
+        if (tls_identity_name_is(identity->names[i], *name))
+            return true;
+    return false;
+}
+
+size_t gw_client_identity_strip(const struct gw_identity *identity, h2o_header_t *fields, size_t num_fields)
 {
     size_t n = 0;
 
-    while (n != num_fields && !is_ours(fields[n].name))
+    for (size_t i = 0; i != num_fields; ++i) {
+        if (is_ours(fields[i].name) ||
+            (__builtin_expect(identity != NULL, 0) && is_configured(identity, fields[i].name)))
+            continue;
+        if (n != i)
+            fields[n] = fields[i];
         ++n;
-    for (size_t i = n; i < num_fields; ++i)
-        if (!is_ours(fields[i].name))
-            fields[n++] = fields[i];
+    }
     return n;
 }
 
@@ -38,35 +114,35 @@ static void add(struct gw_stream *stream, const h2o_iovec_t *name, h2o_iovec_t v
 }
 
 /* The values live as long as the connection, which is longer than any of its requests. */
-static void add_fields(struct gw_stream *stream, const struct tls_client_certificate *certificate)
+static void add_fields(struct gw_stream *stream, const struct tls_client_certificate *certificate,
+                       const struct gw_identity *identity, uint32_t listener)
 {
+    const h2o_iovec_t values[TLS_IDENTITIES] = {
+        [TLS_IDENTITY_CHAIN] = certificate->chain,       [TLS_IDENTITY_SERIAL_NUMBER] = certificate->serial,
+        [TLS_IDENTITY_ISSUER] = certificate->issuer,     [TLS_IDENTITY_SUBJECT] = certificate->subject,
+        [TLS_IDENTITY_VALIDITY] = certificate->validity, [TLS_IDENTITY_LEAF] = certificate->leaf,
+    };
     size_t n = stream->head.num_fields;
     h2o_header_t *fields = h2o_mem_alloc_pool(&stream->req.pool, sizeof(*fields) * (n + MAX_ADDED));
 
     if (n != 0)
         memcpy(fields, stream->head.fields, sizeof(*fields) * n);
     stream->head.fields = fields;
-    if (!certificate->is_verified) {
-        add(stream, &name_chain, certificate->chain);
-        return;
-    }
-    add(stream, &name_serial, certificate->serial);
-    add(stream, &name_issuer, certificate->issuer);
-    add(stream, &name_subject, certificate->subject);
-    add(stream, &name_validity, certificate->validity);
-    add(stream, &name_leaf, certificate->leaf);
+    for (int k = 0; k != TLS_IDENTITIES; ++k)
+        if ((k == TLS_IDENTITY_CHAIN) == !certificate->is_verified)
+            add(stream,
+                identity != NULL && listener < identity->num_listeners ? identity->listeners[listener].names[k]
+                                                                       : &usual_names[k],
+                values[k]);
 }
 
-void gw_client_identity_apply(struct gw_stream *stream)
+void gw_client_identity_apply(struct gw_stream *stream, const struct gw_identity *identity, uint32_t listener)
 {
     const struct gw_peer_facts *facts = stream->conn->facts;
 
-    if (gw_may_have_field(stream->head.absent_initials, 'x'))
-        stream->head.num_fields = gw_client_identity_strip(stream->head.fields, stream->head.num_fields);
-    if (__builtin_expect(facts != NULL && facts->certificate != NULL, 0)) {
-        add_fields(stream, facts->certificate);
-        stream->head.absent_initials = 0;
-    }
+    stream->head.num_fields = gw_client_identity_strip(identity, stream->head.fields, stream->head.num_fields);
+    if (__builtin_expect(facts != NULL && facts->certificate != NULL, 0))
+        add_fields(stream, facts->certificate, identity, listener);
     stream->req.headers.entries = stream->head.fields;
     stream->req.headers.size = stream->req.headers.capacity = stream->head.num_fields;
 }

@@ -1,3 +1,4 @@
+#include "gateway/exchange/client_identity.h"
 #include "gateway/exchange/exchange_state.h"
 #include <alloca.h>
 #include <string.h>
@@ -96,6 +97,10 @@ static void on_request_body(void *data, h2o_iovec_t bytes, bool is_last)
     exchange->piece_is_last = is_last;
     if (__builtin_expect(request->stream->request_trailers.size != 0, 0))
         drop_ruled(&request->stream->request_trailers, request->route->request_headers);
+    if (__builtin_expect(request->snapshot->identity != NULL, 0)) /* the usual names are no trailers at all */
+        request->stream->request_trailers.size =
+            gw_client_identity_strip(request->snapshot->identity, request->stream->request_trailers.entries,
+                                     request->stream->request_trailers.size);
     if (exchange->body_bytes > request->route->max_body && !request->stream->response_started &&
         !exchange->head_is_ready) {
         gw_exchange_end_tries(exchange);

@@ -423,6 +423,7 @@ static void read_head(struct gw_http1_conn *conn)
         gw_http1_close(conn, GW_END_COMPLETE);
     } else {
         conn->head_seen = input->size;
+        gw_http1_resume_read(conn); /* a pipeline may have come up to here when reading stopped */
         if (conn->wait != GW_WAIT_HEAD)
             gw_http1_expect(conn, GW_WAIT_HEAD, server->settings.header_timeout_ms);
     }

@@ -96,6 +96,8 @@ static bool check_udp(struct gw_loader *loader, const struct gw_listener_conf *c
     bool is_good = true;
     if (conf->max_connections != 0)
         is_good = refuse(loader, conf, "max_connections", "it has udp.flows");
+    if (conf->accept_rate != 0)
+        is_good = refuse(loader, conf, "accept_rate", "datagrams make no connections");
     if (conf->proxy_protocol != NULL)
         is_good = refuse(loader, conf, "proxy_protocol", "datagrams are taken from whom they come");
     return is_good;

@@ -180,6 +180,27 @@ def test_a_rate_of_all_makes_connections_wait_and_refuses_none(origin):
         assert gateway.metric("weir_connections_refused_total") == 0
 
 
+def test_the_rate_of_a_listener_is_its_own_and_holds_over_all_threads(origin):
+    text = TEXT.replace('http: {address: "127.0.0.1:@http@"}',
+                        'http: {address: "127.0.0.1:@http@"}\n  slow: {address: ["127.0.0.1:@slow@", "127.0.0.1:@other@"], accept_rate: 20}')
+
+    def fetch(gateway, name):
+        with Client(gateway.port(name)) as client:
+            client.request("GET", "/fixed")
+            return client.response().text == "fixed"
+    with Weir(text, origin=origin.port, files={"site/x": "x"}) as gateway:
+        began = time.monotonic()
+        for i in range(45):
+            assert fetch(gateway, ("slow", "other")[i % 2])
+        assert time.monotonic() - began > 0.9  # 20 at once, 25 more at 20 a second, of both addresses together
+        paused = gateway.metric("weir_accept_pauses_total")
+        assert paused > 0
+        for _ in range(45):
+            assert is_served(gateway)
+        assert gateway.metric("weir_accept_pauses_total") == paused, "another listener waited"
+        assert gateway.metric("weir_connections_refused_total") == 0
+
+
 def test_an_address_over_its_rate_is_refused_and_others_are_not(origin):
     with Weir(TEXT.replace("limits: {", "limits: {accept_rate_per_ip: 5, "), origin=origin.port, files={"site/x": "x"}) as gateway:
         results = []
@@ -298,16 +319,29 @@ def test_a_pipeline_flood_is_answered_in_order_with_bounded_memory(gateway):
     """The client sends on and on and reads nothing: the gateway stops reading."""
     before = gateway.rss()
     with Client(gateway.port("http"), receive_buffer=4096, timeout=1) as client:
-        sent = 0
+        sent, request = 0, b"GET /fixed HTTP/1.1\r\nHost: a\r\n\r\n"
         try:
             while sent < 100_000_000:
-                sent += client.socket.send(b"GET /fixed HTTP/1.1\r\nHost: a\r\n\r\n" * 1000)
+                sent += client.socket.send((request * 1000)[sent % len(request):])  # goes on where the last one stopped
         except (socket.timeout, ConnectionError):
             pass
         assert sent < 100_000_000
         if not SANITIZED:
             assert gateway.rss() - before < 64 << 20
     assert is_served(gateway)
+
+
+def test_a_long_pipeline_is_answered_to_its_end(gateway):
+    """More than is read ahead, and not in whole requests."""
+    request, count = b"GET /fixed HTTP/1.1\r\nHost: a\r\n\r\n", 20_000
+    with Client(gateway.port("http"), timeout=20) as client:
+        sender = threading.Thread(target=client.socket.sendall, args=(request * count,))
+        sender.start()
+        try:
+            for _ in range(count):
+                assert client.response().text == "fixed"
+        finally:
+            sender.join()
 
 
 def test_many_ranges_cost_no_more_than_the_file(gateway):

@@ -263,7 +263,7 @@ def test_print_shows_defaults(tmp_path):
             "ping_timeout": "15s", "resets": 200, "stream_errors": 100, "pings": 200, "settings": 50, "priorities": 1000,
             "empty_frames": 200, "window_updates": 1000, "continuations": 16, "field_sections": 4}}
     assert printed["listeners"] == {"http": {"address": "127.0.0.1:8080", "protocol": "http", "idle_timeout": 0,
-                                             "max_connections": 0, "protocols": ["http/1.1"]}}
+                                             "max_connections": 0, "accept_rate": 0, "protocols": ["http/1.1"]}}
 
 
 EVERYTHING = """

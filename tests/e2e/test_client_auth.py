@@ -273,6 +273,63 @@ def test_forged_fields_never_arrive(gateway, origin, listener, cert):
     assert len(names) == len(set(names)) == {"verify": 5, "passed": 1 if cert else 0}.get(listener, 0)
 
 
+OWN_NAMES = {"serial_number": "X-Client-Serial", "issuer": "x-client-issuer", "subject": "X-Client_Subject", "validity": "x-client-validity",
+             "leaf": "x-client-leaf", "chain": "x-client-chain"}
+
+
+@pytest.fixture(scope="module")
+def renamed(origin):
+    headers = "headers: {%s}" % ", ".join(f"{key}: {name}" for key, name in OWN_NAMES.items())
+    text = TEXT.replace("crl: [crl.pem]}", "crl: [crl.pem], %s}" % headers).replace(
+        "client_auth: passthrough", "client_auth: {mode: passthrough, headers: {chain: X-Client-Chain}}")
+    with Weir(text, origin=origin.port, files={"ca.pem": pem(AUTHORITY), "crl.pem": crl(666)}) as running:
+        yield running
+
+
+def fields_at(origin, target):
+    return {name.lower(): value for name, value in at_origin(origin, target).fields}
+
+
+def test_fields_have_the_names_that_a_listener_gives_them(renamed, origin):
+    assert ask(renamed, EVE, "/renamed").status == 200
+    seen = fields_at(origin, "/renamed")
+    assert seen["x-client-serial"] == "03A5B1" and "CN=eve" in seen["x-client_subject"] and seen["x-client-issuer"] == "CN=Authority One"
+    assert seen["x-client-validity"].startswith("NotBefore=") and seen["x-client-leaf"].startswith("-----BEGIN%20")
+    assert "x-client-chain" not in seen and not [name for name in seen if name.startswith("x-amzn-mtls")]
+
+
+def test_a_listener_that_gives_one_name_or_none_keeps_the_others(renamed, origin):
+    assert ask(renamed, EVE, "/renamed-chain", listener="passed").status == 200
+    assert fields_at(origin, "/renamed-chain")["x-client-chain"].startswith("-----BEGIN%20")
+    assert ask(renamed, EVE, "/not-renamed", listener="lax").status == 200
+    assert fields_at(origin, "/not-renamed")["x-amzn-mtls-clientcert-serial-number"] == "03A5B1"
+
+
+@pytest.mark.parametrize("listener, cert", [("plain", None), ("off", None), ("passed", None), ("verify", EVE), ("lax", EVE)])
+def test_forged_fields_of_configured_names_never_arrive_on_any_listener(renamed, origin, listener, cert):
+    forged, target = [], f"/forged-own-{listener}"
+    for name in list(OWN_NAMES.values()) + ["x-amzn-mtls-clientcert-subject", "x-amzn-mtls-clientcert"]:
+        forged += [(name, "forged"), (name.upper(), "forged"), (name.replace("-", "_"), "forged"), (name.replace("_", "-"), "forged")]
+    forged.append(("x-client-other", "kept"))
+    if listener == "plain":
+        with Client(renamed.port("plain")) as client:
+            client.request("GET", target, forged)
+            assert client.response().status == 200
+    else:
+        assert ask(renamed, cert, target, listener=listener, headers=forged).status == 200
+    assert not [name for name, value in at_origin(origin, target).fields if value == "forged"]
+    assert fields_at(origin, target)["x-client-other"] == "kept"
+
+
+def test_forged_trailers_of_configured_names_never_arrive(renamed, origin):
+    with Client(renamed.port("plain")) as client:
+        client.send(b"POST /forged-trailers HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum\r\n\r\n1\r\nx\r\n0\r\n"
+                    b"x-client-serial: forged\r\nX_Client_Serial: forged\r\nx-amzn-mtls-clientcert: forged\r\nx-sum: 1\r\n\r\n")
+        assert client.response().status == 200
+    trailers = at_origin(origin, "/forged-trailers").trailers
+    assert [line.strip() for line in trailers] == ["x-sum: 1"]
+
+
 def test_forged_fields_do_not_choose_a_route(gateway):
     header = [("x-amzn-mtls-clientcert-subject", "CN=eve")]
     assert ask(gateway, leaf("mallory"), "/who", headers=header).text == "nobody"

@@ -97,12 +97,12 @@ static void the_rate_of_all_tells_how_long_to_wait(void **state)
     struct gw_gate *gate = gw_gate_create();
     uint64_t now_us = 9 * SECOND_US;
     for (int i = 0; i != 10; ++i) {
-        assert_int_equal(gw_gate_wait_us(gate, 10, now_us), 0);
-        gw_gate_accepted(gate, 10, now_us);
+        assert_int_equal(gw_rate_wait_us(gw_gate_rate(gate), 10, now_us), 0);
+        gw_rate_take(gw_gate_rate(gate), 10, now_us);
     }
-    assert_int_equal(gw_gate_wait_us(gate, 10, now_us), 100000);
-    assert_int_equal(gw_gate_wait_us(gate, 10, now_us + 60000), 40000);
-    assert_int_equal(gw_gate_wait_us(gate, 10, now_us + 100000), 0);
+    assert_int_equal(gw_rate_wait_us(gw_gate_rate(gate), 10, now_us), 100000);
+    assert_int_equal(gw_rate_wait_us(gw_gate_rate(gate), 10, now_us + 60000), 40000);
+    assert_int_equal(gw_rate_wait_us(gw_gate_rate(gate), 10, now_us + 100000), 0);
     gw_gate_destroy(gate);
 }
 
