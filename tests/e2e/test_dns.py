@@ -9,6 +9,8 @@ import pytest
 from client import Client, fetch
 from nameserver import Nameserver, RudeNameserver, a, reply
 from origin import Origin, reply as http_reply
+from test_tls import certificate, pem
+from test_upstream_tls import AUTHORITY, CA, TlsOrigin
 from weir import CONFIG, SANITIZED, UnixConnection, Weir, wait_for
 
 HEAD = """
@@ -123,6 +125,15 @@ def test_services_bring_their_ports_weights_and_priorities():
         wait_members(gateway, {f"127.0.0.1:{two.port}": 1})
         dns.set({"b.test": ["127.0.0.7"]})  # the service stays, its server moves
         wait_members(gateway, {f"127.0.0.7:{two.port}": 1})
+
+
+def test_certificates_must_be_for_the_name_that_was_asked_for(tmp_path):
+    text = A.replace("  users:\n", "  users:\n    protocol: https\n    tls: {ca: ca.pem}\n")
+    for name, status in (("users.test", 200), ("others.test", 502)):
+        with TlsOrigin(certificate([name], issuer=AUTHORITY), folder=tmp_path) as origin, Nameserver({"users.test": ["127.0.0.1"]}) as dns, \
+                Weir(text, origin=origin.port, dns=dns.port, files={"ca.pem": pem(CA)}) as gateway:
+            assert fetch(gateway.port("http"), "/").status == status
+            assert set(origin.hello) == {"users.test"}
 
 
 def test_an_answer_that_udp_has_no_room_for_comes_over_tcp():
