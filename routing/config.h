@@ -279,7 +279,10 @@ struct routing_pool_conf { /* keep-alive connections per thread */
     uint64_t max_idle;     /* default 256 per target and thread */
     uint64_t idle_ms;      /* default 4 s below common origin defaults: 56 s */
     uint64_t max_requests; /* per connection; 0 = unlimited */
+    int reuse;             /* enum routing_reuse */
 };
+/* Which requests may take a kept connection. */
+enum routing_reuse { ROUTING_REUSE_ALL, ROUTING_REUSE_IDEMPOTENT };
 /* What the targets of a group speak; order of the setting's choices. */
 enum routing_protocol {
     ROUTING_PROTOCOL_HTTP,

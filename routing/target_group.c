@@ -162,6 +162,7 @@ static const struct gw_section timeouts_section = {
     .settings = timeouts_settings,
 };
 
+static const char *const reuses[] = {[ROUTING_REUSE_ALL] = "all", [ROUTING_REUSE_IDEMPOTENT] = "idempotent", NULL};
 #define AT(field) offsetof(struct routing_pool_conf, field)
 static const struct gw_setting pool_settings[] = {
     {"max_idle", GW_NUMBER, AT(max_idle), "Idle connections kept to each target, per thread; 0 keeps none.",
@@ -170,6 +171,10 @@ static const struct gw_setting pool_settings[] = {
      .initial = 56000, .min = 1, .max = 86400000},
     {"max_requests", GW_NUMBER, AT(max_requests), "Requests sent over one connection; 0 is unlimited.",
      .max = 4294967295},
+    {"reuse", GW_CHOICE, AT(reuse),
+     "Which requests may go over a kept HTTP/1.1 connection: `idempotent` gives POST and PATCH, which cannot be sent "
+     "again, a new one each, for targets that close connections whenever they like.",
+     .choices = reuses},
     {0},
 };
 #undef AT
@@ -303,7 +308,7 @@ static bool check_udp_group(struct gw_loader *load, struct routing_target_group_
 /* Groups that listeners forward to: no requests, no responses, and by default no path to check. */
 static bool check_l4_group(struct gw_loader *load, struct routing_target_group_conf *group)
 {
-    static const char *const of_pool[] = {"max_idle", "idle", "max_requests"};
+    static const char *const of_pool[] = {"max_idle", "idle", "max_requests", "reuse"};
     const struct routing_timeouts_conf *timeouts = &group->timeouts;
     const struct gw_node *check = group->health_check.at;
     bool is_ok = check_l4_policies(load, group);

@@ -96,6 +96,14 @@ struct routing_target_load *gw_choose_claimed(struct gw_request *request, uint32
     return load;
 }
 
+bool gw_choose_needs_new(const struct gw_request *request)
+{
+    const struct routing_target_group_conf *conf = request->group->conf;
+    return conf->send_proxy_protocol != ROUTING_PROXY_OFF ||
+           (conf->pool.reuse == ROUTING_REUSE_IDEMPOTENT && !routing_protocol_is_http2(conf->protocol) &&
+            !routing_is_idempotent(request->facts.method));
+}
+
 /* A connection at the target, kept or new. Who waits already counts as pending. */
 static bool reserve(struct gw_request *request, uint32_t target, bool may_close)
 {
@@ -106,7 +114,7 @@ static bool reserve(struct gw_request *request, uint32_t target, bool may_close)
     if (request->waiter != NULL)
         limits.max_pending = 0;
     request->no_room = gw_pool_reserve(request->worker->pool, at->endpoint, at->transport, &limits,
-                                       group->conf->send_proxy_protocol != ROUTING_PROXY_OFF, may_close);
+                                       gw_choose_needs_new(request), may_close);
     if (request->no_room == GW_POOL_RESERVED)
         request->reserved = at->endpoint;
     request->full = request->no_room == GW_POOL_TARGET_FULL ? at->endpoint : NULL;

@@ -16,6 +16,8 @@ void gw_choose_leave(struct gw_worker *, const struct routing_target_group *,
 /* True: a connection to the target was reserved, and is the caller's. */
 bool gw_choose_reserved(struct gw_request *, uint32_t target);
 struct gw_pool_limits gw_choose_pool_limits(const struct routing_target_group *);
+/* Whether a kept connection will not do for the request (pool.reuse, a PROXY header of its own). */
+bool gw_choose_needs_new(const struct gw_request *);
 /* Those of the route stand above those of the group; NULL: it has none. */
 struct gw_client_timeouts gw_choose_timeouts(const struct routing_target_group *,
                                              const struct routing_route_timeouts_conf *);

@@ -151,6 +151,8 @@ static void start(struct gw_try *try, uint32_t target_index, bool allow_reuse)
     if (__builtin_expect(request->group->conf->send_proxy_protocol != ROUTING_PROXY_OFF, 0))
         exchange->out.preface = h2o_iovec_init(
             header, gw_proxy_out_of_conn(request->group->conf->send_proxy_protocol, request->stream->conn, header));
+    if (__builtin_expect(request->group->conf->pool.reuse != ROUTING_REUSE_ALL, 0))
+        allow_reuse &= !gw_choose_needs_new(request);
     try->client = __builtin_expect(request->group->conf->lambda != NULL, 0)
                       ? gw_lambda_invoke(try, &limits, &timeouts, allow_reuse)
                       : gw_client_start(request->worker->pool, target->endpoint, &limits, &timeouts, &exchange->out,
@@ -493,8 +495,8 @@ bool gw_exchange_try_failed(struct gw_try *try, enum gw_client_error error, bool
         return false;
     gw_timer_disarm(&exchange->hedge);
     struct gw_refusal refusal = {.failure = failure};
-    return (is_stale && retry_stale(try, error == GW_CLIENT_REFUSED)) || retry_by_policy(try, &refusal) ||
-           fail_over(try, &refusal);
+    return (is_stale && retry_stale(try, error == GW_CLIENT_REFUSED || gw_client_failure(try->client)->is_untouched)) ||
+           retry_by_policy(try, &refusal) || fail_over(try, &refusal);
 }
 
 static void count_response(struct gw_try *try, int status)

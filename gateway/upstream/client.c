@@ -224,10 +224,15 @@ static void on_written(h2o_socket_t *sock, const char *err)
     if (end_tunnel(client))
         return;
     gw_client_set_deadline(client);
-    if (!client->is_started)
-        (void)gw_client_report_started(client);
-    else if (client->callbacks->on_drained != NULL)
+    if (client->head_waits) {
+        client->head_waits = false;
+        if (!client->is_started)
+            (void)gw_client_report_started(client);
+        else if (client->has_next)
+            gw_client_write(client, client->next, client->next_is_last);
+    } else if (client->callbacks->on_drained != NULL) {
         (void)GW_CLIENT_CALL(client, on_drained);
+    }
 }
 
 /* Writes the head (and body at hand) that request.c has laid out. bytes are ours already, or the pool's scratch. */
@@ -235,11 +240,12 @@ static void send_head(struct gw_client *client, char *bytes, size_t len)
 {
     h2o_iovec_t buf = h2o_iovec_init(bytes, len);
     ++client->conn->num_requests;
+    client->sent = len;
     client->state = GW_CLIENT_WAITING;
     if (gw_socket_write(client->conn->sock, &buf, 1, on_written)) {
         free_out(client);
     } else {
-        client->is_writing = true;
+        client->is_writing = client->head_waits = true;
         if (client->out == NULL) {
             client->out = bytes;
             gw_pool_keep_scratch(client->pool);
@@ -449,6 +455,14 @@ void gw_client_write(struct gw_client *client, h2o_iovec_t bytes, bool is_last)
     }
     if (client->state == GW_CLIENT_ENDED || client->write_failed)
         return;
+    if (client->head_waits) { /* the target answers before it has read what was at hand */
+        assert(!client->has_next);
+        client->has_next = true;
+        client->next = bytes;
+        client->next_is_last = is_last;
+        return;
+    }
+    client->has_next = false;
     assert(client->is_started && !client->is_writing && !client->request_is_sent);
     if (!client->body_is_chunked && !client->is_tunnel) {
         /* Another length than the head promised would desynchronise the connection. */
@@ -459,6 +473,8 @@ void gw_client_write(struct gw_client *client, h2o_iovec_t bytes, bool is_last)
     h2o_iovec_t bufs[3];
     size_t num_bufs = frame(client, bytes, is_last, bufs);
     client->failure.body_bytes_sent += bytes.len;
+    for (size_t i = 0; i != num_bufs; ++i)
+        client->sent += bufs[i].len;
     client->request_is_sent = is_last;
     client->is_writing = num_bufs != 0 && !gw_socket_write(client->conn->sock, bufs, num_bufs, on_written);
     if (!client->is_writing)

@@ -100,6 +100,7 @@ struct gw_client_failure {
     int os_error;             /* errno of a connect that failed at once, else 0 */
     bool was_reused;          /* the connection came out of the pool */
     bool any_response_byte;   /* even of a 1xx */
+    bool is_untouched;        /* closed before it had received a byte of the request: any method may be sent again */
     uint64_t body_bytes_sent; /* given to the socket, framing not counted */
 };
 /* Takes an idle connection or connects. Everything in the request is copied or sent before return; the endpoint and the

@@ -42,8 +42,11 @@ struct gw_client_buffer { /* a read buffer that body bytes given to the caller p
 struct gw_client {
     uint32_t magic;
     uint8_t state, framing, to_defer;
-    bool is_started;      /* on_started was called */
-    bool is_writing;      /* the socket still holds bytes of ours */
+    bool is_started; /* on_started was called */
+    bool is_writing; /* the socket still holds bytes of ours */
+    bool head_waits; /* those bytes are the head's, with the body that was at hand */
+    bool has_next;   /* next is to be written behind them: the response began before they had left */
+    bool next_is_last;
     bool write_failed;    /* nothing more can be sent; a response may still be there */
     bool request_is_sent; /* the whole request was given to the socket */
     bool body_is_chunked; /* the request's */
@@ -71,6 +74,8 @@ struct gw_client {
     size_t out_len;
     uint64_t connected_us; /* 0: on a connection of the pool */
     uint64_t request_left; /* body bytes to come when the length is known */
+    h2o_iovec_t next;
+    uint64_t sent; /* bytes of the request given to the socket, framing too */
     const struct gw_trailers *request_trailers;
 
     /* response */

@@ -107,11 +107,18 @@ static void send_trailers(struct gw_h2_stream *stream, nghttp2_session *ng)
 
 static void piece_is_out(struct gw_h2_stream *stream)
 {
-    stream->has_piece = false;
-    if (stream->client->is_started)
+    stream->has_piece = stream->has_next;
+    if (stream->has_next) {
+        stream->has_next = stream->piece_is_first = false;
+        stream->piece = stream->next;
+        stream->piece_is_last = stream->next_is_last;
+    } else if (!stream->piece_is_first) {
         defer(stream, GW_DEFER_DRAINED);
-    else if (!stream->client->request_is_sent)
-        defer(stream, GW_DEFER_STARTED);
+    } else {
+        stream->piece_is_first = false;
+        if (!stream->client->is_started && !stream->client->request_is_sent)
+            defer(stream, GW_DEFER_STARTED);
+    }
 }
 
 static ssize_t read_body(nghttp2_session *ng, int32_t id, uint8_t *dst, size_t size, uint32_t *flags,
@@ -169,7 +176,8 @@ void gw_h2_client_write(struct gw_client *client, h2o_iovec_t bytes, bool is_las
     struct gw_h2_stream *stream = client->h2;
     if (client->state == GW_CLIENT_ENDED || stream->session == NULL)
         return;
-    assert(client->is_started && !stream->has_piece && !client->request_is_sent);
+    assert(client->is_started && !stream->has_next && (!stream->has_piece || stream->piece_is_first) &&
+           !client->request_is_sent);
     if (client->request_left != 0 || !client->body_is_chunked) {
         assert(bytes.len <= client->request_left);
         client->request_left -= bytes.len;
@@ -178,6 +186,12 @@ void gw_h2_client_write(struct gw_client *client, h2o_iovec_t bytes, bool is_las
     client->request_is_sent = is_last;
     if (bytes.len == 0 && !is_last) {
         defer(stream, GW_DEFER_DRAINED);
+        return;
+    }
+    if (stream->has_piece) {
+        stream->has_next = true;
+        stream->next = bytes;
+        stream->next_is_last = is_last;
         return;
     }
     stream->piece = bytes;
@@ -197,7 +211,7 @@ static void take_request(struct gw_h2_stream *stream, const struct gw_client_req
     if (!stream->has_body)
         return;
     stream->piece_is_last = req->body_is_whole;
-    stream->has_piece = req->body.len != 0 || req->body_is_whole;
+    stream->has_piece = stream->piece_is_first = req->body.len != 0 || req->body_is_whole;
     if (req->body.len == 0)
         return;
     stream->first = h2o_mem_alloc(req->body.len);

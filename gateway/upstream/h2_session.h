@@ -101,6 +101,10 @@ struct gw_h2_stream {
     char *first; /* copy of the body at hand; owned */
     h2o_iovec_t piece;
     bool has_piece, piece_is_last;
+    bool piece_is_first; /* it is the body that was at hand */
+    bool has_next;       /* next comes behind it: the response began before it had left */
+    bool next_is_last;
+    h2o_iovec_t next;
     bool has_body;
     bool is_sent;                       /* END_STREAM is out */
     const struct gw_trailers *trailers; /* of the request; NULL: none */

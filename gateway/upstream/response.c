@@ -1,5 +1,8 @@
 #include <assert.h>
+#include <linux/sockios.h>
 #include <strings.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 #include "gateway/upstream/client_state.h"
 #include "gateway/http/socket.h"
 #include "gateway/upstream/h2_session.h"
@@ -254,6 +257,19 @@ static bool take_head(struct gw_client *client)
     return true;
 }
 
+/* A connection of the pool that the origin had closed when the request was on its way: its FIN is here, and no byte of
+ * the request has been acknowledged. What a closed socket has not received its process never reads, so that the request
+ * may be sent again whatever its method (RFC 9110 9.2.2: "some means to detect that the original request was never
+ * applied"). A reset without a FIN proves nothing. */
+static bool is_untouched(const struct gw_client *client)
+{
+    int fd = h2o_socket_get_fd(client->conn->sock), unacknowledged;
+    char byte;
+    return client->failure.was_reused && !client->is_writing && !client->write_failed && client->sent != 0 &&
+           recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0 && ioctl(fd, SIOCOUTQ, &unacknowledged) == 0 &&
+           unacknowledged > 0 && (uint64_t)unacknowledged >= client->sent;
+}
+
 static void on_closed(struct gw_client *client, const char *err)
 {
     bool is_eof = err == h2o_socket_error_closed;
@@ -275,6 +291,7 @@ static void on_closed(struct gw_client *client, const char *err)
     } else if (client->conn->sock->input->size != 0) {
         fail_head(client, GW_CLIENT_BAD_HEAD, GW_HEAD_INCOMPLETE, "closed within the response head");
     } else {
+        client->failure.is_untouched = is_eof && !client->failure.any_response_byte && is_untouched(client);
         if (err == h2o_socket_error_ssl_decode)
             client->failure.detail = tls_origin_read_error();
         gw_client_fail(client, GW_CLIENT_CLOSED_EARLY);

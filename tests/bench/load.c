@@ -1,13 +1,14 @@
 /* Steady load that notices everything: for operations under traffic (tests/bench/long, tests/e2e/test_long.py), where
  * what counts is not how fast but whether anything was lost.
  *
- *     load -p PORT [-r RATE] [-c CONNECTIONS] [-n NEW] [-i IDLE] [-s STREAMS] [-m STREAM_MS] [-t TARGET]
+ *     load -p PORT [-r RATE] [-c CONNECTIONS] [-n NEW] [-i IDLE] [-s STREAMS] [-m STREAM_MS] [-t TARGET] [-b BYTES]
  *
  * RATE requests a second over CONNECTIONS kept alive, NEW requests a second on a connection of their own, IDLE
  * connections that answered one request and then say nothing, STREAMS responses without end that bring a byte every
- * STREAM_MS. Each line on standard input is answered with a line of JSON about what happened since the line before; the
- * end of input ends it. A latency counts from the moment the request was due, not from when a connection was free for
- * it, so that a pause is seen by every request that it held up. */
+ * STREAM_MS. With -b the requests are POSTs with a body of BYTES. Each line on standard input is answered with a line
+ * of JSON about what happened since the line before; the end of input ends it. A latency counts from the moment the
+ * request was due, not from when a connection was free for it, so that a pause is seen by every request that it held
+ * up. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -58,6 +59,7 @@ static struct latencies steady_us = {NULL, 0}, new_us = {NULL, 0};
 static int epoll_fd;
 static struct sockaddr_in server = {.sin_family = AF_INET};
 static const char *target = "/";
+static unsigned post_bytes; /* 0: GET */
 static unsigned stream_ms = 500, num_there[KINDS];
 static struct connection *ready, **last_ready = &ready; /* in turn, so that each is used */
 static struct connection *broken;
@@ -88,10 +90,13 @@ static void note_latency(struct latencies *to, uint64_t us)
 
 static void send_request(struct connection *c)
 {
-    char text[512];
+    char text[2048];
     int n;
 
-    if (c->kind == STREAM)
+    if (c->kind != STREAM && post_bytes != 0)
+        n = snprintf(text, sizeof(text), "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %u\r\n%s\r\n%0*d",
+                     target, post_bytes, c->kind == NEW ? "Connection: close\r\n" : "", (int)post_bytes, 0);
+    else if (c->kind == STREAM)
         n = snprintf(text, sizeof(text), "GET /trickle/%u HTTP/1.1\r\nHost: localhost\r\n\r\n", stream_ms);
     else
         n = snprintf(text, sizeof(text), "GET %s HTTP/1.1\r\nHost: localhost\r\n%s\r\n", target,
@@ -392,7 +397,7 @@ int main(int argc, char **argv)
     struct epoll_event events[MAX_EVENTS], input = {.events = EPOLLIN, .data.ptr = NULL};
 
     inet_pton(AF_INET, "127.0.0.1", &server.sin_addr);
-    for (int opt; (opt = getopt(argc, argv, "p:r:c:n:i:s:m:t:")) != -1;) {
+    for (int opt; (opt = getopt(argc, argv, "p:r:c:n:i:s:m:t:b:")) != -1;) {
         if (opt == 'p')
             server.sin_port = htons((uint16_t)atoi(optarg));
         else if (opt == 'r')
@@ -407,6 +412,8 @@ int main(int argc, char **argv)
             counts[STREAM] = (unsigned)atoi(optarg);
         else if (opt == 'm')
             stream_ms = (unsigned)atoi(optarg);
+        else if (opt == 'b' && atoi(optarg) <= 1024)
+            post_bytes = (unsigned)atoi(optarg);
         else if (opt == 't')
             target = optarg;
         else

@@ -39,9 +39,9 @@ def config(version=0, routes=0):
 class SteadyLoad:
     """tests/bench/load.c. .report() is what happened since the last one."""
 
-    def __init__(self, port, rate=0, connections=32, new=0, idle=0, streams=0, stream_ms=500):
+    def __init__(self, port, rate=0, connections=32, new=0, idle=0, streams=0, stream_ms=500, target="/", post_bytes=0):
         command = [BINARY.parent / "tests" / "bench" / "load", "-p", port, "-r", rate, "-c", connections, "-n", new, "-i", idle,
-                   "-s", streams, "-m", stream_ms]
+                   "-s", streams, "-m", stream_ms, "-t", target, "-b", post_bytes]
         self.idle, self.streams = idle, streams
         self.process = subprocess.Popen([str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -233,3 +233,102 @@ def run_large(routes=10000, windows=6, seconds=4, rate=1000):
                 p99[kind].append(report["steady"]["p99_us"] / 1000)
         return {"routes": routes, "reload_cpu_ms": statistics.median(cpu) * 1000, "check_ms": statistics.median(check) * 1000,
                 "check_cpu_ms": statistics.median(check_cpu) * 1000, "p99_quiet_ms": sorted(p99["quiet"]), "p99_reloading_ms": sorted(p99["reloading"])}
+
+
+# --- targets that come and go -----------------------------------------------------------------------------------------
+
+ROLLING = """
+worker_threads: 2
+listeners: {{http: {{address: "127.0.0.1:@http@"}}}}
+target_groups:
+  four:
+    targets: ["127.0.0.1:@a@", "127.0.0.1:@b@", "127.0.0.1:@c@", "127.0.0.1:@d@"]
+    health_check: {{path: /health, interval: 500ms, healthy_threshold: 1}}
+    {settings}
+routes: [{{name: all, forward: four}}]
+"""
+
+
+def run_rolling_restart(rounds=3, rate=2000, new=50, pause=1.0, post_bytes=0, settings="retry: {attempts: 3, backoff: 5ms}"):
+    """Four backends that close everything on SIGTERM are restarted one after the other, round by round."""
+    backends = [FastOrigin() for _ in range(4)]
+    ports = dict(zip("abcd", (backend.port for backend in backends)))
+    restarts = 0
+    try:
+        with Weir(ROLLING.format(settings=settings), **ports) as gateway:
+            wait_for(lambda: all(gateway.metric("weir_target_health", target=backend.address) == 1 for backend in backends), "health")
+            with SteadyLoad(gateway.port("http"), rate, 64, new=new, post_bytes=post_bytes) as load:
+                load.settle()
+                reports = []
+                for _ in range(rounds):
+                    for i, backend in enumerate(backends):
+                        backend.terminate()
+                        down = time.monotonic()
+                        wait_for(lambda: time.monotonic() - down > pause, "a while without it")
+                        backends[i] = FastOrigin(port=backend.port)
+                        restarts += 1
+                        reports.append(load.report())
+                        # until it has requests again
+                        wait_for(lambda: time.monotonic() - down > 2 * pause and gateway.metric(
+                            "weir_target_health", target=backend.address) == 1, "its health")
+                reports.append(load.report())
+                return {"restarts": restarts, "total": add_up(reports), "retries": gateway.metric("weir_upstream_retries_total", route="all"),
+                        "p99_ms": max(report["steady"].get("p99_us", 0) for report in reports) / 1000}
+    finally:
+        for backend in backends:
+            backend.close()
+
+
+CLOSING = """
+worker_threads: 2
+listeners: {{http: {{address: "127.0.0.1:@http@"}}}}
+target_groups: {{origin: {{targets: "127.0.0.1:@origin@", health_check: {{enabled: false}}, pool: {{reuse: {reuse}}}}}}}
+routes: [{{name: all, forward: origin}}]
+"""
+
+
+def run_idle_closing(seconds=20, rate=1000, idle_ms=20, post_bytes=0, reuse="all"):
+    """A target that closes idle connections at random; nothing is configured for it, unless `reuse`."""
+    with FastOrigin(idle_ms=idle_ms) as origin, Weir(CLOSING.format(reuse=reuse), origin=origin.port) as gateway:
+        began = time.monotonic()
+        with SteadyLoad(gateway.port("http"), rate, 32, post_bytes=post_bytes) as load:
+            wait_for(lambda: time.monotonic() - began > seconds, "the time", seconds + 30)
+            total = load.report()
+        wait_for(lambda: gateway.metric("weir_requests_in_flight") == 0, "the last request")
+        return {"total": total, "asked": gateway.metric("weir_requests_total", route="all"), "connects": gateway.metric("weir_upstream_connects_total"), "retries": gateway.metric(
+                    "weir_upstream_retries_total", route="all"), "closed": gateway.metric("weir_upstream_idle_closed_total"),
+                "posts": posts_at(origin)}
+
+
+OUTAGE = """
+worker_threads: 2
+listeners: {{http: {{address: "127.0.0.1:@http@"}}}}
+target_groups:
+  down: {{targets: ["127.0.0.1:@a@", "127.0.0.1:@b@"], health_check: {{enabled: false}}}}
+routes:
+  - {{name: all, forward: down, retry: {{attempts: 3, on: [503, reset], budget: {budget}%, backoff: 1ms, non_idempotent: true}}}}
+"""
+
+
+def run_outage(seconds=20, rate=1000, budget=20):
+    """Every answer is 503, and every request would be tried four times. What counts is what came to the targets."""
+    with FastOrigin() as a, FastOrigin() as b, Weir(OUTAGE.format(budget=budget), a=a.port, b=b.port) as gateway:
+        began = time.monotonic()
+        with SteadyLoad(gateway.port("http"), rate, 32, target="/status/503", post_bytes=10) as load:
+            wait_for(lambda: time.monotonic() - began > seconds, "the time", seconds + 30)
+            load.report()
+        wait_for(lambda: gateway.metric("weir_requests_in_flight") == 0, "the last request")
+        requests = gateway.metric("weir_requests_total", route="all", code_class="5xx")
+        seconds = time.monotonic() - began
+        return {"requests": requests, "at_targets": sum(posts_at(origin) for origin in (a, b)), "seconds": seconds, "budget": budget,
+                "free": 2 * (seconds + 1)}  # each of two threads may send one again each second, whatever the budget
+
+
+def posts_at(origin):
+    """POST requests that came whole."""
+    import http.client
+    connection = http.client.HTTPConnection("127.0.0.1", origin.port, timeout=10)
+    connection.request("GET", "/posts")
+    count = int(connection.getresponse().read())
+    connection.close()
+    return count

@@ -258,19 +258,26 @@ class Origin:
 class FastOrigin:
     """tests/bench/origin.c as a process."""
 
-    def __init__(self, size=128, port=0, core=None, address="127.0.0.1"):
+    def __init__(self, size=128, port=0, core=None, address="127.0.0.1", idle_ms=0):
         binary = BINARY.parent / "tests" / "bench" / "origin"
-        command = [str(binary), "-s", str(size), "-p", str(port), "-a", address]
+        command = [str(binary), "-s", str(size), "-p", str(port), "-a", address, "-i", str(idle_ms)]
         if core is not None:
             command = ["taskset", "-c", str(core), *command]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.port = int(re.match(r"listening (\d+)", self.process.stdout.readline())[1])
         self.address = f"{address}:{self.port}"
 
-    def close(self):
-        self.process.kill()
+    def terminate(self):
+        """SIGTERM: it closes everything at once, whatever it is doing. The port is free when this returns."""
+        self.process.terminate()
         self.process.wait()
         self.process.stdout.close()
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+            self.process.stdout.close()
 
     def __enter__(self):
         return self

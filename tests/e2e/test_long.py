@@ -1,7 +1,8 @@
 """Years of operation in small: what tests/bench/long does with full numbers must hold in every build with these."""
 import pytest
 
-from long_runs import lost, run_crashes, run_flips, run_large, run_reloads, run_upgrades
+from long_runs import (lost, run_crashes, run_flips, run_idle_closing, run_large, run_outage, run_reloads,
+                       run_rolling_restart, run_upgrades)
 from weir import SANITIZED
 
 pytestmark = [pytest.mark.xdist_group("load"), pytest.mark.timeout(180)]
@@ -43,3 +44,33 @@ def test_10000_routes_are_reloaded_and_checked_in_time():
     if not SANITIZED:
         assert seen["reload_cpu_ms"] < 500, seen
         assert seen["check_cpu_ms"] < 300, seen
+
+
+@pytest.mark.parametrize("post_bytes, settings", [
+    (0, "retry: {attempts: 3, backoff: 5ms}"),
+    (100, "retry: {attempts: 3, backoff: 5ms, non_idempotent: true}"),
+], ids=["GET", "POST"])
+def test_a_rolling_restart_of_all_backends_is_seen_by_no_client(post_bytes, settings):
+    seen = run_rolling_restart(rounds=1, rate=200 if SANITIZED else 500, new=20, pause=0.5, post_bytes=post_bytes, settings=settings)
+    assert lost(seen["total"]) == 0, seen
+    assert seen["restarts"] == 4 and seen["total"]["requests"] > 300
+    assert seen["retries"] > 0, "the restarts met no request"
+
+
+@pytest.mark.parametrize("post_bytes, reuse", [(0, "all"), (100, "idempotent")], ids=["GET", "POST"])
+def test_a_target_that_closes_idle_connections_at_random_costs_no_request(post_bytes, reuse):
+    seen = run_idle_closing(seconds=4, rate=200 if SANITIZED else 500, post_bytes=post_bytes, reuse=reuse)
+    assert lost(seen["total"]) == 0, seen
+    assert seen["closed"] > 20 or reuse == "idempotent", seen
+
+
+def test_no_post_comes_twice_to_a_target_that_closes_idle_connections_at_random():
+    seen = run_idle_closing(seconds=4, rate=200 if SANITIZED else 500, post_bytes=100)
+    assert seen["posts"] <= seen["asked"], seen
+    assert seen["posts"] + seen["total"]["failed"] >= seen["total"]["requests"], seen  # nor does one get lost unseen
+
+
+def test_in_an_outage_the_targets_get_at_most_one_and_the_budget():
+    seen = run_outage(seconds=4, rate=300)
+    assert seen["requests"] > 300
+    assert seen["requests"] * 1.1 <= seen["at_targets"] <= seen["requests"] * 1.2 + seen["free"], seen

@@ -119,6 +119,7 @@ static void a_reused_connection_closed_before_a_response_is_safe_to_retry(void *
         expect_error(GW_CLIENT_CLOSED_EARLY, true, "started error");
         assert_true(failure()->was_reused);
         assert_false(failure()->any_response_byte);
+        assert_false(failure()->is_untouched); /* it has read the request */
         attempt_release(&a);
     }
 }
@@ -131,6 +132,7 @@ static void a_connection_that_died_unseen_is_safe_to_retry(void **state)
         is_reset ? origin_reset(fd) : (void)close(fd);
         attempt_get(&a, &origin); /* no turn of the loop in between */
         expect_error(GW_CLIENT_CLOSED_EARLY, true, "started error");
+        assert_int_equal(failure()->is_untouched, !is_reset); /* of a reset alone nobody can tell */
         attempt_release(&a);
     }
 }
