@@ -188,7 +188,7 @@ def test_a_target_never_has_more_connections_than_its_limit(gateway, origins, me
     with Watch(*ports) as watch:
         statuses = ask_at_once(gateway, "/each/x", 12, 20, method, body)
     assert statuses == [200] * 240
-    assert all(1 <= most <= 2 for most in watch.most.values()), watch.most
+    assert all(most <= 2 for most in watch.most.values()), watch.most
 
 
 def test_a_group_never_has_more_connections_than_its_limit(gateway, origins):
@@ -198,7 +198,7 @@ def test_a_group_never_has_more_connections_than_its_limit(gateway, origins):
     with Watch(*ports) as watch:
         statuses = ask_at_once(gateway, "/all/x", 12, 20)
     assert statuses == [200] * 240
-    assert 2 <= watch.most_of_all <= 3, watch.most_of_all
+    assert watch.most_of_all <= 3, watch.most_of_all
     assert pending(gateway, "all") == 0
 
 
@@ -276,7 +276,7 @@ def test_streams_share_the_connections_that_http2_may_have(gateway, h2_origin):
     with Watch(h2_origin.port) as watch:
         statuses = ask_at_once(gateway, "/streams/x", 12, 20)
     assert statuses == [200] * 240
-    assert 1 <= watch.most_of_all <= 2
+    assert watch.most_of_all <= 2
 
 
 # --- listeners that forward bytes ------------------------------------------------------------------------------------
