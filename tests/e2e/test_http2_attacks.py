@@ -9,7 +9,7 @@ from client import Closed
 from h2client import (ACK, CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, FLOW_CONTROL_ERROR, GOAWAY, HEADERS,
                       INITIAL_WINDOW_SIZE, PADDED, PING, PRIORITY, PRIORITY_UPDATE, RST_STREAM, SETTINGS, WINDOW_UPDATE,
                       H2Client, frame, literal, settings, u32)
-from origin import Origin
+from origin import Origin, reply
 from weir import SANITIZED, wait_for
 
 LONG = 300_000
@@ -243,6 +243,26 @@ def test_a_stream_whose_window_stays_shut_is_ended_and_others_go_on(gateway):
         client.window(other, 100)
         assert client.answer(other).body == b"fixed"
     gateway.wait_log(lambda entry: entry["path"] == "/site/large" and entry["reason"] == "SEND_TIMEOUT")
+
+
+@pytest.mark.skipif(SANITIZED, reason="measures memory")
+@pytest.mark.parametrize("path", ["/site/large", "/o/large"])
+def test_bodies_that_no_window_lets_go_are_not_held_in_memory(weir, origin, path):
+    origin.on("/o/large", reply(b"x" * (1 << 20)))
+    own = weir(TEXT.replace("send_timeout: 600ms", "send_timeout: 60s"), origin=origin.port, files={"site/large": "x" * (4 << 20)})
+    with H2Client(own.port("h2c")) as client:
+        assert len(client.fetch(path).body) >= 1 << 20
+    before, clients = own.rss(), []
+    for _ in range(5):
+        client = H2Client(own.port("h2c"), settings={INITIAL_WINDOW_SIZE: 0}, opens_windows=False)
+        clients.append(client)
+        streams = [client.request(path) for _ in range(100)]
+        for stream in streams:
+            client.wait_kind(HEADERS, stream, timeout=30)
+    grown = own.rss() - before
+    for client in clients:
+        client.close()
+    assert grown < 500 * (32 << 10), f"{grown} bytes for 500 streams"
 
 
 def test_a_window_opened_byte_by_byte_does_not_hold_a_stream(gateway):

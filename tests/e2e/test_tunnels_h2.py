@@ -8,10 +8,11 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 
 import pytest
 
-from h2client import CANCEL, DATA, ENABLE_CONNECT_PROTOCOL, END_STREAM, HEADERS, RST_STREAM, H2Client
+from h2client import CANCEL, DATA, ENABLE_CONNECT_PROTOCOL, END_STREAM, HEADERS, INITIAL_WINDOW_SIZE, RST_STREAM, H2Client
 from origin import Origin, reply
 from test_websocket import PythonServer
 from weir import SANITIZED, Weir, wait_for
@@ -255,6 +256,23 @@ def test_a_client_that_opens_no_window_holds_the_target_back(gateway, origin):
         assert sent < 1 << 26
         if not SANITIZED:
             assert gateway.rss() - before < 4 << 20
+
+
+def test_a_tunnel_whose_client_opens_no_window_lasts_until_its_idle_timeout(origin):
+    """send_timeout is for responses; over HTTP/1.1 a tunnel has no such limit either."""
+    text = CONFIG.replace("shutdown_timeout: 2s", "shutdown_timeout: 2s\nlimits: {send_timeout: 200ms}").replace(
+        "tunnel_idle: 400ms", "tunnel_idle: 2s")
+    with Weir(text, origin=origin.port, peer=1) as gateway:
+        client = H2Client(gateway.port("h2c"), settings={INITIAL_WINDOW_SIZE: 4}, opens_windows=False)
+        with Tunnel(gateway, origin, "/idle/shut", client=client) as t:
+            began = time.monotonic()
+            t.target.sendall(b"held back")
+            assert t.client_gets(4) == b"held"
+            assert t.client.wait_kind(RST_STREAM, t.stream).code == CANCEL
+            assert time.monotonic() - began > 1.5
+            assert last(gateway, "/idle/shut")["reason"] == "TUNNEL_IDLE_TIMEOUT"
+    origin.close_connections()
+    origin.settle()
 
 
 def test_a_route_for_get_takes_the_extended_connect(gateway, origin):
