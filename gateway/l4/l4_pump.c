@@ -85,6 +85,12 @@ static enum gw_reason reset_by(const struct gw_l4_side *side)
     return side == &side->connection->client ? GW_REASON_CLIENT_RESET : GW_REASON_UPSTREAM_RESET;
 }
 
+/* What is left to say is that `from` has ended, to a side without TLS, which has ended too and was read to its end. */
+static bool is_last_end(const struct gw_l4_side *from)
+{
+    return from->has_ended && from->other->has_ended && from->is_shut && from->other->sock->ssl == NULL;
+}
+
 /* All that came from `from` was written. False: the connection is gone. */
 static bool pass_end_on(struct gw_l4_side *from)
 {
@@ -92,6 +98,10 @@ static bool pass_end_on(struct gw_l4_side *from)
 
     if (from->has_failed) {
         gw_l4_end(connection, reset_by(from), NULL);
+        return false;
+    }
+    if (is_last_end(from)) { /* closing says it too */
+        gw_l4_end(connection, GW_REASON_NONE, NULL);
         return false;
     }
     shut(from->other);
@@ -305,6 +315,8 @@ void gw_l4_pump_start(struct gw_l4_connection *connection)
     touch(connection);
     start_reading(&connection->client);
     start_reading(&connection->target);
-    if (take_what_is_there(&connection->client))
-        take_what_is_there(&connection->target);
+    if (!take_what_is_there(&connection->client) || !take_what_is_there(&connection->target))
+        return;
+    if (connection->client.sock->ssl == NULL && !connection->client.has_ended && !connection->client.other->is_writing)
+        read_plain(&connection->client); /* mostly it has spoken while the target was connected to */
 }
