@@ -2,12 +2,14 @@
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
+#include "tls/policy.h"
 
 void gw_import_init(struct gw_import *self)
 {
     *self = (struct gw_import){.listeners = json_array(),
                                .rules = json_array(),
                                .groups = json_array(),
+                               .balancers = json_array(),
                                .targets = json_object(),
                                .attributes = json_object(),
                                .balancer = json_array(),
@@ -16,8 +18,8 @@ void gw_import_init(struct gw_import *self)
 
 void gw_import_dispose(struct gw_import *self)
 {
-    json_t *all[] = {self->listeners,  self->rules,    self->groups,   self->targets,
-                     self->attributes, self->balancer, self->addresses};
+    json_t *all[] = {self->balancers, self->listeners,  self->rules,    self->groups,
+                     self->targets,   self->attributes, self->balancer, self->addresses};
     for (size_t i = 0; i != sizeof(all) / sizeof(all[0]); ++i)
         json_decref(all[i]);
     for (size_t i = 0; i != self->num_findings; ++i) {
@@ -49,13 +51,36 @@ static void add_addresses(struct gw_import *self, const json_t *reservations)
 /* Attributes of a load balancer and of a target group look alike but for their names. */
 static bool is_of_balancer(const json_t *attributes)
 {
-    static const char *const of_groups[] = {"stickiness.",     "deregistration_delay.", "slow_start.",
-                                            "load_balancing.", "target_group_health.",  "lambda."};
-    const char *key = gw_import_string(json_array_get(attributes, 0), "Key");
-    for (size_t i = 0; i != sizeof(of_groups) / sizeof(of_groups[0]); ++i)
-        if (strncmp(key, of_groups[i], strlen(of_groups[i])) == 0)
-            return false;
+    static const char *const of_groups[] = {"stickiness.",          "deregistration_delay.",
+                                            "slow_start.",          "load_balancing.algorithm.",
+                                            "target_group_health.", "lambda."};
+    size_t i;
+    json_t *entry;
+
+    json_array_foreach(attributes, i, entry)
+    {
+        const char *key = gw_import_string(entry, "Key");
+        for (size_t j = 0; j != sizeof(of_groups) / sizeof(of_groups[0]); ++j)
+            if (strncmp(key, of_groups[j], strlen(of_groups[j])) == 0)
+                return false;
+    }
     return true;
+}
+
+/* Among them NextMarker: there is more than the file holds. */
+static void note_other_keys(struct gw_import *self, json_t *document, const char *const *known, size_t num_known)
+{
+    const char *key;
+    json_t *value;
+
+    json_object_foreach(document, key, value)
+    {
+        bool is_known = json_is_null(value);
+        for (size_t i = 0; i != num_known; ++i)
+            is_known = is_known || strcmp(key, known[i]) == 0;
+        if (!is_known)
+            gw_import_note(self, GW_IMPORT_REFUSED, "input", "%s: not read", key);
+    }
 }
 
 bool gw_import_add(struct gw_import *self, json_t *document, const char *of, char *why, size_t why_len)
@@ -74,9 +99,11 @@ bool gw_import_add(struct gw_import *self, json_t *document, const char *of, cha
                  "describe-target-group-attributes, describe-load-balancer-attributes or describe-instances print");
         return false;
     }
+    note_other_keys(self, document, known, sizeof(known) / sizeof(known[0]));
     json_array_extend(self->listeners, json_object_get(document, "Listeners"));
     json_array_extend(self->rules, json_object_get(document, "Rules"));
     json_array_extend(self->groups, json_object_get(document, "TargetGroups"));
+    json_array_extend(self->balancers, json_object_get(document, "LoadBalancers"));
     add_addresses(self, json_object_get(document, "Reservations"));
     if (json_array_size(attributes) != 0 && is_of_balancer(attributes)) {
         json_array_extend(self->balancer, (json_t *)attributes);
@@ -135,17 +162,55 @@ void gw_import_listener_name(const struct gw_import *self, const json_t *listene
         snprintf(name + n, name_len - n, "-%lld", port);
 }
 
+const char *gw_import_balancer_value(const struct gw_import *self, const char *key)
+{
+    size_t i;
+    json_t *attribute;
+
+    json_array_foreach(self->balancer, i, attribute)
+    {
+        if (strcmp(gw_import_string(attribute, "Key"), key) == 0)
+            return gw_import_string(attribute, "Value");
+    }
+    return "";
+}
+
+/* A trust store cannot be read: until its PEM bundle is there the configuration does not load, and nobody gets in
+ * without a certificate. */
+static void write_client_auth(struct gw_import *self, const json_t *mtls, const char *name)
+{
+    const char *mode = gw_import_string(mtls, "Mode");
+
+    if (strcmp(mode, "passthrough") == 0) {
+        fputs(", client_auth: passthrough", self->out);
+        gw_import_note(self, GW_IMPORT_MAPPED, name, "MutualAuthentication passthrough");
+    } else if (strcmp(mode, "verify") == 0) {
+        bool ignores = json_is_true(json_object_get(mtls, "IgnoreClientCertificateExpiry")),
+             advertises = strcmp(gw_import_string(mtls, "AdvertiseTrustStoreCaNames"), "on") == 0;
+        fprintf(self->out,
+                ", client_auth: {mode: verify, trust_store: %s-trust-store.pem, ignore_expiry: %s, "
+                "advertise_ca_names: %s}",
+                name, ignores ? "true" : "false", advertises ? "true" : "false");
+        gw_import_note(self, GW_IMPORT_REFUSED, name,
+                       "MutualAuthentication verify: the trust store %s cannot be read (expected its PEM bundle as "
+                       "%s-trust-store.pem beside the configuration, which does not load without it)",
+                       gw_import_string(mtls, "TrustStoreArn"), name);
+    } else if (*mode != '\0' && strcmp(mode, "off") != 0) {
+        gw_import_note(self, GW_IMPORT_REFUSED, name, "MutualAuthentication %s: clients are not asked for certificates",
+                       mode);
+    }
+}
+
 /* What the certificates were for is not in the description: they are made anew, for every listener its own. */
 static void write_tls(struct gw_import *self, const json_t *listener, const char *name)
 {
-    const json_t *certificates = json_object_get(listener, "Certificates"),
-                 *mtls = json_object_get(listener, "MutualAuthentication");
-    const char *policy = gw_import_string(listener, "SslPolicy"), *mode = gw_import_string(mtls, "Mode");
+    const json_t *certificates = json_object_get(listener, "Certificates");
+    const char *policy = gw_import_string(listener, "SslPolicy");
     size_t i;
     json_t *certificate;
 
     fprintf(self->out, ", tls: {certificates: [%s]", name);
-    if (strncmp(policy, "ELBSecurityPolicy-", 18) == 0 && strstr(policy, "FIPS") == NULL) {
+    if (tls_policy_find(policy) != NULL) {
         fputs(", policy: ", self->out);
         gw_import_text(self->out, policy);
         gw_import_note(self, GW_IMPORT_MAPPED, name, "SslPolicy %s", policy);
@@ -153,6 +218,7 @@ static void write_tls(struct gw_import *self, const json_t *listener, const char
         gw_import_note(self, GW_IMPORT_APPROXIMATED, name, "SslPolicy %s: weir's default policy (intermediate)",
                        policy);
     }
+    write_client_auth(self, json_object_get(listener, "MutualAuthentication"), name);
     fputc('}', self->out);
     json_array_foreach(certificates, i, certificate)
     {
@@ -160,9 +226,6 @@ static void write_tls(struct gw_import *self, const json_t *listener, const char
                        "certificate %s: a self-signed one stands in for it (expected cert and key)",
                        gw_import_string(certificate, "CertificateArn"));
     }
-    if (*mode != '\0' && strcmp(mode, "off") != 0)
-        gw_import_note(self, GW_IMPORT_REFUSED, name, "MutualAuthentication %s: clients are not asked for certificates",
-                       mode);
 }
 
 static void write_listeners(struct gw_import *self)
@@ -184,8 +247,11 @@ static void write_listeners(struct gw_import *self)
                 (long long)json_integer_value(json_object_get(listener, "Port")));
         gw_import_note(self, GW_IMPORT_MAPPED, name, "listener on port %lld of every IPv4 address",
                        (long long)json_integer_value(json_object_get(listener, "Port")));
-        if (strcmp(protocol, "HTTPS") == 0)
+        if (strcmp(protocol, "HTTPS") == 0) {
             write_tls(self, listener, name);
+            if (strcmp(gw_import_balancer_value(self, "routing.http2.enabled"), "false") == 0)
+                fputs(", protocols: [http/1.1]", self->out);
+        }
         fputs("}\n", self->out);
     }
 }
@@ -219,12 +285,17 @@ static void write_attribute(struct gw_import *self, const char *key, const char 
     else if (*value == '\0' || strcmp(value, "false") == 0)
         gw_import_note(self, GW_IMPORT_MAPPED, where, "%s is off", key);
     else if (strcmp(key, "idle_timeout.timeout_seconds") == 0) {
-        fprintf(self->out, "limits: {idle_timeout: %ds}\n", atoi(value));
-        gw_import_note(self, GW_IMPORT_APPROXIMATED, where,
-                       "%s=%s: limits.idle_timeout; the idle timeout towards targets is the target groups'", key,
-                       value);
+        gw_import_note(self, GW_IMPORT_MAPPED, where, "%s=%s: of clients and of targets", key, value);
     } else if (strcmp(key, "routing.http2.enabled") == 0 || strcmp(key, "client_keep_alive.seconds") == 0)
-        gw_import_note(self, GW_IMPORT_APPROXIMATED, where, "%s=%s: weir's defaults", key, value);
+        gw_import_note(self, GW_IMPORT_MAPPED, where, "%s=%s", key, value);
+    else if (strcmp(key, "load_balancing.cross_zone.enabled") == 0)
+        gw_import_note(self, GW_IMPORT_MAPPED, where, "targets of all zones take part (%s)", key);
+    else if (strcmp(key, "routing.http.response.server.enabled") == 0)
+        gw_import_note(self, GW_IMPORT_APPROXIMATED, where, "%s=%s: weir's own answers have its own Server", key,
+                       value);
+    else if (strncmp(key, "routing.http.response.", 22) == 0)
+        gw_import_note(self, GW_IMPORT_REFUSED, where, "%s=%s (expected response_headers of the listener's routes)",
+                       key, value);
     else
         gw_import_note(self, GW_IMPORT_REFUSED, where, "%s=%s", key, value);
 }
@@ -237,6 +308,8 @@ static void write_balancer(struct gw_import *self)
                       tls[] = "routing.http.x_amzn_tls_version_and_cipher_suite.enabled";
     const char *xff = NULL;
     bool drops = false, has_port = false, has_tls = false;
+    int idle = atoi(gw_import_balancer_value(self, "idle_timeout.timeout_seconds")),
+        keep_alive = atoi(gw_import_balancer_value(self, "client_keep_alive.seconds"));
     size_t i;
     json_t *attribute;
 
@@ -259,6 +332,14 @@ static void write_balancer(struct gw_import *self)
         else
             write_attribute(self, key, value);
     }
+    if (idle != 0 || keep_alive != 0) {
+        fputs("limits: {", self->out);
+        if (idle != 0)
+            fprintf(self->out, "idle_timeout: %ds%s", idle, keep_alive != 0 ? ", " : "");
+        if (keep_alive != 0)
+            fprintf(self->out, "keepalive_time: %ds", keep_alive);
+        fputs("}\n", self->out);
+    }
     if (xff != NULL || drops || has_port || has_tls)
         fprintf(self->out,
                 "forwarding: {x_forwarded: %s, client_port: %s, tls_headers: %s, drop_invalid_headers: %s}\n",
@@ -274,4 +355,5 @@ void gw_import_alb_write(struct gw_import *self, FILE *out)
     write_certificates(self);
     gw_import_groups(self);
     gw_import_routes(self);
+    gw_import_keys(self);
 }

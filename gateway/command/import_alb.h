@@ -12,6 +12,7 @@ struct gw_import_finding {
 };
 struct gw_import {
     json_t *listeners, *rules, *groups; /* arrays of what the files described */
+    json_t *balancers;                  /* array, of describe-load-balancers */
     json_t *targets;                    /* by name of a target group: its TargetHealthDescriptions */
     json_t *attributes;                 /* the same: its Attributes */
     json_t *balancer;                   /* Attributes of the load balancer */
@@ -35,6 +36,10 @@ void gw_import_note(struct gw_import *, enum gw_import_kind, const char *where, 
 void gw_import_text(FILE *, const char *text); /* in double quotes */
 void gw_import_list(FILE *, const json_t *texts);
 const char *gw_import_string(const json_t *object, const char *key); /* "" where there is none */
+/* The value of an attribute of the load balancer; "" where there is none. */
+const char *gw_import_balancer_value(const struct gw_import *, const char *key);
+/* import_keys.c: a finding for every key of the input that says what became of it. */
+void gw_import_keys(struct gw_import *);
 /* import_rules.c */
 void gw_import_routes(struct gw_import *);
 /* The last part of an ARN that tells listeners apart: of a listener or of one of its rules; "" if it has none. */

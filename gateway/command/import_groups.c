@@ -53,6 +53,50 @@ static void write_target(struct gw_import *self, const json_t *group, const json
     gw_import_note(self, GW_IMPORT_MAPPED, name, "target %s port %lld", id, (long long)json_integer_value(port));
 }
 
+static const char *attribute(const json_t *attributes, const char *key);
+
+/* "arn:aws:lambda:REGION:ACCOUNT:function:NAME" */
+static bool find_region(const char *arn, char *region, size_t region_len)
+{
+    static const char prefix[] = ":lambda:";
+    const char *begin = strstr(arn, prefix), *end;
+    if (begin == NULL || (end = strchr(begin += sizeof(prefix) - 1, ':')) == NULL || end == begin ||
+        strspn(begin, "abcdefghijklmnopqrstuvwxyz0123456789-") != (size_t)(end - begin) ||
+        (size_t)(end - begin) >= region_len)
+        return false;
+    snprintf(region, region_len, "%.*s", (int)(end - begin), begin);
+    return true;
+}
+
+/* A group holds one function (spec/alb.md 9), which is asked where AWS answers for it. */
+static void write_function(struct gw_import *self, const json_t *group, const json_t *descriptions)
+{
+    const char *name = gw_import_string(group, "TargetGroupName");
+    const json_t *first = json_array_get(descriptions, 0);
+    const char *arn = gw_import_string(json_object_get(first, "Target"), "Id"), *multi;
+    char region[64];
+
+    multi = attribute(of_group(self->attributes, group), "lambda.multi_value_headers.enabled");
+    if (!find_region(arn, region, sizeof(region))) {
+        fputs("    targets: []\n", self->out);
+        gw_import_note(self, GW_IMPORT_REFUSED, name,
+                       "function %s: its ARN is not known (expected %s=FILE of describe-target-health)", arn, name);
+        return;
+    }
+    fputs("    protocol: https\n    lambda:\n      function: ", self->out);
+    gw_import_text(self->out, arn);
+    fputs("\n      target_group_arn: ", self->out);
+    gw_import_text(self->out, gw_import_string(group, "TargetGroupArn"));
+    fprintf(self->out,
+            "\n      multi_value_headers: %s\n"
+            "      sign: {region: %s, access_key: \"${env:AWS_ACCESS_KEY_ID:-unset}\", secret_key: "
+            "\"${env:AWS_SECRET_ACCESS_KEY:-unset}\"}\n"
+            "    tls: {server_name: lambda.%s.amazonaws.com}\n    targets: [\"lambda.%s.amazonaws.com:443\"]\n",
+            strcmp(multi, "true") == 0 ? "true" : "false", region, region, region);
+    gw_import_note(self, GW_IMPORT_APPROXIMATED, name,
+                   "target %s: invoked with the credentials of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", arn);
+}
+
 static void write_targets(struct gw_import *self, const json_t *group)
 {
     const char *name = gw_import_string(group, "TargetGroupName"), *type = gw_import_string(group, "TargetType");
@@ -61,8 +105,12 @@ static void write_targets(struct gw_import *self, const json_t *group)
     size_t i;
     json_t *description;
 
+    if (strcmp(type, "lambda") == 0) {
+        write_function(self, group, descriptions);
+        return;
+    }
     fputs("    targets: [", self->out);
-    if (strcmp(type, "lambda") == 0 || strcmp(type, "alb") == 0)
+    if (strcmp(type, "alb") == 0)
         gw_import_note(self, GW_IMPORT_REFUSED, name, "targets of type %s: the group is empty and answers 503", type);
     else if (descriptions == NULL)
         gw_import_note(self, GW_IMPORT_REFUSED, name,
@@ -114,13 +162,23 @@ static void write_health_check(struct gw_import *self, const json_t *group)
         return;
     }
     bool is_tls = strcmp(protocol, "HTTPS") == 0, is_grpc = *grpc != '\0',
-         is_h2 = strcmp(gw_import_string(group, "ProtocolVersion"), "HTTP2") == 0;
+         is_h2 = strcmp(gw_import_string(group, "ProtocolVersion"), "HTTP2") == 0,
+         is_function = strcmp(gw_import_string(group, "TargetType"), "lambda") == 0;
+    if (is_tls && !is_function && strcmp(gw_import_string(group, "Protocol"), "HTTPS") != 0) {
+        fprintf(self->out, "    health_check: {protocol: tcp, port: %d, interval: %llds, timeout: %llds}\n",
+                strcmp(port, "traffic-port") == 0 ? 0 : atoi(port), number_of(group, "HealthCheckIntervalSeconds", 30),
+                number_of(group, "HealthCheckTimeoutSeconds", 5));
+        gw_import_note(self, GW_IMPORT_APPROXIMATED, name,
+                       "health check of protocol HTTPS in a group of protocol HTTP: only connects");
+        return;
+    }
     fprintf(self->out, "    health_check: {protocol: %s, path: ",
-            is_grpc ? "grpc"
-            : is_h2 ? (is_tls ? "h2" : "h2c")
-                    : (is_tls ? "https" : "http"));
+            is_function ? "lambda"
+            : is_grpc   ? "grpc"
+            : is_h2     ? (is_tls ? "h2" : "h2c")
+                        : (is_tls ? "https" : "http"));
     gw_import_text(self->out, *path != '\0' ? path : is_grpc ? "/AWS.ALB/healthcheck" : "/");
-    if (*port != '\0' && strcmp(port, "traffic-port") != 0)
+    if (*port != '\0' && strcmp(port, "traffic-port") != 0 && !is_function)
         fprintf(self->out, ", port: %d", atoi(port));
     fprintf(self->out, ", interval: %llds, timeout: %llds, healthy_threshold: %lld, unhealthy_threshold: %lld",
             number_of(group, "HealthCheckIntervalSeconds", 30), number_of(group, "HealthCheckTimeoutSeconds", 5),
@@ -223,14 +281,17 @@ static void note_other_attributes(struct gw_import *self, const char *name, cons
         bool is_seen = false;
         for (size_t j = 0; j != sizeof(seen) / sizeof(seen[0]); ++j)
             is_seen = is_seen || strncmp(key, seen[j], strlen(seen[j])) == 0;
-        if (is_seen)
+        if (is_seen) {
+            gw_import_note(self, GW_IMPORT_MAPPED, name, "%s=%s: see above", key, value);
             continue;
-        if (strcmp(key, "deregistration_delay.timeout_seconds") == 0)
-            gw_import_note(self, GW_IMPORT_APPROXIMATED, name,
-                           "%s=%s: a target that leaves the configuration finishes its requests without such a bound",
-                           key, value);
+        }
+        if (strcmp(key, "deregistration_delay.timeout_seconds") == 0) {
+            fprintf(self->out, "    deregistration_delay: %ds\n", atoi(value));
+            gw_import_note(self, GW_IMPORT_MAPPED, name, "%s=%s", key, value);
+        } else if (strcmp(key, "lambda.multi_value_headers.enabled") == 0)
+            gw_import_note(self, GW_IMPORT_MAPPED, name, "%s=%s", key, value);
         else if (strcmp(key, "load_balancing.cross_zone.enabled") == 0 && strcmp(value, "false") != 0)
-            gw_import_note(self, GW_IMPORT_MAPPED, name, "targets of all zones take part");
+            gw_import_note(self, GW_IMPORT_MAPPED, name, "%s=%s: targets of all zones take part", key, value);
         else if (strcmp(key, "load_balancing.cross_zone.enabled") == 0)
             gw_import_note(self, GW_IMPORT_REFUSED, name, "%s=%s (expected zones: only, and a zone for each gateway)",
                            key, value);
@@ -241,6 +302,16 @@ static void note_other_attributes(struct gw_import *self, const char *name, cons
         else
             gw_import_note(self, GW_IMPORT_REFUSED, name, "%s=%s", key, value);
     }
+}
+
+/* spec/alb.md 5.7: one idle timeout for both sides, ten seconds to connect. A function has its own. */
+static void write_timeouts(struct gw_import *self, const json_t *group)
+{
+    int idle = atoi(gw_import_balancer_value(self, "idle_timeout.timeout_seconds"));
+
+    if (idle != 0 && strcmp(gw_import_string(group, "TargetType"), "lambda") != 0)
+        fprintf(self->out, "    timeouts: {connect: 10s, first_byte: %ds, idle: %ds, tunnel_idle: %ds}\n", idle, idle,
+                idle);
 }
 
 static void write_group(struct gw_import *self, const json_t *group)
@@ -256,6 +327,7 @@ static void write_group(struct gw_import *self, const json_t *group)
     write_algorithm(self, name, attributes);
     write_stickiness(self, name, attributes);
     write_minimum(self, name, attributes);
+    write_timeouts(self, group);
     if (slow_start != 0) {
         fprintf(self->out, "    slow_start: %ds\n", slow_start);
         gw_import_note(self, GW_IMPORT_MAPPED, name, "slow start over %d seconds", slow_start);

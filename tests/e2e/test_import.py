@@ -1,6 +1,7 @@
 """weir import alb: what the AWS CLI prints (tests/e2e/alb has it) becomes a configuration that weir takes, and a report
 that leaves nothing out."""
 import json
+import random
 import re
 import subprocess
 from pathlib import Path
@@ -34,7 +35,8 @@ def imported(tmp_path_factory):
 
 
 def findings(done):
-    return [re.fullmatch(r"(mapped|approximated|refused) +(.*?): (.*)", line).groups() for line in done.stderr.splitlines()[:-1]]
+    found = [re.fullmatch(r"(mapped|approximated|refused) +(.*?): (.*)", line) for line in done.stderr.splitlines()]
+    return [match.groups() for match in found if match]
 
 
 def test_the_result_passes_weir_check(imported):
@@ -157,3 +159,135 @@ def test_rules_of_unknown_listeners_and_conditions_are_told(tmp_path):
 def test_usage(args):
     done = run("import", *args)
     assert done.returncode == 2 and done.stderr.startswith("usage: weir import alb")
+
+
+# --- every key of the input is told -----------------------------------------------------------------------------------
+NAMES = {"Listeners": "ListenerArn", "Rules": "RuleArn", "TargetGroups": "TargetGroupName", "LoadBalancers": "LoadBalancerName"}
+BALANCERS = {"LoadBalancers": [{"LoadBalancerArn": "arn:lb", "DNSName": "shop.elb.amazonaws.com", "LoadBalancerName": "shop", "Scheme": "internal",
+                                "State": {"Code": "active"}, "Type": "application", "SecurityGroups": ["sg-1"], "IpAddressType": "ipv4",
+                                "AvailabilityZones": [{"ZoneName": "a", "SubnetId": "s-1", "LoadBalancerAddresses": []}]}]}
+
+
+def paths(value, path=""):
+    if isinstance(value, dict) and value:
+        return {found for key, part in value.items() for found in paths(part, f"{path}.{key}" if path else key)}
+    if isinstance(value, list) and value:
+        return {found for part in value for found in paths(part, path)}
+    return {path}
+
+
+def maps(value):
+    """Every map within, itself included."""
+    if isinstance(value, dict):
+        yield value
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from maps(part)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_key_of_the_input_is_in_the_report(tmp_path, seed):
+    chance = random.Random(seed)
+    documents = {name: json.loads((FILES / name.split("=")[-1]).read_text()) for name in ALL if name != "instances.json"}
+    documents["balancers.json"] = json.loads(json.dumps(BALANCERS))
+    added = set()
+    for document in documents.values():
+        for kind, objects in document.items():
+            if kind == "Attributes":
+                objects.append({"Key": f"new.attribute{chance.random()}", "Value": chance.choice(["on", "false", "1"])})
+                continue
+            for _ in range(chance.randrange(4)):
+                key = f"New{chance.randrange(10 ** 6)}"
+                chance.choice(list(maps(chance.choice(objects))))[key] = chance.choice([1, "x", True, {"Deep": ["y"]}, [{"A": 1}]])
+                added.add(key)
+    args = []
+    for name, document in documents.items():
+        (tmp_path / name.replace("=", "-")).write_text(json.dumps(document))
+        args.append((name.split("=")[0] + "=" if "=" in name else "") + str(tmp_path / name.replace("=", "-")))
+    done = run("import", "alb", *args, "instances.json")
+    told = {}
+    for kind, where, text in findings(done):
+        if text.startswith("keys"):
+            for key in text.split(": ")[1].split(" "):
+                told.setdefault((where, key), kind)
+    for name, document in documents.items():
+        for kind, objects in document.items():
+            for each in objects:
+                if kind == "Attributes":
+                    assert any(each["Key"] in text for _, _, text in findings(done)), each
+                    continue
+                where = each[NAMES[kind]] if kind in NAMES else name.split("=")[0]
+                missing = {path for path in paths(each) if (where, path) not in told}
+                assert not missing, (where, missing)
+                assert all(told[where, path] != "mapped" for path in paths(each) if set(path.split(".")) & added)
+
+
+def test_what_is_not_the_whole_list_is_told(tmp_path):
+    rules = edit(tmp_path, "rules.json", lambda d: d.update(NextMarker="more"))
+    assert ("refused", "input", "NextMarker: not read") in findings(run("import", "alb", "listeners.json", rules))
+
+
+# --- what is mapped ---------------------------------------------------------------------------------------------------
+def test_a_group_of_a_function_is_one(tmp_path):
+    arn = "arn:aws:lambda:eu-west-1:123456789012:function:hello:live"
+
+    def change(document):
+        group = document["TargetGroups"][0]
+        for key in ("Protocol", "Port", "VpcId", "ProtocolVersion", "HealthCheckProtocol", "HealthCheckPort"):
+            del group[key]
+        group.update(TargetType="lambda", HealthCheckEnabled=True, HealthCheckIntervalSeconds=35, HealthCheckTimeoutSeconds=30)
+        del document["TargetGroups"][1]
+    (tmp_path / "health.json").write_text(json.dumps({"TargetHealthDescriptions": [{"Target": {"Id": arn}, "TargetHealth": {"State": "healthy"}}]}))
+    (tmp_path / "attributes.json").write_text(json.dumps({"Attributes": [{"Key": "lambda.multi_value_headers.enabled", "Value": "true"}]}))
+    out = tmp_path / "weir.yaml"
+    done = run("import", "alb", "listeners.json", edit(tmp_path, "target-groups.json", change), f"web={tmp_path}/health.json",
+               f"web={tmp_path}/attributes.json", "-o", out)
+    assert done.returncode == 0, done.stderr
+    shown = run("check", out, "--print").stdout
+    for line in (f'function: "{arn}"', "multi_value_headers: true", "region: eu-west-1", "interval: 35s", "protocol: lambda"):
+        assert line.replace('"', "") in shown.replace('"', ""), line
+    (tmp_path / "health.json").write_text('{"TargetHealthDescriptions": []}')
+    done = run("import", "alb", "listeners.json", edit(tmp_path, "target-groups.json", change), f"web={tmp_path}/health.json")
+    assert done.returncode == 1 and "its ARN is not known" in done.stderr
+
+
+def test_times_of_the_balancer_and_its_groups_are_mapped(tmp_path):
+    def change(document):
+        document["Attributes"] += [{"Key": "client_keep_alive.seconds", "Value": "1800"}]
+        document["Attributes"][1]["Value"] = "90"
+        document["Attributes"][4]["Value"] = "false"
+    done = run("import", "alb", *[f for f in ALL if "load-balancer" not in f], edit(tmp_path, "load-balancer-attributes.json", change))
+    assert "limits: {idle_timeout: 90s, keepalive_time: 1800s}" in done.stdout
+    assert "timeouts: {connect: 10s, first_byte: 90s, idle: 90s, tunnel_idle: 90s}" in done.stdout
+    assert "deregistration_delay: 300s" in done.stdout and "protocols: [http/1.1]" in done.stdout
+    assert ("mapped", "web", "deregistration_delay.timeout_seconds=300") in findings(done)
+
+
+@pytest.mark.parametrize("mtls, kind, line", [
+    ({"Mode": "passthrough"}, "mapped", "client_auth: passthrough}"),
+    ({"Mode": "verify", "TrustStoreArn": "arn:store", "IgnoreClientCertificateExpiry": True, "AdvertiseTrustStoreCaNames": "on"}, "refused",
+     "client_auth: {mode: verify, trust_store: https-443-trust-store.pem, ignore_expiry: true, advertise_ca_names: true}"),
+])
+def test_client_certificates_are_asked_for_as_before(tmp_path, mtls, kind, line):
+    done = run("import", "alb", *[f for f in ALL if f != "listeners.json"],
+               edit(tmp_path, "listeners.json", lambda d: d["Listeners"][1].update(MutualAuthentication=mtls)))
+    assert line in done.stdout
+    assert any(k == kind and where == "https-443" and text.startswith("MutualAuthentication " + mtls["Mode"]) for k, where, text in findings(done))
+    if kind == "refused":  # rather nothing than everybody
+        (tmp_path / "weir.yaml").write_text(done.stdout)
+        checked = run("check", tmp_path / "weir.yaml")
+        assert checked.returncode == 1 and "https-443-trust-store.pem" in checked.stderr
+
+
+@pytest.mark.parametrize("action", ["authenticate-oidc", "authenticate-cognito", "jwt-validation"])
+def test_rules_that_authenticate_let_nobody_in(tmp_path, action):
+    done = run("import", "alb", *[f for f in ALL if f != "rules.json"],
+               edit(tmp_path, "rules.json", lambda d: d["Rules"][3]["Actions"][0].update(Type=action)))
+    assert ("refused", "https-443-40", f"action {action}: the route answers 503") in findings(done)
+
+
+def test_checks_by_tls_of_plain_targets_become_connections(tmp_path):
+    def change(document):
+        document["TargetGroups"][0]["HealthCheckProtocol"] = "HTTPS"
+    done = run("import", "alb", *[f for f in ALL if f != "target-groups.json"], edit(tmp_path, "target-groups.json", change), "-o", tmp_path / "weir.yaml")
+    assert "health check of protocol HTTPS in a group of protocol HTTP: only connects" in done.stderr
+    assert run("check", tmp_path / "weir.yaml").returncode == 0
