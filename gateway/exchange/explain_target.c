@@ -166,6 +166,8 @@ static void explain_retries(const struct gw_request *request)
     if (policy->at != NULL) {
         for (size_t i = 0; i != policy->on.size; ++i)
             add(&line, "%s%.*s", i == 0 ? "" : ", ", (int)policy->on.entries[i].len, policy->on.entries[i].base);
+        if (policy->on.size == 0) /* the default */
+            add(&line, "connect_failure, reset");
         gw_trace_write(request->trace, "retry", policy->at, "up to %llu further tries on %s; budget %g%%",
                        (unsigned long long)policy->attempts, line.text, policy->budget);
     }

@@ -116,3 +116,43 @@ def test_explain_of_something_that_is_no_url(mixed, url):
     done = mixed.run("explain", url, "-c", CONFIG)
     assert done.returncode not in (0, None) and done.returncode > 0
     assert done.stderr
+
+
+SPOKEN = """
+listeners: {http: {address: "127.0.0.1:@http@"}}
+target_groups:
+  plain: {targets: ["127.0.0.1:@origin@"], health_check: {enabled: false}}
+  https: {protocol: https, targets: ["127.0.0.1:@origin@"], health_check: {enabled: false}, tls: {server_name: api.internal, min_version: "1.3"}}
+  h2: {protocol: h2, targets: ["127.0.0.1:@origin@"], health_check: {enabled: false}, tls: {insecure: true}}
+  h2c: {protocol: h2c, targets: ["127.0.0.1:@origin@"], health_check: {enabled: false}}
+  grpc: {protocol: grpc, targets: ["127.0.0.1:@origin@"], health_check: {enabled: false}}
+routes:
+  - {name: plain, match: {path: /plain}, retry: {attempts: 3, budget: 10%}, hedge: 200ms, forward: plain}
+  - {name: https, match: {path: /https}, forward: https}
+  - {name: h2, match: {path: /h2}, forward: h2}
+  - {name: h2c, match: {path: /h2c}, forward: h2c}
+  - {name: grpc, match: {path: /grpc}, forward: grpc}
+"""
+
+
+@pytest.fixture(scope="module")
+def spoken():
+    with Weir(SPOKEN, origin=9) as gateway:
+        yield gateway
+
+
+@pytest.mark.parametrize("name, expected", [
+    ("plain", ['"plain" is spoken to in HTTP/1.1, plain', "up to 3 further tries on connect_failure, reset; budget 10%",
+               "another target is asked after 200ms of silence"]),
+    ("https", ['"https" is spoken to in HTTP/1.1 over TLS',
+               'the certificate must be for "api.internal" and trusted by the system\'s store; TLS 1.3 or later']),
+    ("h2", ['"h2" is spoken to in HTTP/2 over TLS', "the target is NOT verified (insecure); TLS 1.2 or later"]),
+    ("h2c", ['"h2c" is spoken to in HTTP/2, plain (h2c)']),
+    ("grpc", ['"grpc" is spoken to in gRPC: HTTP/2, plain']),
+])
+def test_explain_says_how_the_target_is_spoken_to(spoken, name, expected):
+    from test_balancing import explained
+    said = [step["text"] for step in explain(spoken, f"http://127.0.0.1:{spoken.port('http')}/{name}", "-X", "POST")["steps"]]
+    assert [text for text in expected if text not in said] == [], said
+    live = [step["text"] for step in json.loads(explained(spoken, f"/{name}"))["steps"]]
+    assert expected[0] in live, live
