@@ -1,6 +1,7 @@
 """What is done to a gateway for years, in minutes: reloads, upgrades and crashes under steady traffic. test_long.py runs it with
 small numbers, tests/bench/long with those that count. Each run returns what it saw as a dictionary; the tests judge."""
 import contextlib
+import datetime
 import json
 import os
 import resource
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from nameserver import Nameserver
 from origin import FastOrigin
-from weir import BINARY, Weir, wait_for
+from weir import BINARY, UnixConnection, Weir, wait_for
 
 CONFIG = """
 worker_threads: 2
@@ -177,6 +178,66 @@ def run_flips(flips=30, every=2.0, rate=1000, new=50, streams=50):
                  "the streams", 20)
         return {"flips": flips, "total": add_up(reports), "streams": reports[-1]["streams"], "slowest_s": max(seconds),
                 "queries": gateway.metric("weir_dns_queries_total")}
+
+
+UPDATES_CONFIG = """
+worker_threads: 2
+listeners: {http: {address: "127.0.0.1:@http@"}}
+target_groups: {origin: {dynamic: true, targets: [], health_check: {enabled: false}}}
+routes: [{name: all, forward: origin}]
+"""
+
+
+def effects(gateway, added, removed):
+    """How long after an update, in seconds, the last request began at a target that was taken out, and the first one at a
+    target that was put in: by the access log, whose times are those of the ends."""
+    first, last = {}, {}
+    for entry in gateway.access_log():
+        target = entry["target"]
+        ended = datetime.datetime.fromisoformat(entry["time"].replace("Z", "+00:00")).timestamp()
+        began = ended - entry["duration_ms"] / 1000
+        first[target] = min(first.get(target, began), began)
+        last[target] = max(last.get(target, began), began)
+    assert set(first) <= set(added), "a target that nobody has put in"
+    return ([first[target] - at for target, at in added.items() if target in first],
+            [last[target] - at for target, at in removed.items() if target in last])
+
+
+def run_updates(updates=10000, a_second=500, rate=2000, members=20, new=50):
+    """One target more, the oldest one less, through the admin API; every one is another address of the same origin."""
+    with FastOrigin(address="0.0.0.0") as origin, Weir(UPDATES_CONFIG) as gateway:
+        path, added, removed, late = "/api/v1/target_groups/origin/targets", {}, {}, 0
+        api = UnixConnection(gateway.admin_socket)
+
+        def change(method, url, body, note, target):
+            api.request(method, url, body)
+            response = api.getresponse()
+            assert response.status == 200, response.read()
+            response.read()
+            note[target] = time.time()
+        names = [f"127.{1 + i // 65536}.{i // 256 % 256}.{i % 256}:{origin.port}" for i in range(1, updates // 2 + members + 1)]
+        for name in names[:members]:
+            change("POST", path, json.dumps(name), added, name)
+        wait_for(lambda: gateway.metric("weir_target_group_targets", target_group="origin") == members, "the first targets")
+        generation, publications = gateway.generation(), gateway.metric("weir_target_changes_total")
+        with SteadyLoad(gateway.port("http"), rate, 32, new=new) as load:
+            load.settle()
+            reports, began = [], time.monotonic()
+            for i in range(updates // 2):
+                change("POST", path, json.dumps(names[members + i]), added, names[members + i])
+                change("DELETE", f"{path}/{names[i]}", None, removed, names[i])
+                due = began + (i + 1) * 2 / a_second
+                late += time.monotonic() > due + 0.1
+                wait_for(lambda: time.monotonic() >= due, "its turn")
+                if i % 250 == 249:
+                    reports.append(load.report())
+            seconds = time.monotonic() - began
+            reports.append(load.report())
+        wait_for(lambda: gateway.metric("weir_endpoints") == members, "those that are gone are forgotten", 60)
+        to_first, to_last = effects(gateway, added, removed)
+        return {"updates": gateway.metric("weir_target_changes_total") - publications, "a_second": updates / seconds,
+                "total": add_up(reports), "to_first_ms": sorted(s * 1000 for s in to_first),
+                "to_last_ms": sorted(s * 1000 for s in to_last), "loads": gateway.generation() - generation}
 
 
 def run_crashes(crashes=20, rate=1000, new=200):

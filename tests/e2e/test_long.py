@@ -2,7 +2,7 @@
 import pytest
 
 from long_runs import (lost, run_crashes, run_flips, run_idle_closing, run_large, run_outage, run_reloads,
-                       run_rolling_restart, run_upgrades)
+                       run_rolling_restart, run_updates, run_upgrades)
 from weir import SANITIZED
 
 pytestmark = [pytest.mark.xdist_group("load"), pytest.mark.timeout(180)]
@@ -37,6 +37,14 @@ def test_a_name_that_changes_its_address_loses_no_request_and_no_stream():
     seen = run_flips(flips=5, every=0.5, rate=300, new=30, streams=20)
     assert lost(seen["total"]) == 0, seen
     assert seen["streams"] == 20 and seen["total"]["requests"] > 100, seen
+
+
+def test_targets_that_change_500_times_a_second_lose_no_request():
+    seen = run_updates(updates=1000, rate=500)
+    assert lost(seen["total"]) == 0 and seen["total"]["requests"] > 100, seen["total"]
+    assert (seen["updates"], seen["loads"]) == (1000, 0)
+    if not SANITIZED:  # the slowest ones measure what else the machine does
+        assert seen["to_last_ms"][len(seen["to_last_ms"]) * 9 // 10] < 100, seen["to_last_ms"][-100:]
 
 
 def test_10000_routes_are_reloaded_and_checked_in_time():
