@@ -81,7 +81,7 @@ check-san: browser ## unit and end-to-end tests under AddressSanitizer and UBSan
 tsan: ## four threads under load with ThreadSanitizer: a minute once it is built
 	@conf/deps run build test
 	@[ -f build-tsan/build.ninja ] || meson setup build-tsan -Db_sanitize=thread -Db_lundef=false -Dtests=true
-	@ninja -C build-tsan weir tests/bench/load tests/unit/gateway/test_gateway_gate
+	@ninja -C build-tsan weir tests/bench/load tests/bench/origin tests/unit/gateway/test_gateway_gate
 	@build-tsan/tests/unit/gateway/test_gateway_gate
 	@WEIR_BIN=build-tsan/weir /usr/bin/python3 -m pytest -p no:cacheprovider -q tests/e2e/test_threads.py tests/e2e/test_dns.py
 

@@ -455,7 +455,7 @@ static const struct gw_setting target_group_settings[] = {
     {"targets", GW_LIST, AT(targets), "The servers; an address alone is a target of weight 1.",
      .section = &routing_target_section, .is_required = true},
     {"dynamic", GW_BOOL, AT(dynamic),
-     "Whether the admin API may add and remove targets; so it may where a target is a file."},
+     "Whether the admin API may add and remove targets; so it may where a target is a file or a name to look up."},
     {"deregistration_delay", GW_DURATION, AT(deregistration_delay_ms),
      "How long the requests of a target that is gone may go on before they are cut off.", .initial = 300000,
      .max = 3600000},

@@ -305,6 +305,8 @@ void gw_view_settle(struct gw_request *request)
             request->sticky->target = copy_target(request, settled, request->group, request->sticky->target);
         request->group = &settled->group;
     }
+    if (request->exchange != NULL)
+        request->exchange->tried_of = NULL;
     for (size_t i = 0; request->exchange != NULL && i != GW_EXCHANGE_TRIES; ++i)
         settle_try(request, &all, &request->exchange->tries[i]);
     if (request->timeline != NULL)

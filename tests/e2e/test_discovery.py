@@ -10,7 +10,7 @@ import pytest
 
 from client import Client, Closed
 from origin import Origin, reply
-from weir import CONFIG, UnixConnection, Weir, wait_for
+from weir import CONFIG, SANITIZED, UnixConnection, Weir, wait_for
 
 TEXT = """
 worker_threads: 2
@@ -417,6 +417,7 @@ def test_memory_is_flat_after_many_endpoints_came_and_went(gateway):
 
     before = run(0, 20000)
     after = run(20000, 100000)
-    assert after < before + 8 * 1024 * 1024, (before, after)
+    if not SANITIZED:  # there freed memory is kept for a while
+        assert after < before + 8 * 1024 * 1024, (before, after)
     assert gateway.metric("weir_targets_removed_total") >= 90000
     assert ask(gateway).status == 503 and os.path.exists(gateway.folder / "state" / "targets.json")

@@ -8,8 +8,8 @@ import time
 import pytest
 
 from client import Client
-from origin import Origin
-from weir import BINARY, Weir
+from origin import FastOrigin, Origin
+from weir import BINARY, UnixConnection, Weir
 
 pytestmark = pytest.mark.xdist_group("load")
 TEXT = """
@@ -21,7 +21,9 @@ listeners:
   https: {address: "127.0.0.1:@https@", tls: {certificates: site}}
 target_groups:
   origin: {targets: ["127.0.0.1:@origin@"], health_check: {path: /health, interval: 1s, timeout: 900ms}}
+  moving: {dynamic: true, targets: ["127.0.0.1:@origin@"], health_check: {enabled: false}}
 routes:
+  - {name: moving, match: {path: /moving}, forward: moving}
   - {name: fixed, match: {path: /fixed}, respond: {status: 200, body: fixed}}
   - {name: all, forward: origin}
 """
@@ -44,12 +46,27 @@ def handshakes(port, stop):
             client.response()
 
 
+def change_targets(gateway, others, stop):
+    """All the time, 127.0.0.2 and so on beside the one of the configuration."""
+    n = 0
+    while not stop.is_set():
+        n += 1
+        connection = UnixConnection(gateway.admin_socket)
+        body = json.dumps([f"127.0.0.{2 + (n + i) % 8}:{others.port}" for i in range(4)])
+        connection.request("PUT", "/api/v1/target_groups/moving/targets", body)
+        assert connection.getresponse().status == 200
+        connection.close()
+
+
 def test_threads_share_what_they_must_and_nothing_is_lost():
-    with Origin() as origin, Weir(TEXT, origin=origin.port, env={"TSAN_OPTIONS": "exitcode=66:history_size=4"}) as gateway:
-        loads = [Load(gateway.port("http"), target) for target in ("/fixed", "/forwarded")]
+    options = {"TSAN_OPTIONS": "exitcode=66:history_size=4"}
+    with Origin() as origin, FastOrigin(address="0.0.0.0") as others, Weir(TEXT, origin=origin.port, env=options) as gateway:
+        loads = [Load(gateway.port("http"), target) for target in ("/fixed", "/forwarded", "/moving")]
         stop = threading.Event()
-        thread = threading.Thread(target=handshakes, args=(gateway.port("https"), stop))
-        thread.start()
+        threads = [threading.Thread(target=handshakes, args=(gateway.port("https"), stop)),
+                   threading.Thread(target=change_targets, args=(gateway, others, stop))]
+        for thread in threads:
+            thread.start()
         try:
             until = time.monotonic() + 6
             while time.monotonic() < until:
@@ -58,7 +75,8 @@ def test_threads_share_what_they_must_and_nothing_is_lost():
                     assert gateway.admin(page)[0] == 200
         finally:
             stop.set()
-            thread.join()
+            for thread in threads:
+                thread.join()
             seen = [load.end() for load in loads]
         for one in seen:
             assert one["requests"] > 0 and one["failed"] == one["refused"] == one["closed"] == one["cut"] == 0, one

@@ -452,6 +452,24 @@ static void drained_targets_take_no_part_in_failing_open(void **state)
     free(group);
 }
 
+static void removed_targets_are_asked_only_when_nobody_else_is_fit(void **state)
+{
+    struct group *group = group_of(NULL, 2);
+    struct routing_balancer *balancer = routing_balancer_create(&group->group, 0);
+    routing_health_set_removed(&group->health[0], true);
+    assert_int_equal(routing_health_state(&group->health[0]), ROUTING_HEALTH_DRAINING);
+    for (unsigned i = 0; i != 10; ++i)
+        assert_int_equal(pick(balancer), 1);
+    routing_health_set_weight(&group->health[0], 7); /* an operator's word leaves it removed */
+    routing_health_set_removed(&group->health[1], true);
+    assert_int_not_equal(pick(balancer), ROUTING_NO_TARGET);
+    routing_health_set_removed(&group->health[0], false);
+    for (unsigned i = 0; i != 10; ++i)
+        assert_int_equal(pick(balancer), 0);
+    routing_balancer_destroy(balancer);
+    free(group);
+}
+
 static void weight_set_while_serving_changes_the_shares(void **state)
 {
     static const unsigned weights[] = {1, 1, 2};
@@ -553,6 +571,7 @@ int main(void)
         cmocka_unit_test(group_of_weight_zero_is_never_drawn),
         cmocka_unit_test(drained_target_gets_nothing_until_it_is_enabled_again),
         cmocka_unit_test(drained_targets_take_no_part_in_failing_open),
+        cmocka_unit_test(removed_targets_are_asked_only_when_nobody_else_is_fit),
         cmocka_unit_test(weight_set_while_serving_changes_the_shares),
         cmocka_unit_test(weight_above_a_configured_zero_brings_a_target_in),
         cmocka_unit_test(weight_set_by_an_operator_lives_through_a_reload),
