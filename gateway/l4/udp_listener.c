@@ -20,7 +20,8 @@ enum {
     RETRIES = 2,         /* of a datagram whose way an ICMP error closed; the error was another one's */
     BEHIND_MS = 50,
     NEWCOMERS_A_TURN = 8,
-    QUIET_MS = 2000, /* of a flow that nobody can continue elsewhere: answers under way */
+    QUIET_ELSEWHERE_MS = 10000, /* the same where nobody waits for the process to end */
+    QUIET_MS = 2000,            /* of a flow that nobody can continue elsewhere: answers under way */
 };
 
 int64_t gw_udp_max_flows(void)
@@ -346,7 +347,17 @@ static void each_flow(struct gw_udp_listener *listener, void (*act)(struct gw_ud
 
 static void cut_off(struct gw_udp_flow *flow) { gw_udp_end(flow, GW_REASON_SHUTTING_DOWN); }
 
-static void hush(struct gw_udp_flow *flow) { gw_udp_shorten(flow, QUIET_MS); }
+/* A question that has no answer yet was asked now, however long ago that was. */
+static void give_time(struct gw_udp_flow *flow, uint64_t quiet_ms)
+{
+    if (flow->datagrams_in > flow->datagrams_out)
+        flow->active_ms = gw_thread_now(&flow->listener->udp->worker->thread);
+    gw_udp_shorten(flow, quiet_ms);
+}
+
+static void finish(struct gw_udp_flow *flow) { give_time(flow, QUIET_MS); }
+
+static void leave(struct gw_udp_flow *flow) { give_time(flow, QUIET_ELSEWHERE_MS); }
 
 static void close_sockets(struct gw_udp_listener *listener)
 {
@@ -545,7 +556,7 @@ void gw_udp_drain(struct gw_worker *worker, enum gw_udp_drain how)
         struct gw_udp_listener *listener = H2O_STRUCT_FROM_MEMBER(struct gw_udp_listener, link, node);
         for (size_t i = 0; i != listener->num_socks && how == GW_UDP_LEAVE; ++i)
             h2o_socket_read_stop(listener->socks[i]);
-        each_flow(listener, hush);
+        each_flow(listener, how == GW_UDP_LEAVE ? leave : finish);
     }
 }
 

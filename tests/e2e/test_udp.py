@@ -13,6 +13,7 @@ import time
 import pytest
 
 from stream_peer import StreamPeer
+from test_upgrade import upgradable  # noqa: F401
 from udp_peer import UdpPeer, ask, dial_udp, is_silent, named
 from weir import CONFIG, PORTS, SANITIZED, needs_ipv6, wait_for
 
@@ -744,3 +745,38 @@ target_groups: {dns: {protocol: udp, targets: [{file: targets.yaml}]}}
             (gateway.folder / "targets.yaml").write_text(f"['127.0.0.1:{b.port}']")
             wait_for(lambda: ask(client, b"?") == b"b?", "an answer of the new target")
         assert gateway.metric("weir_udp_flows_moved_total") == 1
+
+
+def test_an_upgrade_answers_what_is_under_way_and_hashes_flows_to_their_targets_again(upgradable):  # noqa: F811
+    asked, go_on = threading.Event(), threading.Event()
+
+    def serve(name):
+        def answer_later(data, answer):
+            if data == b"slow":
+                asked.set()
+                go_on.wait(60)
+            answer(name + data)
+        return answer_later
+
+    with UdpPeer(serve(b"a")) as a, UdpPeer(serve(b"b")) as b:
+        gateway = upgradable("""
+worker_threads: 2
+listeners: {dns: {address: "127.0.0.1:@dns@", protocol: udp, forward: dns}}
+target_groups: {dns: {protocol: udp, targets: ["127.0.0.1:@a@", "127.0.0.1:@b@"], algorithm: {type: consistent_hash, by: flow}}}
+""", a=a.port, b=b.port)
+        clients = [dial_udp(gateway.port("dns")) for _ in range(12)]
+        names = [ask(client, b"?") for client in clients]
+        assert set(names) == {b"a?", b"b?"}
+        clients[0].send(b"slow")
+        assert asked.wait(10)
+        upgrade = []
+        thread = threading.Thread(target=lambda: upgrade.append(gateway.upgrade()))
+        thread.start()
+        wait_for(lambda: "another worker serves" in gateway.stderr(), "the old worker's drain", 60)
+        go_on.set()
+        assert clients[0].recv(10) == names[0][:1] + b"slow"
+        thread.join(60)
+        assert upgrade[0].returncode == 0, upgrade[0].stderr
+        assert [ask(client, b"?") for client in clients] == names
+        for client in clients:
+            client.close()
