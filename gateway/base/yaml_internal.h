@@ -11,10 +11,10 @@ struct gw_yaml_reader {
     h2o_mem_pool_t *pool;
     struct gw_errors *errors;
     struct gw_yaml_limits limits; /* no zeros */
-    bool allow_files, is_data; /* data: ${...} is a text like others */
-    size_t num_bytes, num_nodes; /* so far, all files */
-    bool is_incomplete;          /* an include could not be read */
-    bool keeps_fields;           /* the scalar at hand is a template: ${name} without a colon is not ours to replace */
+    bool allow_files, is_data;    /* data: ${...} is a text like others */
+    size_t num_bytes, num_nodes;  /* so far, all files */
+    bool is_incomplete;           /* an include could not be read */
+    bool keeps_fields;            /* the scalar at hand is a template: ${name} without a colon is not ours to replace */
 };
 
 /* Reads a regular file or pipe into memory from the pool (NUL-terminated); at most max_len bytes. From or to the load's
