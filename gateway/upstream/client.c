@@ -366,8 +366,10 @@ struct gw_client *gw_client_start(struct gw_pool *pool, const struct gw_endpoint
         assert(req->preface.len <= GW_CLIENT_MAX_PREFACE);
         memcpy(client->preface, req->preface.base, req->preface.len);
         client->preface_len = (uint16_t)req->preface.len;
-        client->limits.max_idle = 0;
-        allow_reuse = false;
+        if (req->transport != NULL && req->transport->is_http2) {
+            client->limits.max_idle = 0;
+            allow_reuse = false;
+        }
     }
     client->timeouts = *timeouts;
     client->callbacks = callbacks;
@@ -375,7 +377,9 @@ struct gw_client *gw_client_start(struct gw_pool *pool, const struct gw_endpoint
     if (__builtin_expect(req->transport != NULL, 0) && req->transport->is_http2)
         return gw_h2_client_start(client, endpoint, req, allow_reuse);
     bool has_place = req->is_reserved;
-    client->conn = allow_reuse ? gw_pool_take(pool, endpoint, req->transport, !is_repeatable(req), &has_place) : NULL;
+    client->conn = allow_reuse
+                       ? gw_pool_take(pool, endpoint, req->transport, req->preface, !is_repeatable(req), &has_place)
+                       : NULL;
     uint32_t num_before = client->conn != NULL ? client->conn->num_requests : 0;
     bool is_last =
         client->limits.max_idle == 0 || (limits->max_requests != 0 && num_before + 1 >= limits->max_requests);
@@ -404,6 +408,8 @@ struct gw_client *gw_client_start(struct gw_pool *pool, const struct gw_endpoint
         return client;
     }
     client->conn->client = client;
+    if (__builtin_expect(req->preface.len != 0, 0))
+        client->conn->preface = h2o_strdup(NULL, req->preface.base, req->preface.len);
     client->out = h2o_mem_alloc(bound);
     client->out_len = gw_client_write_head(client->out, req, is_last);
     gw_client_set_deadline(client);

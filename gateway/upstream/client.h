@@ -54,8 +54,8 @@ struct gw_client_request {
      * more may be written until the release. No timeout runs in a tunnel, and whatever the answer is, the connection
      * serves no second request. */
     h2o_iovec_t upgrade;
-    /* Bytes that the connection begins with, before TLS (a PROXY header): it is a new one then, and serves this request
-     * alone. Base NULL: none; at most GW_CLIENT_MAX_PREFACE. */
+    /* Bytes that the connection begins with, before TLS (a PROXY header): it is a new one, or one that began with the
+     * same bytes (HTTP/2: always a new one). Len 0: none; at most GW_CLIENT_MAX_PREFACE. */
     h2o_iovec_t preface;
     /* Of the request, those that may be passed on; NULL: none. Read when the body ends, valid until then. Left out
      * where framing has no room. announced_trailers: what the Trailer field says of them (trailers is set then), base

@@ -23,6 +23,8 @@ struct gw_upstream_connection {
     const struct gw_transport *transport; /* held; NULL: plain HTTP/1.1 */
     uint32_t num_requests;                /* started on it */
     struct gw_counted counted;
+    h2o_iovec_t
+        preface; /* that it began with; owned, len 0: none. It serves requests that would begin theirs with it */
     struct gw_upstream_connection *next_free;
 };
 
@@ -33,11 +35,12 @@ static inline struct gw_upstream_connection *gw_upstream_connection_from(h2o_soc
     return self;
 }
 
-/* The newest idle connection, now the caller's, or NULL. look_first: ask the kernel whether the origin has closed or
- * said anything that the loop has not seen yet; a system call that only a request worth it should pay. has_place: the
- * caller has counted a new connection; of one that turns out to be dead it takes over the place. */
+/* The newest idle connection that began with the preface, now the caller's, or NULL. look_first: ask the kernel whether
+ * the origin has closed or said anything that the loop has not seen yet; a system call that only a request worth it
+ * should pay. has_place: the caller has counted a new connection; of one that turns out to be dead it takes over the
+ * place. */
 struct gw_upstream_connection *gw_pool_take(struct gw_pool *, const struct gw_endpoint *, const struct gw_transport *,
-                                            bool look_first, bool *has_place);
+                                            h2o_iovec_t preface, bool look_first, bool *has_place);
 /* Counts one more connection, after idle ones of this thread were closed where that makes room. */
 enum gw_pool_room gw_pool_enter(struct gw_pool *, const struct gw_endpoint *, const struct gw_pool_limits *);
 /* Starts to connect; on_connect tells how it went. NULL: failed at once, errno says why. on_due: the deadline passed.

@@ -56,6 +56,8 @@ static void free_connection(struct gw_upstream_connection *self)
     struct gw_pool *pool = self->pool;
     gw_timer_disarm(&self->timer);
     gw_transport_release(self->transport);
+    if (__builtin_expect(self->preface.len != 0, 0))
+        free(self->preface.base);
     self->magic = 0;
     --pool->num_connections;
     if (!has_room_for_spare(pool->num_spare_connections)) {
@@ -243,12 +245,16 @@ static bool is_usable(const struct gw_upstream_connection *self)
 }
 
 struct gw_upstream_connection *gw_pool_take(struct gw_pool *pool, const struct gw_endpoint *endpoint,
-                                            const struct gw_transport *transport, bool look_first, bool *has_place)
+                                            const struct gw_transport *transport, h2o_iovec_t preface, bool look_first,
+                                            bool *has_place)
 {
     struct gw_pool_slot *slot = slot_of(pool, endpoint, transport);
-    while (slot->num_idle != 0) {
-        struct gw_upstream_connection *self =
-            H2O_STRUCT_FROM_MEMBER(struct gw_upstream_connection, link, slot->idle.next);
+    for (h2o_linklist_t *node = slot->idle.next; node != &slot->idle;) {
+        struct gw_upstream_connection *self = H2O_STRUCT_FROM_MEMBER(struct gw_upstream_connection, link, node);
+        node = node->next;
+        if (__builtin_expect((self->preface.len | preface.len) != 0, 0) &&
+            !h2o_memis(self->preface.base, self->preface.len, preface.base, preface.len))
+            continue; /* it speaks for somebody else */
         if (look_first && !is_usable(self)) {
             if (!*has_place) { /* for the one that takes over: nobody else's meanwhile */
                 self->counted = (struct gw_counted){NULL, NULL};
