@@ -256,7 +256,8 @@ h2o_iovec_t routing_redirect_location(h2o_mem_pool_t *pool, const struct routing
     if (facts->host.len != 0 || changes(host, "#{host}")) {
         put_text(&to, https ? "https://" : "http://", https ? 8 : 7);
         put_template(&to, host, facts, port);
-        if (port != (https ? 443u : 80u)) {
+        /* spec/alb.md 2.5: a port that is asked for stands there, even the default one */
+        if (conf->port.base != NULL || port != (https ? 443u : 80u)) {
             put(&to, ':');
             put_port(&to, port);
         }

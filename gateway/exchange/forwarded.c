@@ -264,7 +264,7 @@ static char *put_trace_id(char *p, const char *label, struct gw_thread *thread, 
     *p++ = '-';
     return put_hex8(gw_forwarded_put_hex16(p, gw_thread_random(thread)), (uint32_t)gw_thread_random(thread));
 }
-enum { TRACE_ID_BYTES = 4 + 3 + 8 + 1 + 24 };
+enum { TRACE_ID_BYTES = 4 + 3 + 8 + 1 + 24, LARGE_HEAD = 7 * 1024 };
 _Static_assert(TRACE_ID_BYTES <= sizeof(((struct gw_request *)NULL)->made_amzn_trace_id), "it has room");
 
 /* The element `name=...` of a ';' list; false when there is none. */
@@ -286,11 +286,33 @@ static bool find_element(h2o_iovec_t list, const char *name, size_t *from, size_
     return false;
 }
 
+/* Of a head that is too large for additions, only the Root stays, if it is one. */
+static h2o_iovec_t root_alone(h2o_iovec_t list)
+{
+    size_t from, to;
+    if (find_element(list, "Root", &from, &to) && to - from == TRACE_ID_BYTES &&
+        memcmp(list.base + from, "Root=1-", 7) == 0 && list.base[from + 15] == '-')
+        return h2o_iovec_init(list.base + from, to - from);
+    return h2o_iovec_init(NULL, 0);
+}
+
+static bool is_large(const h2o_header_t *fields, size_t n)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i != n; ++i)
+        bytes += fields[i].name->len + fields[i].value.len + 4;
+    return bytes > LARGE_HEAD;
+}
+
 static h2o_iovec_t amzn_trace_value(struct gw_request *request, struct gw_thread *thread, const h2o_header_t *incoming)
 {
     uint64_t now_s = h2o_now(thread->loop) / 1000;
     h2o_iovec_t old = incoming != NULL ? incoming->value : h2o_iovec_init(NULL, 0);
     size_t from, to;
+
+    if (old.len != 0 && is_large(request->facts.headers, request->facts.num_headers) &&
+        (old = root_alone(old)).len != 0)
+        return old;
     char *base = old.len == 0 ? request->made_amzn_trace_id
                               : h2o_mem_alloc_pool(request->pool, old.len + TRACE_ID_BYTES + 2),
          *p = base;

