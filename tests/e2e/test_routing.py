@@ -191,9 +191,9 @@ routes:
 """
 
 REDIRECTED = [  # target, Host, status, Location (PORT = the listener's)
-    ("/https", "a.example", 301, "https://a.example/https"),
-    ("/https?x=1", "a.example", 301, "https://a.example/https?x=1"),
-    ("/https", "a.example:8080", 301, "https://a.example/https"),
+    ("/https", "a.example", 301, "https://a.example:443/https"),
+    ("/https?x=1", "a.example", 301, "https://a.example:443/https?x=1"),
+    ("/https", "a.example:8080", 301, "https://a.example:443/https"),
     ("/https8443", "a.example", 308, "https://a.example:8443/https8443"),
     ("/host", "a.example:PORT", 302, "http://www.a.example:PORT/host"),
     ("/path/a/b?c=d", "a.example:PORT", 307, "http://a.example:PORT/new/path/a/b?c=d"),

@@ -51,10 +51,10 @@ static void parts_that_are_left_out_stay_as_they_were(void **state)
     assert_string_equal(location("{path: /other}", &facts), "https://h:8080/other?q=1");
 }
 
-static void default_port_is_left_out_and_others_are_written(void **state)
+static void a_port_that_is_asked_for_is_written_even_the_default_one(void **state)
 {
     struct routing_facts facts = request();
-    assert_string_equal(location("{port: 80}", &facts), "http://h/x/y?q=1");
+    assert_string_equal(location("{port: 80}", &facts), "http://h:80/x/y?q=1");
     assert_string_equal(location("{port: 443}", &facts), "http://h:443/x/y?q=1");
     assert_string_equal(location("{scheme: https, port: 8443}", &facts), "https://h:8443/x/y?q=1");
     assert_string_equal(location("{scheme: https, port: 443}", &facts), "https://h:443/x/y?q=1");
@@ -125,7 +125,7 @@ static void location_without_host_cannot_lead_to_another_server(void **state)
     assert_string_equal(location("{path: \"//#{path}\"}", &facts), "/evil.example/a?q=1");
     /* with a host of its own it is absolute again */
     assert_string_equal(location("{host: www.example.com, port: 80}", &facts),
-                        "http://www.example.com//evil.example/a?q=1");
+                        "http://www.example.com:80//evil.example/a?q=1");
 }
 
 static void ipv6_host_is_kept_in_brackets(void **state)
@@ -205,7 +205,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(https_redirect_with_new_path_keeps_path_and_query),
         cmocka_unit_test(parts_that_are_left_out_stay_as_they_were),
-        cmocka_unit_test(default_port_is_left_out_and_others_are_written),
+        cmocka_unit_test(a_port_that_is_asked_for_is_written_even_the_default_one),
         cmocka_unit_test(scheme_that_changes_brings_its_default_port),
         cmocka_unit_test(every_placeholder_is_filled_in),
         cmocka_unit_test(empty_query_leaves_no_question_mark),
