@@ -37,6 +37,29 @@ static bool wrong_value(struct gw_loader *loader, const struct gw_setting *row, 
     return gw_error_at(loader->errors, node, "%s is %s (expected %s)", row->name, show(node).text, expected);
 }
 
+const struct gw_node *gw_setting_value_node(const struct gw_section *section, const struct gw_node *at,
+                                            const char *name)
+{
+    if (at == NULL)
+        return NULL;
+    const char *only = at->kind == GW_NODE_SCALAR ? section->scalar_is
+                       : at->kind == GW_NODE_LIST ? section->list_is
+                                                  : NULL;
+    return only != NULL && strcmp(only, name) == 0 ? at : gw_node_get(at, name);
+}
+
+bool gw_setting_applies(const struct gw_section *section, const struct gw_setting *row, const void *conf)
+{
+    if (row->only_with[0] == NULL)
+        return true;
+    for (size_t i = 0; i != 2 && row->only_with[i] != NULL; ++i) {
+        const struct gw_setting *other = gw_setting_find(section, row->only_with[i], strlen(row->only_with[i]));
+        if (((const h2o_iovec_t *)gw_setting_field(other, conf))->base != NULL)
+            return true;
+    }
+    return false;
+}
+
 const struct gw_setting *gw_setting_find(const struct gw_section *section, const char *name, size_t len)
 {
     for (const struct gw_setting *row = section->settings; row->name != NULL; ++row)

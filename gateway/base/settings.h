@@ -101,6 +101,7 @@ struct gw_setting {
     double min, max;            /* bounds of the parsed value; max 0 = none. GW_TEXT(S): length bounds */
     const char *const *choices; /* NULL-terminated */
     const struct gw_section *section;
+    const char *only_with[2]; /* GW_TEXTs of the section; without any of them it says nothing, and is not shown */
     bool is_required;
     bool is_secret;     /* masked by --print */
     bool needs_restart; /* a reload reports but does not apply it */

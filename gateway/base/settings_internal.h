@@ -23,5 +23,9 @@ static inline void *gw_setting_field(const struct gw_setting *row, const void *c
 }
 /* The row of a name; NULL if none. */
 const struct gw_setting *gw_setting_find(const struct gw_section *, const char *name, size_t len);
+/* The node that gave a row its value; NULL when it is the default. at: the section's own node. */
+const struct gw_node *gw_setting_value_node(const struct gw_section *, const struct gw_node *at, const char *name);
+/* False: it is one that goes with settings which are not there (only_with). */
+bool gw_setting_applies(const struct gw_section *, const struct gw_setting *, const void *conf);
 /* Values that stand for the longest possible are "no limit" and shown as left out. */
 static inline bool gw_setting_is_unset_number(uint64_t number) { return number == UINT64_MAX; }

@@ -178,17 +178,6 @@ static void put_value(struct gw_json *json, const struct gw_setting *row, const 
     }
 }
 
-/* The node that gave a row its value; NULL when it is the default. */
-static const struct gw_node *value_node(const struct gw_section *section, const struct gw_node *at, const char *name)
-{
-    if (at == NULL)
-        return NULL;
-    const char *only = at->kind == GW_NODE_SCALAR ? section->scalar_is
-                       : at->kind == GW_NODE_LIST ? section->list_is
-                                                  : NULL;
-    return only != NULL && strcmp(only, name) == 0 ? at : gw_node_get(at, name);
-}
-
 /* Secrets inside lists, maps and sections are found where they stand. */
 static bool is_masked_whole(const struct gw_section *section, const struct gw_setting *row, const struct gw_node *at)
 {
@@ -202,7 +191,7 @@ static bool is_masked_whole(const struct gw_section *section, const struct gw_se
     case GW_MAP:
         return false;
     default:
-        return row->is_secret || is_secret_at(value_node(section, at, row->name));
+        return row->is_secret || is_secret_at(gw_setting_value_node(section, at, row->name));
     }
 }
 
@@ -218,6 +207,8 @@ void gw_settings_json(struct gw_json *json, const struct gw_section *section, co
     gw_json_object(json);
     for (const struct gw_setting *row = section->settings; row->name != NULL; ++row) {
         const void *field = gw_setting_field(row, conf);
+        if (!gw_setting_applies(section, row, conf))
+            continue;
         gw_json_key(json, row->name);
         if (is_masked_whole(section, row, at) && !is_absent_text(row, field))
             put_secret(json);

@@ -325,23 +325,12 @@ static bool is_unset(const struct gw_setting *row, const void *field)
     }
 }
 
-/* The node that gave a row its value; NULL when it is the default. */
-static const struct gw_node *value_node(const struct gw_section *section, const struct gw_node *at, const char *name)
-{
-    if (at == NULL)
-        return NULL;
-    const char *only = at->kind == GW_NODE_SCALAR ? section->scalar_is
-                       : at->kind == GW_NODE_LIST ? section->list_is
-                                                  : NULL;
-    return only != NULL && strcmp(only, name) == 0 ? at : gw_node_get(at, name);
-}
-
 static void print_section(struct printer *p, const struct gw_section *section, const void *conf)
 {
     const struct gw_node *at = *(const struct gw_node *const *)conf;
     for (const struct gw_setting *row = section->settings; row->name != NULL; ++row) {
         const void *field = gw_setting_field(row, conf);
-        if (is_unset(row, field)) {
+        if (is_unset(row, field) || !gw_setting_applies(section, row, conf)) {
             if (row->is_required && (row->type == GW_LIST || row->type == GW_MAP)) { /* empty, but written */
                 begin_setting(p, row, row->type == GW_LIST ? " []" : " {}");
                 fputc('\n', p->out);
@@ -360,7 +349,7 @@ static void print_section(struct printer *p, const struct gw_section *section, c
             else
                 print_pairs(p, row, field);
         } else {
-            bool is_secret = row->is_secret || is_secret_at(value_node(section, at, row->name));
+            bool is_secret = row->is_secret || is_secret_at(gw_setting_value_node(section, at, row->name));
             if (row->type == GW_CUSTOM)
                 print_custom(p, row, field, is_secret);
             else if (row->type <= GW_PERCENT || row->type == GW_CHOICE)

@@ -81,7 +81,7 @@ def test_what_would_let_everybody_in_is_refused(imported):
 
 
 @pytest.mark.parametrize("url, route, more", [
-    ("http://shop.example/x?q=1", "http-80-default", "redirect 301 to https://shop.example/x?q=1"),
+    ("http://shop.example/x?q=1", "http-80-default", "redirect 301 to https://shop.example:443/x?q=1"),
     ("http://shop.example/old/a?q=1", "http-80-5", "redirect 302 to http://new.example.com/moved/old/a"),
     ("https://shop.example/img/a.png?VERSION=V1", "https-443-10", "respond 200"),
     ("https://shop.example/img/a.png?x=my-example", "https-443-10-2", "respond 200"),

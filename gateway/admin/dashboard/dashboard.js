@@ -134,7 +134,9 @@
   function showRates(root, now) {
     const seen = new Map();
     for (const row of root.querySelectorAll("tr[data-key]")) {
-      const total = Number(row.querySelector("[data-total]").dataset.total), before = totals.get(row.dataset.key);
+      const cell = row.querySelector("[data-total]"); // a listener of requests has none: its routes do
+      if (cell === null) continue;
+      const total = Number(cell.dataset.total), before = totals.get(row.dataset.key);
       seen.set(row.dataset.key, total);
       if (before !== undefined && total >= before) row.querySelector("td.rate").textContent = short((total - before) / ((now - totalsAt) / 1000));
     }
