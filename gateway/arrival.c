@@ -211,7 +211,7 @@ static void on_handshake_timeout(struct gw_timer *timer)
 
 /* A handshake's first step takes longer than a dozen requests. In a flood of them only so many are begun in each turn
  * of the loop, between which everybody else is served; what a turn costs besides is a hundredth of one. */
-enum { HELLOS_A_TURN = 1 };
+enum { HELLOS_A_TURN = 1, TLS_HANDSHAKE = 22, RECORD_HEAD = 5, RECORD_MAX = RECORD_HEAD + 16384 };
 
 void gw_arrival_greet(struct gw_deferred *deferred)
 {
@@ -230,26 +230,55 @@ void gw_arrival_greet(struct gw_deferred *deferred)
         gw_thread_defer(&worker->thread, deferred);
 }
 
-static void on_hello(h2o_socket_t *sock, const char *err)
+static void greet_later(struct arrival *arrival)
+{
+    struct gw_worker *worker = arrival->accept->worker;
+
+    h2o_socket_read_stop(arrival->sock);
+    h2o_socket_dont_read(arrival->sock, 0);
+    h2o_linklist_insert(&worker->hellos, &arrival->hello);
+    gw_thread_defer(&worker->thread, &worker->hello_turn);
+}
+
+/* The state of a handshake takes OpenSSL 40 KiB: whoever sends half of a ClientHello gets none. What is not the
+ * beginning of a TLS record is OpenSSL's to refuse. */
+static bool is_record_whole(const h2o_buffer_t *input)
+{
+    const uint8_t *bytes = (const uint8_t *)input->bytes;
+
+    if (input->size == 0)
+        return false;
+    if (bytes[0] != TLS_HANDSHAKE)
+        return true;
+    return input->size >= RECORD_HEAD && input->size - RECORD_HEAD >= ((size_t)bytes[3] << 8 | bytes[4]);
+}
+
+static void on_hello_bytes(h2o_socket_t *sock, const char *err)
 {
     struct arrival *arrival = sock->data;
     struct gw_worker *worker = arrival->accept->worker;
 
-    h2o_socket_read_stop(sock);
-    h2o_socket_dont_read(sock, 0);
-    h2o_linklist_insert(&worker->hellos, &arrival->hello);
-    gw_thread_defer(&worker->thread, &worker->hello_turn);
+    err = gw_socket_read(sock, err, RECORD_MAX);
+    if (is_record_whole(sock->input) || sock->input->size >= RECORD_MAX) {
+        greet_later(arrival);
+    } else if (err != NULL) {
+        struct gw_peer peer = end(arrival);
+        count_failure(worker, TLS_FAILURE_CLOSED);
+        drop(worker, sock, &peer);
+    }
 }
 
 static void start_handshake(struct gw_acceptor *accept, h2o_socket_t *sock, const struct gw_peer *peer,
                             const struct gw_snapshot_listener *listener)
 {
-    create(accept, sock, peer, on_handshake_timeout, listener->conf->tls->handshake_timeout_ms);
-    if (sock->input->size != 0) { /* behind a PROXY header */
-        on_hello(sock, NULL);
+    struct arrival *arrival =
+        create(accept, sock, peer, on_handshake_timeout, listener->conf->tls->handshake_timeout_ms);
+
+    if (is_record_whole(sock->input)) { /* behind a PROXY header */
+        greet_later(arrival);
     } else {
-        h2o_socket_dont_read(sock, 1);
-        h2o_socket_read_start(sock, on_hello);
+        gw_socket_setup(sock);
+        h2o_socket_read_start(sock, on_hello_bytes);
     }
 }
 

@@ -686,6 +686,64 @@ def test_hundreds_of_abandoned_handshakes_leave_nothing_behind(chooser):
         assert get(sock) == b"hello\n"
 
 
+def client_hello():
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    half = client_context().wrap_bio(incoming, outgoing, server_hostname="site.example")
+    with pytest.raises(ssl.SSLWantReadError):
+        half.do_handshake()
+    return half, incoming, outgoing.read()
+
+
+def in_two_records(hello):
+    body = hello[5:]
+    return [hello[:3] + len(part).to_bytes(2, "big") + part for part in (body[:30], body[30:])]
+
+
+@pytest.mark.parametrize("cut", [lambda hello: [bytes([byte]) for byte in hello], in_two_records,
+                                 lambda hello: [hello[:5], hello[5:]], lambda hello: [hello[:-1], hello[-1:]]],
+                         ids=["byte by byte", "two records", "behind the record's head", "before the last byte"])
+def test_a_client_hello_may_come_in_pieces(chooser, cut):
+    half, incoming, hello = client_hello()
+    with Client(chooser.port("https")) as client:
+        client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for piece in cut(hello):
+            client.send(piece)
+        while True:
+            try:
+                half.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                incoming.write(client.socket.recv(65536))
+    assert half.version() == "TLSv1.3"
+
+
+@pytest.mark.parametrize("begun", [b"", b"\x16", b"\x16\x03\x01\x02", b"\x16\x03\x01\x02\x00", b"\x16\x03\x01\x02\x00" + b"x" * 511])
+def test_a_client_that_leaves_within_its_hello_is_counted_as_gone(weir, begun):
+    gateway = weir(FILES, files=files_of(site=(certificate(["a.example"]), "p256")))
+    with Client(gateway.port("https")) as client:
+        client.send(begun)
+    wait_for(lambda: gateway.metric("weir_tls_handshake_failures_total", reason="closed") == 1, "the failure to be counted")
+    wait_for(lambda: gateway.metric("weir_connections") == 0, "the connection to be over")
+
+
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer's memory says nothing about ours")
+def test_half_a_hello_costs_no_handshake(chooser):
+    held = []
+    try:
+        for i in range(700):
+            if i == 100:  # what is allocated once is there by now
+                chooser.metrics()
+                before = chooser.rss()
+            held.append(Client(chooser.port("https")))
+            held[-1].send(b"\x16\x03\x01\x02\x00" + b"x" * 100)
+        wait_for(lambda: chooser.metric("weir_connections") >= 700, "all to be accepted")
+        each = (chooser.rss() - before) / 600
+    finally:
+        for client in held:
+            client.close()
+    assert each <= 16 * 1024, f"{each / 1024:.1f} KiB"
+
+
 # --- cost and visibility ---------------------------------------------------------------------------------------------
 @pytest.mark.skipif(SANITIZED, reason="a sanitizer's memory says nothing about ours")
 def test_an_idle_connection_costs_at_most_30_kib(weir):
