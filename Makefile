@@ -9,7 +9,7 @@ SAN ?= build-san
 WERROR ?= false
 FUZZ_SECONDS ?= 60
 # npm packages of the end-to-end tests, in build/node: what drives Debian's chromium, a WebSocket and a gRPC peer.
-NODE_PACKAGES ?= playwright-core@1.65.1 ws@8.23.0 @grpc/grpc-js@1.14.7
+NODE_PACKAGES ?= playwright-core@1.60.0 ws@8.23.0 @grpc/grpc-js@1.14.7
 PYTEST ?= /usr/bin/python3 -m pytest -p no:cacheprovider
 # Tests that put load on the gateway share one process (xdist_group), the others fill the second core.
 E2E := $(PYTEST) -q -n 2 --dist loadgroup tests/e2e
