@@ -106,7 +106,7 @@ bench-long: ## reloads, upgrades and crashes under load, with full numbers
 bench-attack: ## what other clients feel of attacks: p99, memory, lost requests
 	@conf/deps run build test
 	@[ -f build-bench/build.ninja ] || meson setup build-bench --buildtype=release -Db_ndebug=false -Dtests=true
-	@ninja -C build-bench weir tests/bench/attacker tests/bench/load
+	@ninja -C build-bench weir tests/bench/attacker tests/bench/load tests/bench/turns.so
 	@tests/bench/attack --weir build-bench/weir --seconds 4
 
 fuzz: ## every fuzz target for FUZZ_SECONDS (60) each
