@@ -256,7 +256,7 @@ static void on_head(void *data, const struct gw_response_head *head, bool body_f
         return;
     gw_exchange_win(try);
     if (!body_follows)
-        GW_NOTE(exchange, gw_exchange_note_end(try, GW_CLIENT_OK));
+        gw_exchange_target_is_done(try);
     if (__builtin_expect(exchange->out.upgrade.base != NULL, 0)) {
         if (head->status == 101) {
             begin_tunnel(exchange, head);
@@ -314,7 +314,7 @@ static void on_body(void *data, h2o_iovec_t bytes, bool is_last)
         const struct gw_trailers *trailers = gw_client_trailers(try->client);
         if (__builtin_expect(trailers != NULL, 0))
             take_trailers(exchange, trailers);
-        GW_NOTE(exchange, gw_exchange_note_end(try, GW_CLIENT_OK));
+        gw_exchange_target_is_done(try);
     }
     if (!exchange->is_sending) {
         gw_thread_undefer(&exchange->flush);

@@ -109,6 +109,9 @@ struct gw_refusal {
 bool gw_exchange_try_refused(struct gw_try *, const struct gw_refusal *);
 /* The try's response is the client's: a rival is let go of. */
 void gw_exchange_win(struct gw_try *);
+/* Its response is there as a whole. The places at the target and in the group's limits are free before the client gets
+ * the last byte: however slowly it reads, and whichever thread takes its next request. */
+void gw_exchange_target_is_done(struct gw_try *);
 void gw_exchange_end_try(struct gw_try *);
 void gw_exchange_end_tries(struct gw_exchange *); /* with every timer of theirs */
 void gw_exchange_note_end(struct gw_try *, enum gw_client_error);

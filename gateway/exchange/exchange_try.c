@@ -64,6 +64,19 @@ void gw_exchange_note_end(struct gw_try *try, enum gw_client_error error)
 
 /* ---- tries ---- */
 
+static void leave_target(struct gw_try *try)
+{
+    gw_choose_leave(try->exchange->request->worker, try->group, try->load);
+    try->load = NULL;
+}
+
+void gw_exchange_target_is_done(struct gw_try *try)
+{
+    leave_target(try);
+    gw_exchange_leave(try->exchange);
+    GW_NOTE(try->exchange, gw_exchange_note_end(try, GW_CLIENT_OK));
+}
+
 void gw_exchange_end_try(struct gw_try *try)
 {
     if (try->client == NULL)
@@ -71,7 +84,7 @@ void gw_exchange_end_try(struct gw_try *try)
     gw_client_release(try->client);
     try->client = NULL;
     gw_count(&try->slot->in_flight, (uint64_t)-1);
-    gw_choose_leave(try->exchange->request->worker, try->group, try->load);
+    leave_target(try);
     gw_timer_disarm(&try->timer);
     if (__builtin_expect(try->invocation != NULL, 0))
         gw_lambda_end_try(try);
