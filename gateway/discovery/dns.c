@@ -1,24 +1,19 @@
 #include "gateway/discovery/dns.h"
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <h2o/string_.h>
 #include "gateway/base/log.h"
 #include "gateway/base/wheel.h"
-#include "gateway/discovery/dns_server.h"
+#include "gateway/discovery/dns_servers.h"
 
 enum {
-    MAX_SERVERS = 16,
-    MAX_SEARCH = 16,
     MAX_RUNNING = 64,       /* questions at a time: more would overflow the socket buffers of small servers */
     NEGATIVE_TTL_MS = 5000, /* where no SOA says how long a name stays unknown */
-    SYSTEM_CHECK_MS = 5000, /* how often /etc/resolv.conf is looked at, if somebody asks */
     KEPT_MS = 600000,       /* in a clone: longer than a load takes */
     INITIAL_INDEX_SLOTS = 64
 };
@@ -56,22 +51,8 @@ struct gw_dns {
     h2o_linklist_t waiting, told;
     unsigned num_running;
     struct gw_dns_totals totals;
-
-    struct gw_dns_server *servers[MAX_SERVERS];
-    struct sockaddr_storage addresses[MAX_SERVERS];
-    char names[MAX_SERVERS][64];
-    size_t num_servers;
-    unsigned preferred; /* the server that answered last */
-    char *search[MAX_SEARCH];
-    size_t num_search;
-    unsigned ndots;
-    uint64_t timeout_ms, attempts, retry_ms, max_retry_ms;
-
-    bool uses_system, uses_system_search;
-    const char *system_path;
-    struct timespec system_mtime;
-    ino_t system_inode;
-    uint64_t system_checked_ms;
+    struct gw_dns_servers servers;
+    uint64_t attempts, retry_ms, max_retry_ms;
 };
 
 /* ---- the index of names ---- */
@@ -171,32 +152,6 @@ static void drop(struct entry *entry)
 }
 
 /* ---- asking ---- */
-
-static size_t count_dots(const char *name)
-{
-    size_t n = 0;
-    for (; *name != '\0'; ++name)
-        n += *name == '.';
-    return n;
-}
-
-/* The full names in the order of resolv.conf(5): a name with `ndots` dots is tried as it is first, else last. False:
- * there are no more. */
-static bool full_name(const struct gw_dns *dns, const char *name, unsigned candidate, char full[GW_DNS_MAX_NAME + 1])
-{
-    size_t len = strlen(name), own;
-    bool is_absolute = len != 0 && name[len - 1] == '.';
-
-    own = is_absolute || count_dots(name) >= dns->ndots ? 0 : dns->num_search;
-    if (candidate > (is_absolute ? 0 : dns->num_search))
-        return false;
-    if (candidate == own)
-        snprintf(full, GW_DNS_MAX_NAME + 1, "%s", name);
-    else
-        /* too long: cut, and then the server knows no such name */
-        snprintf(full, GW_DNS_MAX_NAME + 1, "%s.%s", name, dns->search[candidate < own ? candidate : candidate - 1]);
-    return true;
-}
 
 static void open_question(struct entry *entry)
 {
@@ -311,7 +266,7 @@ static void try_next_name(struct entry *entry, struct gw_dns_answer answer)
     question->empty = answer;
     question->has_empty = true;
     question->attempt = 0;
-    if (!full_name(entry->dns, entry->record.name, ++question->candidate, full)) {
+    if (!gw_dns_servers_full_name(&entry->dns->servers, entry->record.name, ++question->candidate, full)) {
         end_with_answer(entry, answer);
         return;
     }
@@ -340,15 +295,15 @@ static void on_answer(void *data, struct gw_dns_answer *answer)
         return;
     }
     ++dns->totals.outcomes[answer->outcome];
-    snprintf(entry->record.server, sizeof(entry->record.server), "%s", dns->names[question->server]);
+    snprintf(entry->record.server, sizeof(entry->record.server), "%s", dns->servers.names[question->server]);
     if (gw_dns_is_failure(answer->outcome)) {
-        if (++question->attempt < dns->num_servers * dns->attempts)
+        if (++question->attempt < dns->servers.size * dns->attempts)
             h2o_linklist_insert(&dns->waiting, &question->link);
         else
             end_with_failure(entry, answer->outcome);
         return;
     }
-    dns->preferred = question->server;
+    dns->servers.preferred = question->server;
     if (answer->outcome == GW_DNS_VALUES)
         end_with_answer(entry, *answer);
     else
@@ -361,147 +316,23 @@ static void ask(struct entry *entry)
     struct question *question = &entry->question;
     char full[GW_DNS_MAX_NAME + 1];
 
-    if (dns->num_servers == 0 || !full_name(dns, entry->record.name, question->candidate, full)) {
-        if (dns->num_servers == 0)
+    if (dns->servers.size == 0 ||
+        !gw_dns_servers_full_name(&dns->servers, entry->record.name, question->candidate, full)) {
+        if (dns->servers.size == 0)
             end_with_failure(entry, GW_DNS_UNREACHABLE);
         else
             end_with_answer(entry, question->empty); /* the search list became shorter */
         return;
     }
     if (question->attempt == 0)
-        question->server = dns->preferred;
+        question->server = dns->servers.preferred;
     else
-        question->server = (question->server + 1) % (unsigned)dns->num_servers;
+        question->server = (question->server + 1) % (unsigned)dns->servers.size;
     entry->asked = h2o_mem_alloc(sizeof(*entry->asked));
     entry->asked->entry = entry;
     ++dns->num_running;
     ++dns->totals.queries;
-    gw_dns_server_ask(dns->servers[question->server], full, entry->record.type, on_answer, entry->asked);
-}
-
-/* ---- servers ---- */
-
-static void set_name(char *name, size_t len, const struct sockaddr_storage *sa)
-{
-    struct gw_ip ip;
-    char text[46];
-    uint16_t port = ntohs(sa->ss_family == AF_INET ? ((const struct sockaddr_in *)sa)->sin_port
-                                                   : ((const struct sockaddr_in6 *)sa)->sin6_port);
-    if (!gw_ip_from_sockaddr((const struct sockaddr *)sa, &ip))
-        memset(&ip, 0, sizeof(ip));
-    gw_ip_format(&ip, text);
-    snprintf(name, len, sa->ss_family == AF_INET ? "%s:%u" : "[%s]:%u", text, port);
-}
-
-static void forget_servers(struct gw_dns *dns)
-{
-    for (size_t i = 0; i != dns->num_servers; ++i)
-        gw_dns_server_destroy(dns->servers[i]); /* what they were asked waits for others */
-    dns->num_servers = 0;
-    dns->preferred = 0;
-}
-
-static void use_servers(struct gw_dns *dns, const struct sockaddr_storage *addresses, size_t size, uint64_t timeout_ms)
-{
-    const char *why;
-
-    if (size == dns->num_servers && timeout_ms == dns->timeout_ms &&
-        memcmp(addresses, dns->addresses, size * sizeof(addresses[0])) == 0)
-        return;
-    forget_servers(dns);
-    dns->timeout_ms = timeout_ms;
-    for (size_t i = 0; i != size; ++i) {
-        size_t n = dns->num_servers;
-        dns->addresses[n] = addresses[i];
-        set_name(dns->names[n], sizeof(dns->names[n]), &addresses[i]);
-        dns->servers[n] =
-            gw_dns_server_create(dns->epoll_fd, (unsigned)n, (const struct sockaddr *)&addresses[i], timeout_ms, &why);
-        if (dns->servers[n] != NULL)
-            ++dns->num_servers;
-        else
-            gw_log(GW_LOG_ERROR, "dns", "cannot ask %s: %s", dns->names[n], why);
-    }
-}
-
-static void forget_search(struct gw_dns *dns)
-{
-    for (size_t i = 0; i != dns->num_search; ++i)
-        free(dns->search[i]);
-    dns->num_search = 0;
-}
-
-static void add_search(struct gw_dns *dns, const char *domain, size_t len)
-{
-    if (dns->num_search != MAX_SEARCH)
-        dns->search[dns->num_search++] = h2o_strdup(NULL, domain, len).base;
-}
-
-static void use_system(struct gw_dns *dns, uint64_t timeout_ms)
-{
-    struct gw_dns_system system;
-    struct stat st;
-
-    dns->system_checked_ms = dns->now_ms;
-    if (stat(dns->system_path, &st) == 0) {
-        dns->system_mtime = st.st_mtim;
-        dns->system_inode = st.st_ino;
-    }
-    if (!gw_dns_system_read(dns->system_path, &system))
-        gw_log(GW_LOG_ERROR, "dns", "%s names no usable DNS server", dns->system_path);
-    use_servers(dns, system.servers, system.num_servers, timeout_ms);
-    if (dns->uses_system_search) {
-        forget_search(dns);
-        for (size_t i = 0; i != system.num_search; ++i)
-            add_search(dns, system.search[i], SIZE_MAX);
-        dns->ndots = system.ndots;
-    }
-    gw_dns_system_dispose(&system);
-}
-
-/* Laptops and containers get other servers while they run. */
-static void look_at_system(struct gw_dns *dns)
-{
-    struct stat st;
-
-    if (!dns->uses_system || dns->now_ms < dns->system_checked_ms + SYSTEM_CHECK_MS)
-        return;
-    dns->system_checked_ms = dns->now_ms;
-    if (stat(dns->system_path, &st) == 0 &&
-        (st.st_ino != dns->system_inode || st.st_mtim.tv_sec != dns->system_mtime.tv_sec ||
-         st.st_mtim.tv_nsec != dns->system_mtime.tv_nsec))
-        use_system(dns, dns->timeout_ms);
-}
-
-void gw_dns_configure(struct gw_dns *dns, const struct gw_resolver_conf *conf)
-{
-    struct sockaddr_storage addresses[MAX_SERVERS] = {0};
-    size_t size = 0;
-
-    dns->attempts = conf->attempts;
-    dns->retry_ms = conf->retry_ms;
-    dns->max_retry_ms = conf->max_retry_ms;
-    dns->uses_system = conf->servers.size == 0;
-    dns->uses_system_search = dns->uses_system && gw_node_get(conf->at, "search") == NULL;
-    if (!dns->uses_system_search) {
-        forget_search(dns);
-        dns->ndots = 1;
-        for (size_t i = 0; i != conf->search.size; ++i)
-            add_search(dns, conf->search.entries[i].base, conf->search.entries[i].len);
-    }
-    for (size_t i = 0; i != conf->servers.size && size != MAX_SERVERS; ++i)
-        if (gw_dns_server_parse(conf->servers.entries[i], &addresses[size]))
-            ++size;
-    if (dns->uses_system)
-        use_system(dns, conf->timeout_ms);
-    else
-        use_servers(dns, addresses, size, conf->timeout_ms);
-}
-
-void gw_dns_set_system_file(struct gw_dns *dns, const char *path) { dns->system_path = path; }
-
-const char *gw_dns_server_name(const struct gw_dns *dns, size_t i)
-{
-    return i < dns->num_servers ? dns->names[i] : NULL;
+    gw_dns_server_ask(dns->servers.entries[question->server], full, entry->record.type, on_answer, entry->asked);
 }
 
 /* ---- the outside ---- */
@@ -514,8 +345,7 @@ struct gw_dns *gw_dns_create(uint64_t now_ms)
     dns->now_ms = now_ms;
     dns->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     dns->wheel = gw_wheel_create(now_ms);
-    dns->system_path = "/etc/resolv.conf";
-    dns->ndots = 1;
+    gw_dns_servers_init(&dns->servers, dns->epoll_fd);
     dns->attempts = 1;
     dns->num_slots = INITIAL_INDEX_SLOTS;
     dns->slots = h2o_mem_alloc(dns->num_slots * sizeof(dns->slots[0]));
@@ -540,13 +370,27 @@ void gw_dns_destroy(struct gw_dns *dns)
             forget_watches(dns->slots[i]);
             drop(dns->slots[i]);
         }
-    forget_servers(dns);
-    forget_search(dns);
+    gw_dns_servers_dispose(&dns->servers);
     gw_wheel_destroy(dns->wheel);
     if (dns->epoll_fd >= 0)
         close(dns->epoll_fd);
     free(dns->slots);
     free(dns);
+}
+
+void gw_dns_configure(struct gw_dns *dns, const struct gw_resolver_conf *conf)
+{
+    dns->attempts = conf->attempts;
+    dns->retry_ms = conf->retry_ms;
+    dns->max_retry_ms = conf->max_retry_ms;
+    gw_dns_servers_configure(&dns->servers, conf, dns->now_ms);
+}
+
+void gw_dns_set_system_file(struct gw_dns *dns, const char *path) { dns->servers.system_path = path; }
+
+const char *gw_dns_server_name(const struct gw_dns *dns, size_t i)
+{
+    return i < dns->servers.size ? dns->servers.names[i] : NULL;
 }
 
 int gw_dns_fd(const struct gw_dns *dns) { return dns->epoll_fd; }
@@ -556,8 +400,8 @@ int32_t gw_dns_wait(const struct gw_dns *dns, uint64_t now_ms, int32_t max_wait_
     if ((dns->waiting.next != &dns->waiting && dns->num_running < MAX_RUNNING) || dns->told.next != &dns->told)
         return 0;
     max_wait_ms = gw_wheel_wait(dns->wheel, now_ms, max_wait_ms);
-    for (size_t i = 0; i != dns->num_servers && dns->num_running != 0; ++i)
-        max_wait_ms = gw_dns_server_wait(dns->servers[i], max_wait_ms);
+    for (size_t i = 0; i != dns->servers.size && dns->num_running != 0; ++i)
+        max_wait_ms = gw_dns_server_wait(dns->servers.entries[i], max_wait_ms);
     return max_wait_ms;
 }
 
@@ -567,17 +411,17 @@ static void read_sockets(struct gw_dns *dns)
     int n = epoll_wait(dns->epoll_fd, events, sizeof(events) / sizeof(events[0]), 0);
 
     for (int i = 0; i < n; ++i)
-        gw_dns_server_on_event(dns->servers[gw_dns_server_of(events[i].data.u64)], events[i].data.u64,
+        gw_dns_server_on_event(dns->servers.entries[gw_dns_server_of(events[i].data.u64)], events[i].data.u64,
                                events[i].events);
-    for (size_t i = 0; i != dns->num_servers && dns->num_running != 0; ++i)
-        gw_dns_server_on_time(dns->servers[i]);
+    for (size_t i = 0; i != dns->servers.size && dns->num_running != 0; ++i)
+        gw_dns_server_on_time(dns->servers.entries[i]);
 }
 
 /* A question that cannot even be sent ends at once; it has only so many attempts, so this ends too. */
 static void ask_waiting(struct gw_dns *dns)
 {
     if (!h2o_linklist_is_empty(&dns->waiting))
-        look_at_system(dns);
+        gw_dns_servers_look_at_system(&dns->servers, dns->now_ms);
     while (!h2o_linklist_is_empty(&dns->waiting) && dns->num_running < MAX_RUNNING) {
         struct entry *entry = H2O_STRUCT_FROM_MEMBER(struct entry, question.link, dns->waiting.next);
         h2o_linklist_unlink(&entry->question.link);
@@ -689,7 +533,7 @@ struct gw_dns *gw_dns_clone(const struct gw_dns *dns, uint64_t now_ms)
 {
     struct gw_dns *clone = gw_dns_create(now_ms);
 
-    clone->system_path = dns->system_path;
+    clone->servers.system_path = dns->servers.system_path;
     for (size_t i = 0; i != dns->num_slots; ++i)
         for (const struct entry *from = dns->slots[i]; from != NULL; from = from->next) {
             if (!from->record.has_ended)
@@ -715,8 +559,8 @@ void gw_dns_adopt(struct gw_dns *dns, struct gw_dns *from, uint64_t now_ms)
         for (struct entry *entry = from->slots[i]; entry != NULL; entry = entry->next)
             if (entry->record.has_ended)
                 adopt_entry(dns, entry);
-    if (from->preferred < dns->num_servers)
-        dns->preferred = from->preferred;
+    if (from->servers.preferred < dns->servers.size)
+        dns->servers.preferred = from->servers.preferred;
     dns->totals.queries += from->totals.queries;
     for (size_t i = 0; i != GW_DNS_OUTCOMES; ++i)
         dns->totals.outcomes[i] += from->totals.outcomes[i];
