@@ -1,5 +1,5 @@
-/* Inside of an exchange, shared by exchange.c (the bodies and the life) and exchange_try.c (who is asked, and when
- * again). Only for these two. */
+/* Inside of an exchange, shared by exchange.c (the bodies and the life), exchange_try.c (one target being asked),
+ * exchange_retry.c (who is asked after it), kept_body.c and lambda/. For nobody else. */
 #pragma once
 #include "gateway/exchange/exchange.h"
 #include "gateway/process.h"
@@ -94,6 +94,24 @@ const struct routing_retry_conf *gw_exchange_policy(const struct gw_request *);
 void gw_exchange_begin(struct gw_exchange *);
 /* Asks the target chosen by gw_exchange_choose. */
 void gw_exchange_first_try(struct gw_exchange *);
+void gw_exchange_start_try(struct gw_try *, uint32_t target, bool allow_reuse);
+void gw_exchange_arm(struct gw_exchange *, struct gw_timer *, void (*on_due)(struct gw_timer *), uint64_t ms);
+/* `tried` is about request->group from here on. */
+void gw_exchange_begin_tried(struct gw_exchange *);
+void gw_exchange_note_head(struct gw_try *, int status);
+/* Its response is there as a whole. The places at the target and in the group's limits are free before the client gets
+ * the last byte: however slowly it reads, and whichever thread takes its next request. */
+void gw_exchange_target_is_done(struct gw_try *);
+void gw_exchange_end_try(struct gw_try *);
+void gw_exchange_end_tries(struct gw_exchange *); /* with every timer of theirs */
+void gw_exchange_note_end(struct gw_try *, enum gw_client_error);
+/* Counts the request at its group. False: the group takes no more; the reason is set. */
+bool gw_exchange_enter(struct gw_exchange *, enum gw_reason *);
+void gw_exchange_leave(struct gw_exchange *);
+
+/* exchange_retry.c */
+/* Hedges, and the share of the budget that the request pays in. */
+void gw_exchange_begin_policies(struct gw_exchange *);
 /* The try failed. True: another one goes on or will be made, the exchange needs nothing more. False: its error is the
  * exchange's; the try still holds its client. */
 bool gw_exchange_try_failed(struct gw_try *, enum gw_client_error, bool is_safe);
@@ -109,15 +127,6 @@ struct gw_refusal {
 bool gw_exchange_try_refused(struct gw_try *, const struct gw_refusal *);
 /* The try's response is the client's: a rival is let go of. */
 void gw_exchange_win(struct gw_try *);
-/* Its response is there as a whole. The places at the target and in the group's limits are free before the client gets
- * the last byte: however slowly it reads, and whichever thread takes its next request. */
-void gw_exchange_target_is_done(struct gw_try *);
-void gw_exchange_end_try(struct gw_try *);
-void gw_exchange_end_tries(struct gw_exchange *); /* with every timer of theirs */
-void gw_exchange_note_end(struct gw_try *, enum gw_client_error);
-/* Counts the request at its group. False: the group takes no more; the reason is set. */
-bool gw_exchange_enter(struct gw_exchange *, enum gw_reason *);
-void gw_exchange_leave(struct gw_exchange *);
 
 /* kept_body.c */
 /* Keeps a piece of the body for further tries, as far as the policy and limits.retry_buffers allow. */
