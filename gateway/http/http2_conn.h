@@ -103,7 +103,9 @@ struct gw_http2_conn {
     int32_t ended[GW_HTTP2_ENDED], cut[GW_HTTP2_ENDED]; /* streams that the client ended; that we did before */
     uint32_t num_ended, num_cut;
     struct gw_http2_bucket buckets[GW_HTTP2_NUM_BUDGETS];
-    int32_t updated[8]; /* idle streams that a PRIORITY_UPDATE was for: stands above the field (RFC 9218 7) */
+    int32_t widest_window;   /* of all streams, */
+    uint32_t initial_window; /* and the client's setting for new ones, before the SETTINGS frame being read */
+    int32_t updated[8];      /* idle streams that a PRIORITY_UPDATE was for: stands above the field (RFC 9218 7) */
     unsigned updated_at;
 };
 
@@ -147,6 +149,8 @@ void gw_http2_tell_flood(struct gw_http2_conn *);
 /* Bytes of the connection: how many of them were taken, fewer when they would take a turn too long. Negative: an error
  * of the library, or of ours; the connection is to be ended. */
 ssize_t gw_http2_receive(struct gw_http2_conn *, const uint8_t *, size_t len);
+/* A SETTINGS frame has lifted the window of a stream above 2^31-1, where the library resets only that stream. */
+bool gw_http2_windows_overflow(const struct gw_http2_conn *, const nghttp2_settings *);
 /* A stream is over; is_by_client: it has said so with END_STREAM or RST_STREAM. */
 void gw_http2_note_end(struct gw_http2_conn *, int32_t id, bool is_by_client);
 

@@ -498,7 +498,9 @@ static void take_trailers(struct gw_http2_stream *stream, bool is_ended)
 static void note_update(struct gw_http2_conn *conn, const nghttp2_frame *frame)
 {
     const nghttp2_ext_priority_update *update = frame->ext.payload;
-    if (update->stream_id > nghttp2_session_get_last_proc_stream_id(conn->session))
+    if (update->stream_id == 0) /* RFC 9218 7.1 */
+        gw_http2_terminate(conn, NGHTTP2_PROTOCOL_ERROR);
+    else if (update->stream_id > nghttp2_session_get_last_proc_stream_id(conn->session))
         conn->updated[conn->updated_at++ % (sizeof(conn->updated) / sizeof(conn->updated[0]))] = update->stream_id;
 }
 
@@ -534,7 +536,9 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
             gw_http2_release_held(conn, frame->hd.stream_id, false);
         break;
     case NGHTTP2_SETTINGS:
-        if (conn->num_held != 0) /* it may have widened the windows of all streams */
+        if (gw_http2_windows_overflow(conn, &frame->settings))
+            gw_http2_terminate(conn, NGHTTP2_FLOW_CONTROL_ERROR); /* RFC 9113 6.9.2 */
+        if (conn->num_held != 0)                                  /* it may have widened the windows of all streams */
             gw_http2_release_held(conn, 0, false);
         if (conn->is_new) {
             conn->is_new = false;

@@ -3,6 +3,8 @@
  * errors. */
 #include "gateway/http/http2_conn.h"
 
+enum { MAX_LENGTH = 16384 }; /* of a frame: SETTINGS_MAX_FRAME_SIZE is left at where it begins */
+
 static bool is_among(const int32_t *ids, int32_t id)
 {
     for (size_t i = 0; i != GW_HTTP2_ENDED; ++i)
@@ -46,6 +48,36 @@ static ssize_t pass(struct gw_http2_conn *conn, const uint8_t **from, const uint
     return rv;
 }
 
+/* The library does not measure them. */
+static bool check_length(struct gw_http2_conn *conn, const nghttp2_frame_hd *head)
+{
+    if (head->type != NGHTTP2_CONTINUATION || head->length <= MAX_LENGTH)
+        return true;
+    gw_http2_terminate(conn, NGHTTP2_FRAME_SIZE_ERROR); /* RFC 9113 4.2 */
+    return false;
+}
+
+static void note_windows(struct gw_http2_conn *conn)
+{
+    conn->initial_window = nghttp2_session_get_remote_settings(conn->session, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE);
+    conn->widest_window = 0;
+    for (h2o_linklist_t *node = conn->streams.next; node != &conn->streams; node = node->next) {
+        int32_t id = H2O_STRUCT_FROM_MEMBER(struct gw_http2_stream, link, node)->id;
+        int32_t window = nghttp2_session_get_stream_remote_window_size(conn->session, id);
+        if (window > conn->widest_window)
+            conn->widest_window = window;
+    }
+}
+
+bool gw_http2_windows_overflow(const struct gw_http2_conn *conn, const nghttp2_settings *settings)
+{
+    for (size_t i = 0; i != settings->niv; ++i)
+        if (settings->iv[i].settings_id == NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE &&
+            (int64_t)conn->widest_window + settings->iv[i].value - conn->initial_window > INT32_MAX)
+            return true;
+    return false;
+}
+
 /* from: bytes before the head that the library has not got yet; NULL: it has got a part of the head already. */
 static ssize_t take_head(struct gw_http2_conn *conn, const uint8_t *p, const uint8_t **from, const uint8_t *at)
 {
@@ -68,8 +100,15 @@ static ssize_t take_head(struct gw_http2_conn *conn, const uint8_t *p, const uin
         gw_http2_terminate(conn, NGHTTP2_PROTOCOL_ERROR);
         return NGHTTP2_ERR_PROTO;
     }
+    if (head.type == NGHTTP2_SETTINGS) {
+        if (from != NULL && (rv = pass(conn, from, at)) < 0)
+            return rv;
+        note_windows(conn);
+    }
     if (gw_http2_charge_frame(conn, &head, is_for_ended) != 0)
         return NGHTTP2_ERR_FLOODED;
+    if (!check_length(conn, &head))
+        return NGHTTP2_ERR_FRAME_SIZE_ERROR;
     return is_for_ended && !check_ended(conn, &head) ? NGHTTP2_ERR_STREAM_CLOSED : 0;
 }
 

@@ -99,6 +99,7 @@ class H2Client:
         self.server_settings = None
         self.opens_windows = opens_windows
         self.next_stream = 1
+        self.all_frames = []    # as they came
         self.block = None       # HEADERS that waits for its CONTINUATION
         if start:
             self.start(settings or {})
@@ -162,7 +163,7 @@ class H2Client:
             self._more()
         length = int.from_bytes(self.buffer[:3], "big")
         kind, flags = self.buffer[3], self.buffer[4]
-        stream = struct.unpack(">I", self.buffer[5:9])[0] & 0x7fffffff
+        stream = struct.unpack(">I", self.buffer[5:9])[0]
         while len(self.buffer) < 9 + length:
             self._more()
         payload, self.buffer = self.buffer[9:9 + length], self.buffer[9 + length:]
@@ -170,6 +171,8 @@ class H2Client:
 
     def _take(self, received):
         """Does what a client must do, and keeps the frame."""
+        check_frame(received)
+        self.all_frames.append(received)
         if self.block is not None:
             assert received.kind == CONTINUATION and received.stream == self.block.stream, received
             self.block.payload += received.payload
@@ -273,6 +276,26 @@ class H2Client:
 
     def __exit__(self, *_):
         self.close()
+
+
+OF_CONNECTION, OF_EITHER = (SETTINGS, PING, GOAWAY), (WINDOW_UPDATE,)
+FLAGS = {DATA: END_STREAM | PADDED, HEADERS: END_STREAM | END_HEADERS, SETTINGS: ACK, PING: ACK, CONTINUATION: END_HEADERS}
+LENGTHS = {RST_STREAM: 4, PING: 8, WINDOW_UPDATE: 4}
+
+
+def check_frame(received):
+    """What a server may not violate in any frame (RFC 9113 4.1, 5.1.1, 6)."""
+    assert received.kind in (DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION), received
+    assert received.flags & ~FLAGS.get(received.kind, 0) == 0, received
+    assert len(received.payload) == LENGTHS.get(received.kind, len(received.payload)), received
+    assert received.kind in OF_EITHER or (received.stream == 0) == (received.kind in OF_CONNECTION), received
+    assert received.stream == 0 or received.stream % 2 == 1, received
+    if received.kind == WINDOW_UPDATE:
+        assert 0 < struct.unpack(">I", received.payload)[0] < 1 << 31, received
+    elif received.kind == SETTINGS:
+        assert len(received.payload) % 6 == 0 and not (received.flags & ACK and received.payload), received
+    elif received.kind == GOAWAY:
+        assert len(received.payload) >= 8 and received.payload[0] < 128, received
 
 
 def check_head(fields):
