@@ -89,6 +89,15 @@ def descriptors(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
+def has_files_for_the_next_worker(pid):
+    """The worker hands them to the supervisor soon after it is ready."""
+    try:
+        with os.scandir(f"/proc/{pid}/fd") as entries:
+            return any("weir-kept-files" in os.readlink(entry.path) for entry in entries)
+    except FileNotFoundError:  # closed meanwhile
+        return False
+
+
 # --- it works ---------------------------------------------------------------------------------------------------------
 @pytest.mark.xdist_group("load")
 @pytest.mark.timeout(180)
@@ -112,6 +121,7 @@ def test_20_upgrades_under_load_fail_no_request(upgradable, fast_origin):
             seen.add(gateway.worker())
             plain.wait_requests(30)
             wait_for(lambda: not is_alive(before), "the old worker to be gone")
+            wait_for(lambda: has_files_for_the_next_worker(pid), "the supervisor to have the configuration")
             open_descriptors.append(descriptors(pid))
     plain.check()
     tls.check()
@@ -285,6 +295,7 @@ def test_systemd_is_told_that_the_main_process_is_the_same(upgradable, origin, t
 def stays(upgradable, fast_origin):
     """A gateway under load that is the same one afterwards."""
     gateway = upgradable(forward().replace("upgrade: {", "upgrade: {ready_timeout: 2s, "), origin=fast_origin.port)
+    wait_for(lambda: has_files_for_the_next_worker(gateway.process.pid), "the supervisor to have the configuration")
     worker, inode, count = gateway.worker(), gateway.runs(), descriptors(gateway.process.pid)
     with Load(gateway.port("http"), [("GET", "/", None, None), ("GET", "/version", None, None)], connections=4) as load:
         yield gateway
