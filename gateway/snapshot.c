@@ -46,27 +46,33 @@ static bool load_certificates(struct builder *b)
 static bool build_tls(struct builder *b, struct gw_snapshot_listener *listener)
 {
     static const char *const names_of[] = {"h2", "http/1.1"};
-    const char *alpn[2];
     const struct gw_config *config = b->snapshot->config;
-    const struct gw_texts *names = &listener->conf->tls->certificates;
-    struct tls_certificate **certificates = alloc_zeroed(names->size, sizeof(*certificates));
-    size_t num_alpn = 0;
+    const struct tls_listener_conf *tls = listener->conf->tls;
+    const struct gw_texts *names = &tls->certificates;
+    size_t num_alpn = 0, num_names = names->size + tls_default_is_apart(tls);
+    struct tls_certificate **certificates = alloc_zeroed(num_names, sizeof(*certificates));
+    const char **alpn = alloc_zeroed(tls->alpn.size + 2, sizeof(*alpn));
     bool ok = true;
 
-    for (size_t i = 0; i != names->size; ++i) {
-        const struct gw_named *named = gw_map_find(&config->certificates, names->entries[i]);
+    for (size_t i = 0; i != num_names; ++i) {
+        h2o_iovec_t name = i < names->size ? names->entries[i] : tls->default_certificate;
+        const struct gw_node *at = i < names->size ? names->at[i] : gw_setting_at(tls->at, "default_certificate");
+        const struct gw_named *named = gw_map_find(&config->certificates, name);
         if (named == NULL)
-            ok = gw_error_dangling(b->errors, names->at[i], "certificate", names->entries[i], &config->certificates);
+            ok = gw_error_dangling(b->errors, at, "certificate", name, &config->certificates);
         else
             certificates[i] = b->snapshot->certificates[named - config->certificates.entries];
     }
-    for (size_t i = 0; i != 2 && listener->conf->protocol == GW_LISTENER_HTTP; ++i) /* what others carry is not known */
+    for (size_t i = 0; i != 2 && listener->conf->protocol == GW_LISTENER_HTTP; ++i)
         if ((listener->conf->protocols & 1 << i) != 0)
             alpn[num_alpn++] = names_of[i];
+    for (size_t i = 0; i != tls->alpn.size; ++i) /* what others carry is not known, unless they say so */
+        alpn[num_alpn++] = tls->alpn.entries[i].base;
     if (ok)
-        listener->tls = tls_context_create(listener->conf->tls, listener->name, certificates, names->size, alpn,
-                                           num_alpn, b->process != NULL ? b->process->tickets : NULL, b->errors);
+        listener->tls = tls_context_create(tls, listener->name, certificates, num_names, alpn, num_alpn,
+                                           b->process != NULL ? b->process->tickets : NULL, b->errors);
     free(certificates);
+    free((void *)alpn);
     return listener->tls != NULL;
 }
 

@@ -269,6 +269,9 @@ bool tls_client_auth_install(const struct tls_client_auth_conf *conf, SSL_CTX *s
         return true;
     pthread_once(&once, make_index);
     SSL_CTX_set_max_cert_list(ssl, MAX_MESSAGE_BYTES);
+    /* Over TLS 1.2 a client's key must be on a curve that is taken for key exchange, too; spec/alb.md 1.4 has P-521. */
+    if (SSL_CTX_set1_groups_list(ssl, "X25519:P-256:P-384:P-521") != 1)
+        h2o_fatal("no memory");
     uintptr_t flags = INSTALLED | (conf->mode == TLS_CLIENT_AUTH_VERIFY ? IS_VERIFIED : 0) |
                       (conf->ignores_expiry ? IGNORES_EXPIRY : 0);
     if (SSL_CTX_set_ex_data(ssl, conf_index, (void *)flags) != 1)

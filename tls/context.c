@@ -17,6 +17,15 @@ static const struct gw_setting settings[] = {
      .choices = tls_policy_names},
     {"certificates", GW_TEXTS, offsetof(struct tls_listener_conf, certificates),
      "Names of certificates to choose from by server name; the first is the default.", .min = 1, .is_required = true},
+    {"default_certificate", GW_TEXT, offsetof(struct tls_listener_conf, default_certificate),
+     "Name of the certificate for clients that ask for no name, or for one that no certificate has; its own names "
+     "count "
+     "only if `certificates` lists it, too. Left out, the first of those.",
+     .min = 1},
+    {"alpn", GW_TEXTS, offsetof(struct tls_listener_conf, alpn),
+     "What a listener of protocol tls agrees upon with clients by ALPN, the most wanted first, like h2 and http/1.1; "
+     "clients that offer none of it are served without. Listeners of HTTP have `protocols`.",
+     .min = 1, .max = 255},
     {"handshake_timeout", GW_DURATION, offsetof(struct tls_listener_conf, handshake_timeout_ms),
      "How long a handshake may take.", .initial = 10000, .min = 100, .max = 600000},
     {"session_tickets", GW_BOOL, offsetof(struct tls_listener_conf, session_tickets),
@@ -68,6 +77,7 @@ struct server {
     unsigned char identity[SHA256_DIGEST_LENGTH]; /* of listener and policy, for resumption */
     unsigned char *alpn;                          /* as on the wire: length, bytes, ... */
     unsigned alpn_len;
+    bool alpn_is_optional;
     void (*on_hello)(h2o_socket_t *, SSL *); /* NULL: nobody asks */
 };
 
@@ -104,14 +114,36 @@ static void make_server_index(void)
 
 static struct server *server_of(SSL *ssl) { return SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), server_index); }
 
-static struct server *create_server(h2o_iovec_t id, const struct tls_policy *policy,
+/* certificates.size: it stands behind those that are listed. */
+static size_t find_default(const struct tls_listener_conf *conf)
+{
+    const h2o_iovec_t name = conf->default_certificate;
+    size_t i = 0;
+
+    if (name.base == NULL)
+        return 0;
+    while (i != conf->certificates.size &&
+           !h2o_memis(conf->certificates.entries[i].base, conf->certificates.entries[i].len, name.base, name.len))
+        ++i;
+    return i;
+}
+
+bool tls_default_is_apart(const struct tls_listener_conf *conf)
+{
+    return conf->default_certificate.base != NULL && find_default(conf) == conf->certificates.size;
+}
+
+static struct server *create_server(const struct tls_listener_conf *conf, h2o_iovec_t id,
                                     struct tls_certificate *const *certificates, size_t num_certificates,
                                     const char *const *alpn, size_t num_alpn)
 {
+    const struct tls_policy *policy = tls_policy_at(conf->policy);
     struct server *self = h2o_mem_alloc(sizeof(*self));
+    size_t num_listed = num_certificates - tls_default_is_apart(conf);
     *self = (struct server){.served = h2o_mem_alloc(num_certificates * sizeof(struct served)),
                             .num_served = num_certificates,
-                            .sni = tls_sni_create(certificates, num_certificates)};
+                            .sni = tls_sni_create(certificates, num_certificates, num_listed, find_default(conf)),
+                            .alpn_is_optional = conf->alpn.size != 0};
     for (size_t i = 0; i < num_certificates; i++) {
         const struct tls_certificate *from = certificates[i];
         X509_up_ref(from->leaf);
@@ -190,7 +222,7 @@ static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len, 
     const struct server *self = server_of(ssl);
     if (SSL_select_next_proto((unsigned char **)out, out_len, self->alpn, self->alpn_len, in, in_len) !=
         OPENSSL_NPN_NEGOTIATED)
-        return SSL_TLSEXT_ERR_ALERT_FATAL;
+        return self->alpn_is_optional ? SSL_TLSEXT_ERR_NOACK : SSL_TLSEXT_ERR_ALERT_FATAL;
     return SSL_TLSEXT_ERR_OK;
 }
 
@@ -211,6 +243,13 @@ static void set_resumption(SSL_CTX *ssl, struct tls_tickets *tickets)
     }
 }
 
+static const struct gw_node *node_of(const struct tls_listener_conf *conf, size_t certificate)
+{
+    if (certificate < conf->certificates.size)
+        return conf->certificates.at[certificate];
+    return conf->default_certificate.base != NULL ? gw_setting_at(conf->at, "default_certificate") : conf->at;
+}
+
 /* Every certificate must get through OpenSSL's own checks now, not in the first handshake that needs it. */
 static bool try_certificates(const struct tls_context *self, struct gw_errors *errors)
 {
@@ -221,9 +260,8 @@ static bool try_certificates(const struct tls_context *self, struct gw_errors *e
         ERR_clear_error();
         if (SSL_use_cert_and_key(probe, it->leaf, it->key, it->chain, 1) == 1)
             continue;
-        const struct gw_node *at = i < self->conf->certificates.size ? self->conf->certificates.at[i] : self->conf->at;
         const char *reason = ERR_reason_error_string(ERR_peek_last_error());
-        is_good = gw_error_at(errors, at, "certificate \"%.*s\" cannot serve under policy %s: %s",
+        is_good = gw_error_at(errors, node_of(self->conf, i), "certificate \"%.*s\" cannot serve under policy %s: %s",
                               (int)self->certificates[i]->name.len, self->certificates[i]->name.base,
                               tls_policy_names[self->conf->policy], reason != NULL ? reason : "refused by OpenSSL");
     }
@@ -258,7 +296,7 @@ struct tls_context *tls_context_create(const struct tls_listener_conf *conf, h2o
         gw_error_at(errors, conf->at, "this OpenSSL does not support policy %s", policy->name);
         return NULL;
     }
-    struct server *server = create_server(id, policy, certificates, num_certificates, alpn, num_alpn);
+    struct server *server = create_server(conf, id, certificates, num_certificates, alpn, num_alpn);
     if (SSL_CTX_set_ex_data(ssl, server_index, server) != 1)
         h2o_fatal("no memory");
     /* 32 KiB of record buffers given back while a connection idles */
@@ -313,9 +351,8 @@ const struct tls_certificate *tls_context_select(const struct tls_context *self,
     };
     struct tls_sni_choice choice = tls_sni_choose(self->server->sni, server_name, TLS_KEY_ANY, time(NULL));
     const struct tls_certificate *chosen = self->certificates[choice.certificate];
-    const struct gw_texts *names = &self->conf->certificates;
-    gw_trace(trace, "certificate", choice.certificate < names->size ? names->at[choice.certificate] : self->conf->at,
-             "\"%.*s\" (%s, %u bits): %s", (int)chosen->name.len, chosen->name.base, chosen->is_ecdsa ? "ECDSA" : "RSA",
-             chosen->key_bits, reasons[choice.why]);
+    gw_trace(trace, "certificate", node_of(self->conf, choice.certificate), "\"%.*s\" (%s, %u bits): %s",
+             (int)chosen->name.len, chosen->name.base, chosen->is_ecdsa ? "ECDSA" : "RSA", chosen->key_bits,
+             reasons[choice.why]);
     return chosen;
 }

@@ -12,20 +12,25 @@
 
 struct tls_listener_conf { /* listeners.NAME.tls */
     const struct gw_node *at;
-    int policy;                    /* index into tls_policy_names; default "intermediate" */
-    struct gw_texts certificates;  /* names; the first is the default */
-    uint64_t handshake_timeout_ms; /* 10 s */
-    bool session_tickets;          /* default true; never with client_auth: a resumed session shows no certificate */
+    int policy;                      /* index into tls_policy_names; default "intermediate" */
+    struct gw_texts certificates;    /* names to choose from; the first is the default, unless there is another: */
+    h2o_iovec_t default_certificate; /* name; base NULL: none. Chosen by its names only if certificates lists it, too */
+    struct gw_texts alpn;            /* of listeners of protocol tls: what is agreed upon if the client offers it */
+    uint64_t handshake_timeout_ms;   /* 10 s */
+    bool session_tickets;            /* default true; never with client_auth: a resumed session shows no certificate */
     struct tls_client_auth_conf client_auth;
 };
 extern const struct gw_section tls_listener_section;
+/* Whether default_certificate is one that certificates does not list. */
+bool tls_default_is_apart(const struct tls_listener_conf *);
 
 struct tls_context;
-/* certificates: those the listener names, in order, at least one, borrowed (they live in the snapshot). alpn: e.g.
- * "http/1.1", in preference order; a client that offers only others gets no_application_protocol (RFC 7301 3.2), one
- * that offers none is served. id: distinguishes listeners for resumption; a session is resumed only on the same
- * listener id, under the same policy and for the same server name, before or after a reload. tickets may be NULL: no
- * resumption. NULL after recording an error. */
+/* certificates: those of conf->certificates, in order, at least one, and behind them the default if that is none of
+ * them; borrowed (they live in the snapshot). alpn: e.g. "http/1.1", in preference order; a client that offers only
+ * others gets no_application_protocol (RFC 7301 3.2) or, where they are conf->alpn, is served without; so is one that
+ * offers none. id: distinguishes listeners for resumption; a session is resumed only on the same listener id, under the
+ * same policy and for the same server name, before or after a reload. tickets may be NULL: no resumption. NULL after
+ * recording an error. */
 struct tls_context *tls_context_create(const struct tls_listener_conf *, h2o_iovec_t id,
                                        struct tls_certificate *const *certificates, size_t num_certificates,
                                        const char *const *alpn, size_t num_alpn, struct tls_tickets *,

@@ -19,9 +19,10 @@ struct slot {
 struct tls_sni {
     struct rank *ranks; /* of each certificate */
     size_t num_ranks;
+    size_t default_certificate;
     struct slot *slots; /* open addressing, at most half full */
     size_t mask;
-    h2o_iovec_t default_name; /* borrowed from a slot; base NULL when the default certificate has no name */
+    h2o_iovec_t default_name; /* borrowed from a slot; base NULL: no listed certificate has its first name */
 };
 
 /* FNV-1a. Clients choose what is looked up, not what is stored: they cannot make chains longer. */
@@ -55,9 +56,10 @@ static void add_name(struct tls_sni *self, h2o_iovec_t name, uint32_t certificat
     slot->certificates[slot->num_certificates++] = certificate;
 }
 
-struct tls_sni *tls_sni_create(struct tls_certificate *const *certificates, size_t num_certificates)
+struct tls_sni *tls_sni_create(struct tls_certificate *const *certificates, size_t num_certificates, size_t num_listed,
+                               size_t default_certificate)
 {
-    assert(num_certificates != 0);
+    assert(num_listed <= num_certificates && default_certificate < num_certificates);
     struct tls_sni *self = h2o_mem_alloc(sizeof(*self));
     size_t num_names = 0, capacity = 8;
     for (size_t i = 0; i < num_certificates; i++)
@@ -66,17 +68,18 @@ struct tls_sni *tls_sni_create(struct tls_certificate *const *certificates, size
         capacity *= 2;
     *self = (struct tls_sni){.ranks = h2o_mem_alloc(num_certificates * sizeof(struct rank)),
                              .num_ranks = num_certificates,
+                             .default_certificate = default_certificate,
                              .slots = h2o_mem_alloc(capacity * sizeof(struct slot)),
                              .mask = capacity - 1};
     memset(self->slots, 0, capacity * sizeof(struct slot));
     for (size_t i = 0; i < num_certificates; i++) {
         const struct tls_certificate *c = certificates[i];
         self->ranks[i] = (struct rank){c->not_after, c->kind, c->hash_bits, c->key_bits};
-        for (size_t k = 0; k < c->num_dns_names; k++)
+        for (size_t k = 0; i < num_listed && k < c->num_dns_names; k++)
             add_name(self, c->dns_names[k], (uint32_t)i);
     }
-    if (certificates[0]->num_dns_names != 0)
-        self->default_name = find_slot(self, certificates[0]->dns_names[0])->name;
+    if (certificates[default_certificate]->num_dns_names != 0)
+        self->default_name = find_slot(self, certificates[default_certificate]->dns_names[0])->name;
     return self;
 }
 
@@ -114,10 +117,10 @@ static bool is_better(const struct tls_sni *self, struct candidate a, struct can
         return ra->hash_bits > rb->hash_bits;
     if (ra->key_bits != rb->key_bits)
         return ra->key_bits > rb->key_bits;
-    if (a.is_exact != b.is_exact)
-        return a.is_exact;
     if (ra->not_after != rb->not_after)
         return ra->not_after > rb->not_after;
+    if (a.is_exact != b.is_exact)
+        return a.is_exact;
     return a.certificate < b.certificate;
 }
 
@@ -136,7 +139,8 @@ static void look_at(const struct tls_sni *self, h2o_iovec_t name, bool is_exact,
 static struct tls_sni_choice choose_default(const struct tls_sni *self, enum tls_sni_why why, unsigned usable_kinds,
                                             time_t now)
 {
-    struct tls_sni_choice choice = {0, why, (self->ranks[0].kind & usable_kinds) != 0};
+    size_t certificate = self->default_certificate;
+    struct tls_sni_choice choice = {certificate, why, (self->ranks[certificate].kind & usable_kinds) != 0};
     struct candidate best = {0};
     if (choice.is_usable || self->default_name.base == NULL)
         return choice;

@@ -110,6 +110,10 @@ static void check_certificate_names(const struct gw_config *config, struct gw_er
                 gw_error_dangling(errors, listener->tls->certificates.at[j], "certificate", name,
                                   &config->certificates);
         }
+        if (listener->tls != NULL && listener->tls->default_certificate.base != NULL &&
+            gw_map_find(&config->certificates, listener->tls->default_certificate) == NULL)
+            gw_error_dangling(errors, gw_setting_at(listener->tls->at, "default_certificate"), "certificate",
+                              listener->tls->default_certificate, &config->certificates);
     }
 }
 

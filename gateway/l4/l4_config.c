@@ -87,6 +87,9 @@ static bool check_http(struct gw_loader *loader, const struct gw_listener_conf *
         is_good = refuse(loader, conf, "max_connections", "it has limits.max_connections");
     if (conf->udp != NULL)
         is_good = refuse(loader, conf, "udp", "expected protocol udp");
+    if (conf->tls != NULL && conf->tls->alpn.size != 0)
+        is_good = gw_error_at(loader->errors, gw_setting_at(conf->tls->at, "alpn"),
+                              "\"alpn\" is for listeners of protocol tls (http has \"protocols\" beside \"tls\")");
     return is_good;
 }
 

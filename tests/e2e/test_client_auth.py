@@ -3,15 +3,17 @@ import datetime
 import re
 import socket
 import ssl
+import subprocess
 import urllib.parse
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from client import Client, Closed
+from h2client import H2Client
 from origin import Origin
 from test_tls import V12, V13, certificate, key_of, key_pem, pem
 from weir import Weir, wait_for
@@ -217,6 +219,43 @@ def test_a_weak_key_is_refused(gateway):
     weak = builder.sign(key_of("p256-ca"), hashes.SHA256())
     refused(gateway, "client_cert_invalid", weak, key=key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+
+
+@pytest.mark.parametrize("version", [V12, V13], ids=["TLS 1.2", "TLS 1.3"])
+@pytest.mark.parametrize("digest", [hashes.SHA256(), hashes.SHA384(), hashes.SHA512()], ids=lambda d: d.name)
+@pytest.mark.parametrize("make", [
+    lambda: rsa.generate_private_key(public_exponent=65537, key_size=2048), lambda: ec.generate_private_key(ec.SECP256R1()),
+    lambda: ec.generate_private_key(ec.SECP384R1()), lambda: ec.generate_private_key(ec.SECP521R1()),
+], ids=["RSA", "P-256", "P-384", "P-521"])
+def test_every_kind_of_key_and_digest_that_an_alb_takes_is_taken(gateway, make, digest, version):
+    """spec/alb.md 1.4"""
+    key = make()
+    presented = (x509.CertificateBuilder().subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kind")]))
+                 .issuer_name(AUTHORITY.subject).public_key(key.public_key()).serial_number(7)
+                 .not_valid_before(NOW - DAY).not_valid_after(NOW + DAY)
+                 .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+                 .sign(key_of("p256-ca"), digest))
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    assert ask(gateway, presented, key=private, version=version).status == 200
+    assert ask(gateway, presented, key=private, version=version, listener="passed").status == 200
+
+
+@pytest.mark.parametrize("listener, names", [("lax", b"Authority One"), ("verify", None)])
+def test_the_names_of_authorities_are_told_where_the_configuration_says_so(gateway, listener, names):
+    told = subprocess.run(["openssl", "s_client", "-connect", f"127.0.0.1:{gateway.port(listener)}"], stdin=subprocess.DEVNULL,
+                          capture_output=True, timeout=30).stdout
+    if names:
+        assert re.search(rb"Acceptable client certificate CA names\n.*CN = " + names, told), told
+    else:
+        assert b"No client certificate CA names sent" in told, told
+
+
+def test_a_certificate_shown_over_http2_reaches_the_target(gateway, origin):
+    context = context_of(gateway, leaf("two", serial=0x22))
+    context.set_alpn_protocols(["h2"])
+    with H2Client(gateway.port("verify"), tls=(context, "localhost")) as client:
+        assert client.fetch("/over-two").status == 200
+    assert at_origin(origin, "/over-two").get("X-Amzn-Mtls-Clientcert-Serial-Number") == "22"
 
 
 def test_intermediates_count_up_to_the_depth(gateway):

@@ -431,6 +431,15 @@ def test_a_tls_client_may_offer_any_alpn(weir, three):
         assert exactly(client, 3) == b"[b]" and client.selected_alpn_protocol() is None
 
 
+@pytest.mark.parametrize("offer, agreed", [(["h2", "http/1.1"], "h2"), (["http/1.1", "h2"], "h2"), (["http/1.1"], "http/1.1"),
+                                           (["imap"], None), ([], None)])
+def test_a_tls_listener_agrees_upon_what_its_alpn_lists_and_else_upon_nothing(weir, three, offer, agreed):
+    """spec/alb.md 1.6: HTTP2Preferred; nothing shared is no error"""
+    gateway = weir(TLS.replace("{certificates: [a, b]}", '{certificates: [a, b], alpn: [h2, http/1.1]}'), **three)
+    with tls_dial(gateway.port("db"), "b.example", alpn=offer) as client:
+        assert exactly(client, 3) == b"[b]" and client.selected_alpn_protocol() == agreed
+
+
 @pytest.mark.xdist_group("load")
 def test_terminated_tls_carries_much_both_ways(weir):
     with StreamPeer() as peer:

@@ -245,6 +245,8 @@ worker_threads: 1
 listeners:
   https: {{address: "127.0.0.1:@https@", tls: {{certificates: [{", ".join(CHOICE)}]}}}}
   only_rsa: {{address: "127.0.0.1:@only_rsa@", tls: {{certificates: site_rsa}}}}
+  apart: {{address: "127.0.0.1:@apart@", tls: {{certificates: [site_rsa, exact], default_certificate: site_ec}}}}
+  listed: {{address: "127.0.0.1:@listed@", tls: {{certificates: [default, site_rsa, site_ec], default_certificate: site_ec}}}}
 certificates:
 {certificates}""" + ANSWER, files=files_of(**CHOICE))
 
@@ -264,7 +266,7 @@ def certificate_name(data):
     ("SITE.Example", "site_ec"),
     ("www.site.example", "site_rsa"),
     ("a.wild.example", "wild"),
-    ("exact.wild.example", "exact"),       # exact before wildcard
+    ("exact.wild.example", "exact"),       # exact before wildcard, all else being the same
     ("rsa.wild.example", "wild"),          # spec/alb.md, vector 27: an ECDSA wildcard beats an exact RSA name
     ("wild.example", "default"),           # a wildcard covers one label, not none
     ("a.b.wild.example", "default"),       # and not two
@@ -320,6 +322,27 @@ certificates: {site: {cert: tls/site.pem, key: tls/site.key}}
     curl = subprocess.run(["curl", "-sS", "--cacert", root_path, f"https://127.0.0.1:{gateway.port('https')}/"],
                           capture_output=True, timeout=30)
     assert (curl.returncode, curl.stdout) == (0, b"hello\n"), curl.stderr
+
+
+@pytest.mark.parametrize("name, args, expected", [
+    ("site.example", (), "site_rsa"),          # the default has this name, better, but is not listed
+    ("www.site.example", (), "site_rsa"),
+    ("nobody.example", (), "site_ec"),
+    (None, (), "site_ec"),
+    ("nobody.example", ("-tls1_3", "-sigalgs", RSA13), "site_rsa"),  # this client cannot use the default
+])
+def test_a_default_that_is_not_listed_serves_only_those_whom_no_listed_one_serves(chooser, name, args, expected):
+    """spec/alb.md 1.2: D takes part in the comparison only if it is also in L"""
+    sni = ("-servername", name) if name else ("-noservername",)
+    assert certificate_name(s_client_shown(chooser.port("apart"), *sni, *args)) == expected
+    said = chooser.run("explain", f"https://{name or '127.0.0.1'}:{chooser.port('apart')}/", "-c", str(chooser.config_path)).stdout
+    assert f'"{expected}"' in said or args, said
+
+
+def test_a_listed_default_takes_part_and_need_not_be_the_first(chooser):
+    port = chooser.port("listed")
+    for name, expected in (("site.example", "site_ec"), ("default.example", "default"), ("nobody.example", "site_ec")):
+        assert certificate_name(s_client_shown(port, "-servername", name)) == expected
 
 
 # --- ALPN ------------------------------------------------------------------------------------------------------------

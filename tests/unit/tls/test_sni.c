@@ -28,7 +28,7 @@ static struct tls_sni *build(const struct row *rows, size_t num_rows)
             p += len + (p[len] == ' ');
         }
     }
-    struct tls_sni *sni = tls_sni_create(all, num_rows);
+    struct tls_sni *sni = tls_sni_create(all, num_rows, num_rows, 0);
     for (size_t i = 0; i < num_rows; i++) { /* the index keeps nothing of them */
         free(all[i]->dns_names);
         free(all[i]);
@@ -72,15 +72,42 @@ static void names_match_in_any_case_and_with_a_trailing_dot(void **state)
     tls_sni_destroy(sni);
 }
 
-static void an_exact_name_comes_before_a_wildcard_of_the_same_strength(void **state)
+static void an_exact_name_comes_before_a_wildcard_that_is_the_same_otherwise(void **state)
 {
     struct tls_sni *sni = build((struct row[]){{"d.example.com", TLS_KEY_P256},
-                                               {"*.example.com", TLS_KEY_P256, .left_s = 700 * DAY},
-                                               {"a.example.com", TLS_KEY_P256, .left_s = 20 * DAY}},
+                                               {"*.example.com", TLS_KEY_P256},
+                                               {"a.example.com", TLS_KEY_P256}},
                                 3);
     assert_choice(sni, "a.example.com", TLS_KEY_ANY, 2, TLS_SNI_EXACT);
     assert_choice(sni, "b.example.com", TLS_KEY_ANY, 1, TLS_SNI_WILDCARD);
     assert_choice(sni, "d.example.com", TLS_KEY_ANY, 0, TLS_SNI_EXACT);
+    tls_sni_destroy(sni);
+}
+
+/* spec/alb.md 1.2: it is for clients whose name no listed certificate has */
+static void a_default_that_is_not_listed_is_not_chosen_by_its_names(void **state)
+{
+    const char *const names[] = {"a.example.com", "b.example.com", "a.example.com"};
+    struct tls_certificate owned[3], *all[3];
+    h2o_iovec_t texts[3];
+
+    for (size_t i = 0; i != 3; ++i) {
+        texts[i] = h2o_iovec_init(names[i], strlen(names[i]));
+        owned[i] = (struct tls_certificate){.dns_names = &texts[i],
+                                            .num_dns_names = 1,
+                                            .kind = i == 2 ? TLS_KEY_P256 : TLS_KEY_RSA,
+                                            .not_after = NOW + 90 * DAY};
+        all[i] = &owned[i];
+    }
+    struct tls_sni *sni = tls_sni_create(all, 3, 2, 2);
+    assert_choice(sni, "a.example.com", TLS_KEY_ANY, 0, TLS_SNI_EXACT);
+    assert_choice(sni, "b.example.com", TLS_KEY_ANY, 1, TLS_SNI_EXACT);
+    assert_choice(sni, "c.example.com", TLS_KEY_ANY, 2, TLS_SNI_UNKNOWN);
+    assert_choice(sni, "", TLS_KEY_ANY, 2, TLS_SNI_NO_NAME);
+    assert_choice(sni, "c.example.com", RSA_ONLY, 0, TLS_SNI_UNKNOWN); /* the same name, for this client */
+    tls_sni_destroy(sni);
+    sni = tls_sni_create(all, 3, 3, 2);
+    assert_choice(sni, "a.example.com", TLS_KEY_ANY, 2, TLS_SNI_EXACT);
     tls_sni_destroy(sni);
 }
 
@@ -132,9 +159,10 @@ static void each_criterion_counts_only_when_those_before_are_equal(void **state)
         {{"a.b", TLS_KEY_RSA, 2048, 160}, {"a.b", TLS_KEY_RSA, 2048, 256}},
         /* the longer key, even for a wildcard */
         {{"a.b", TLS_KEY_RSA, 2048}, {"*.b", TLS_KEY_RSA, 3072}},
-        /* exact before wildcard, even when it ends earlier */
-        {{"*.b", TLS_KEY_RSA, 2048, 256, 90 * DAY}, {"a.b", TLS_KEY_RSA, 2048, 256, 30 * DAY}},
-        /* the later end */
+        /* the later end, even for a wildcard */
+        {{"a.b", TLS_KEY_RSA, 2048, 256, 30 * DAY}, {"*.b", TLS_KEY_RSA, 2048, 256, 90 * DAY}},
+        /* exact before wildcard where all else is the same */
+        {{"*.b", TLS_KEY_RSA, 2048, 256, 90 * DAY}, {"a.b", TLS_KEY_RSA, 2048, 256, 90 * DAY}},
         {{"a.b", TLS_KEY_RSA, 2048, 256, 30 * DAY}, {"a.b", TLS_KEY_RSA, 2048, 256, 90 * DAY}},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -206,7 +234,7 @@ static void every_one_of_a_thousand_certificates_is_found(void **state)
             (struct tls_certificate){.dns_names = names[i], .num_dns_names = 2, .kind = TLS_KEY_P256, .not_after = NOW};
         all[i] = &certificates[i];
     }
-    struct tls_sni *sni = tls_sni_create(all, N);
+    struct tls_sni *sni = tls_sni_create(all, N, N, 0);
     for (size_t i = 0; i < N; i++) {
         char name[40];
         snprintf(name, sizeof(name), "site%zu.example", i);
@@ -223,7 +251,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_default_serves_no_name_unknown_names_and_nonsense),
         cmocka_unit_test(names_match_in_any_case_and_with_a_trailing_dot),
-        cmocka_unit_test(an_exact_name_comes_before_a_wildcard_of_the_same_strength),
+        cmocka_unit_test(an_exact_name_comes_before_a_wildcard_that_is_the_same_otherwise),
+        cmocka_unit_test(a_default_that_is_not_listed_is_not_chosen_by_its_names),
         cmocka_unit_test(a_wildcard_covers_one_label),
         cmocka_unit_test(an_ecdsa_wildcard_beats_an_exact_rsa_name_where_the_client_takes_both),
         cmocka_unit_test(the_client_decides_between_ecdsa_and_rsa_of_one_name),
