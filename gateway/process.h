@@ -156,7 +156,7 @@ struct gw_process {
         size_t num_free_indexes, free_capacity;
     } endpoints;
     struct {
-        struct gw_group_entry **entries; /* one for each name of a target group */
+        struct gw_group_entry **entries; /* one for each name of a target group; control thread: without the lock */
         size_t size, capacity;
         struct gw_registry_index index;
     } groups;
@@ -215,9 +215,14 @@ struct gw_health_log;
 struct gw_outliers;
 struct gw_source;
 struct gw_target_queues;
-/* What lives as long as the process of a target group; found by name, never freed. */
+/* What outlives a configuration of a target group; found by name, lives as long as somebody holds it and a little
+ * longer (gateway/discovery/departure.h). */
 struct gw_group_entry {
     h2o_iovec_t name;
+    _Atomic uint32_t refs; /* atomic: of snapshots, endpoints, sources */
+    size_t position;       /* under lock: in the registry */
+    bool is_leaving;       /* control thread: it is in no configuration any more and has no source */
+    bool is_forgotten;     /* control thread: the workers are being told */
     struct routing_group_live live;
     struct gw_group_use use;
     struct gw_target_queues *queues;
@@ -253,7 +258,25 @@ static inline struct gw_endpoint_entry *gw_endpoint_entry_of(const struct routin
 {
     return H2O_STRUCT_FROM_MEMBER(struct gw_endpoint_entry, endpoint, (struct gw_endpoint *)target->endpoint);
 }
+/* Held; made when there is none. */
 struct gw_group_entry *gw_process_group(struct gw_process *, h2o_iovec_t name);
+static inline void gw_group_hold(struct gw_group_entry *entry)
+{
+    __atomic_fetch_add((uint32_t *)&entry->refs, 1, __ATOMIC_RELAXED);
+}
+/* Any thread; the control thread finds out that nobody holds it. NULL is fine. */
+static inline void gw_group_release(struct gw_group_entry *entry)
+{
+    if (entry != NULL)
+        __atomic_fetch_sub((uint32_t *)&entry->refs, 1, __ATOMIC_RELEASE);
+}
+static inline bool gw_group_is_held(const struct gw_group_entry *entry)
+{
+    return __atomic_load_n((const uint32_t *)&entry->refs, __ATOMIC_ACQUIRE) != 0;
+}
+size_t gw_process_num_groups(struct gw_process *);
+/* Control thread, when no worker can still speak of it. False: somebody holds it again. */
+bool gw_process_forget_group(struct gw_process *, struct gw_group_entry *);
 /* Held; made when there is none. */
 struct gw_endpoint_entry *gw_process_endpoint(struct gw_process *, struct gw_group_entry *, const struct gw_address *,
                                               bool is_checked);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "gateway/admin/health_log.h"
+#include "gateway/exchange/outliers.h"
 #include "gateway/exchange/target_queue.h"
 #include "gateway/process.h"
 
@@ -74,7 +75,7 @@ static struct gw_endpoint_entry *create_endpoint(struct gw_group_entry *group, c
 {
     struct gw_endpoint_entry *entry = h2o_mem_alloc(sizeof(*entry));
     memset(entry, 0, sizeof(*entry));
-    entry->group = group;
+    gw_group_hold(entry->group = group);
     entry->endpoint.address = *address;
     entry->endpoint.address.text = entry->endpoint.name = h2o_strdup(NULL, address->text.base, address->text.len);
     entry->endpoint.address.host = h2o_strdup(NULL, address->host.base, address->host.len);
@@ -113,13 +114,47 @@ struct gw_group_entry *gw_process_group(struct gw_process *process, h2o_iovec_t 
         entry->is_new = true;
         entry->queues = gw_target_queues_create(process, entry);
         entry->use.on_room = gw_target_queue_on_room;
+        entry->position = process->groups.size;
         process->groups.entries[process->groups.size++] = entry;
         *slot = process->groups.size;
     } else {
         entry = process->groups.entries[*slot - 1];
     }
+    gw_group_hold(entry);
     pthread_mutex_unlock(&process->lock);
     return entry;
+}
+
+static void free_group(struct gw_group_entry *entry)
+{
+    gw_outliers_destroy(entry->outliers);
+    gw_target_queues_destroy(entry->queues);
+    free(entry->name.base);
+    free(entry);
+}
+
+bool gw_process_forget_group(struct gw_process *process, struct gw_group_entry *entry)
+{
+    bool is_free;
+
+    pthread_mutex_lock(&process->lock);
+    if ((is_free = !gw_group_is_held(entry))) {
+        struct gw_group_entry *last = process->groups.entries[--process->groups.size];
+        process->groups.entries[last->position = entry->position] = last;
+        process->groups.index.num_slots = 0; /* made anew by the next look-up */
+    }
+    pthread_mutex_unlock(&process->lock);
+    if (is_free)
+        free_group(entry);
+    return is_free;
+}
+
+size_t gw_process_num_groups(struct gw_process *process)
+{
+    pthread_mutex_lock(&process->lock);
+    size_t size = process->groups.size;
+    pthread_mutex_unlock(&process->lock);
+    return size;
 }
 
 /* Of an endpoint that is gone, if there is one: arrays by index stay as small as there are endpoints at a time. */
@@ -166,6 +201,7 @@ static void free_endpoint(struct gw_endpoint_entry *entry)
     free(entry->slots);
     free(entry->load);
     free(entry->log);
+    gw_group_release(entry->group);
     free(entry);
 }
 

@@ -430,8 +430,10 @@ static void destroy_group(struct routing_target_group *group)
 
 static void destroy(struct gw_snapshot *snapshot)
 {
-    for (size_t i = 0; snapshot->process != NULL && i != snapshot->num_groups; ++i)
+    for (size_t i = 0; snapshot->process != NULL && i != snapshot->num_groups; ++i) {
         gw_group_load_release(snapshot->process->group_loads, snapshot->groups[i].load);
+        gw_group_release(snapshot->groups[i].entry);
+    }
     for (size_t i = 0; i != snapshot->num_routes; ++i) {
         struct gw_route *route = &snapshot->routes[i];
         routing_header_rules_destroy(route->request_headers);

@@ -331,6 +331,9 @@ static void put_discovery(struct gw_exposition *out, const struct gw_process *pr
             "Lists of targets that could not be had: the last good one stays.", (double)counters->failures);
     put_one(out, "weir_endpoints", "gauge", "Targets that are known, those that are still being forgotten too.",
             (double)gw_process_num_endpoints((struct gw_process *)process));
+    put_one(out, "weir_target_groups", "gauge",
+            "Target groups that are known, those that are still being forgotten too.",
+            (double)gw_process_num_groups((struct gw_process *)process));
     put_one(out, "weir_targets_removed_total", "counter", "Targets that were taken out of their group.",
             (double)counters->departures);
     put_one(out, "weir_targets_cut_total", "counter",

@@ -109,8 +109,15 @@ enum gw_precondition gw_precondition_check(const h2o_header_t *headers, size_t n
     return GW_PRECONDITION_HOLDS;
 }
 
+/* RFC 9110 8.8.2.2: it may change once more with the same date. */
+static bool is_fresh(const struct gw_validators *current, const struct timespec *now)
+{
+    return now->tv_sec <= current->modified_s ||
+           (now->tv_sec == current->modified_s + 1 && now->tv_nsec < current->modified_ns);
+}
+
 bool gw_precondition_allows_range(const h2o_header_t *headers, size_t num_headers, const struct gw_validators *current,
-                                  time_t now_s)
+                                  const struct timespec *now)
 {
     bool is_single;
     const h2o_header_t *field = find(headers, num_headers, H2O_TOKEN_IF_RANGE, &is_single);
@@ -122,8 +129,8 @@ bool gw_precondition_allows_range(const h2o_header_t *headers, size_t num_header
     h2o_iovec_t value = h2o_str_stripws(field->value.base, field->value.len);
     if (value.len >= 2 && (value.base[0] == '"' || memcmp(value.base, "W/", 2) == 0))
         return current->etag.base != NULL && is_same(value, current->etag); /* a weak tag never equals our strong one */
-    return current->modified_s != -1 && gw_http_date_parse(value, now_s) == current->modified_s &&
-           now_s > current->modified_s;
+    return current->modified_s != -1 && gw_http_date_parse(value, now->tv_sec) == current->modified_s &&
+           !is_fresh(current, now);
 }
 
 /* Reads exactly `count` digits (a blank may pad the first of asctime's day). */

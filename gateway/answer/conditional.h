@@ -8,6 +8,7 @@
 struct gw_validators {
     h2o_iovec_t etag;  /* strong, with its quotes; base NULL: none */
     time_t modified_s; /* seconds since the epoch; -1: none */
+    long modified_ns;  /* the rest of it */
 };
 
 enum gw_precondition {
@@ -22,7 +23,7 @@ enum gw_precondition gw_precondition_check(const h2o_header_t *headers, size_t n
 /* Step 5: may the Range field be followed? True without If-Range; false when its validator is not the current one, is
  * weak, or the file was changed within the last second (RFC 9110 8.8.2.2), whose date is not a strong validator yet. */
 bool gw_precondition_allows_range(const h2o_header_t *headers, size_t num_headers, const struct gw_validators *,
-                                  time_t now_s);
+                                  const struct timespec *now);
 
 /* All three forms of HTTP-date (RFC 9110 5.6.7); -1 when it is none. now_s settles the century of two-digit years. */
 time_t gw_http_date_parse(h2o_iovec_t text, time_t now_s);

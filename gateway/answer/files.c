@@ -540,7 +540,9 @@ static enum gw_range_result choose_ranges(const struct gw_request *request, cons
             return GW_RANGE_WHOLE;
         range = &facts->headers[i];
     }
-    if (range == NULL || !gw_precondition_allows_range(facts->headers, facts->num_headers, validators, time(NULL)))
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (range == NULL || !gw_precondition_allows_range(facts->headers, facts->num_headers, validators, &now))
         return GW_RANGE_WHOLE;
     return gw_ranges_parse(range->value, (uint64_t)found->st.st_size, ranges);
 }
@@ -552,7 +554,8 @@ static void answer_with(struct gw_request *request, struct found *found)
     struct gw_ranges ranges;
 
     found->etag_len = gw_etag_format(found->etag, &found->st.st_mtim, (uint64_t)found->st.st_size);
-    struct gw_validators validators = {h2o_iovec_init(found->etag, found->etag_len), modified_s(found)};
+    struct gw_validators validators = {h2o_iovec_init(found->etag, found->etag_len), modified_s(found),
+                                       found->st.st_mtim.tv_nsec};
     switch (gw_precondition_check(request->facts.headers, request->facts.num_headers, &validators)) {
     case GW_PRECONDITION_FAILED:
         close(found->fd);

@@ -98,7 +98,7 @@ void gw_admin_targets_keep(struct gw_process *process)
 static void restore(struct gw_process *process, const char *path, const char *name, const json_t *list)
 {
     static const struct gw_member defaults = {.weight = 1};
-    h2o_iovec_t group_name = h2o_iovec_init(name, strlen(name));
+    struct gw_group_entry *group = gw_process_group(process, h2o_iovec_init(name, strlen(name)));
     struct gw_member *members;
     struct gw_errors errors;
     h2o_mem_pool_t pool;
@@ -109,12 +109,13 @@ static void restore(struct gw_process *process, const char *path, const char *na
     gw_errors_init(&errors);
     if (bytes != NULL &&
         gw_targets_read(&pool, path, h2o_iovec_init(bytes, strlen(bytes)), &defaults, &members, &size, &errors))
-        gw_members_set(gw_source_of_admin(process, gw_process_group(process, group_name)), members, size);
+        gw_members_set(gw_source_of_admin(process, group), members, size);
     else
         gw_log(GW_LOG_ERROR, "discovery", "%s: the targets of %s cannot be read: %s", path, name,
                errors.size != 0 ? errors.entries[0].text : "?");
     gw_errors_dispose(&errors);
     h2o_mem_clear_pool(&pool);
+    gw_group_release(group);
     free(bytes);
 }
 

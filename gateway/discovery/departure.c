@@ -5,6 +5,7 @@
 #include "gateway/discovery/discovery.h"
 #include "gateway/discovery/view.h"
 #include "gateway/exchange/exchange_state.h"
+#include "gateway/exchange/mirror.h"
 #include "gateway/exchange/target_queue.h"
 #include "gateway/l4/l4.h"
 #include "gateway/l4/udp.h"
@@ -16,6 +17,7 @@ struct gw_departures {
     struct gw_process *process;
     h2o_linklist_t leaving; /* of gw_endpoint_entry.departure */
     size_t num_leaving;
+    size_t num_groups; /* that are leaving, as of the last look */
     struct gw_timer look;
     struct gw_endpoint_entry **told; /* to be told to the workers */
     size_t num_told, room;
@@ -110,8 +112,10 @@ static void on_told(struct gw_message *message)
         gw_pool_forget(worker->pool, &telling->entries[i]->endpoint);
     if (telling->news == NEWS_CUT) {
         gw_conn_each_stream(&worker->server, cut, telling);
-        for (size_t i = 0; i != telling->size; ++i)
+        for (size_t i = 0; i != telling->size; ++i) {
             gw_l4_cut(worker, &telling->entries[i]->endpoint);
+            gw_mirror_cut(worker, &telling->entries[i]->endpoint);
+        }
     }
     gw_process_tell(worker->process, on_heard, worker, telling);
 }
@@ -161,6 +165,69 @@ static void on_heard(struct gw_message *message)
     free(telling);
 }
 
+/* ---- groups ---- */
+
+struct parting {
+    struct gw_departures *self;
+    unsigned num_pending;
+    size_t size;
+    struct gw_group_entry *groups[];
+};
+
+/* Nobody holds them: the last messages that spoke of their queues came before the first parting. A group that somebody
+ * has found again goes on as if nothing had been said. */
+static void on_parted(struct gw_message *message)
+{
+    struct parting *parting = message->data;
+
+    if (--parting->num_pending != 0)
+        return;
+    for (size_t i = 0; i != parting->size; ++i) {
+        parting->groups[i]->is_forgotten = false;
+        (void)gw_process_forget_group(parting->self->process, parting->groups[i]);
+    }
+    free(parting);
+}
+
+static void on_part(struct gw_message *message)
+{
+    struct parting *parting = message->data;
+
+    for (size_t i = 0; i != parting->size; ++i)
+        gw_target_queues_end(parting->groups[i]->queues, message->worker);
+    gw_process_tell(message->worker->process, on_parted, message->worker, parting);
+}
+
+static bool can_be_forgotten(const struct gw_group_entry *group)
+{
+    return group->is_leaving && !group->is_forgotten && !gw_group_is_held(group);
+}
+
+static void look_at_leaving_groups(struct gw_departures *self)
+{
+    struct gw_process *process = self->process;
+    struct parting *parting = h2o_mem_alloc(sizeof(*parting) + process->groups.size * sizeof(parting->groups[0]));
+
+    *parting = (struct parting){self, process->num_workers, 0};
+    self->num_groups = 0;
+    pthread_mutex_lock(&process->lock); /* a load may find one */
+    for (size_t i = 0; i != process->groups.size; ++i) {
+        struct gw_group_entry *group = process->groups.entries[i];
+        self->num_groups += group->is_leaving;
+        if (!can_be_forgotten(group))
+            continue;
+        group->is_forgotten = true;
+        parting->groups[parting->size++] = group;
+    }
+    pthread_mutex_unlock(&process->lock);
+    if (parting->size == 0) {
+        free(parting);
+        return;
+    }
+    for (unsigned i = 0; i != process->num_workers; ++i)
+        gw_worker_tell(&process->workers[i], on_part, parting);
+}
+
 /* ---- looking after them ---- */
 
 static uint64_t in_flight(const struct gw_process *process, const struct gw_endpoint_entry *entry)
@@ -208,7 +275,7 @@ static void look_at(struct gw_departures *self, struct gw_endpoint_entry *entry,
 
 static void plan(struct gw_departures *self)
 {
-    if (self->num_leaving != 0 && !gw_timer_is_armed(&self->look))
+    if (self->num_leaving + self->num_groups != 0 && !gw_timer_is_armed(&self->look))
         gw_timer_arm(self->process->control.wheel, &self->look, gw_now_ms() + LOOK_MS);
 }
 
@@ -226,6 +293,8 @@ static void on_look(struct gw_timer *timer)
         tell(self, NEWS_FORGOTTEN, to_forget.entries, to_forget.size);
     free(to_cut.entries);
     free(to_forget.entries);
+    if (self->num_groups != 0)
+        look_at_leaving_groups(self);
     plan(self);
 }
 
@@ -264,6 +333,12 @@ void gw_departures_add(struct gw_departures *self, struct gw_endpoint_entry *ent
         self->told = h2o_mem_realloc(self->told, (self->room = self->room * 2 + 16) * sizeof(*self->told));
     self->told[self->num_told++] = entry;
     ++entry->departure.num_pending; /* until it is told */
+    plan(self);
+}
+
+void gw_departures_look_at_groups(struct gw_departures *self)
+{
+    look_at_leaving_groups(self);
     plan(self);
 }
 

@@ -1,6 +1,6 @@
 /* Endpoints that no configuration and no source has any more. They get no new requests; those under way go on for the
  * group's deregistration_delay, then they are cut off. An endpoint that nobody speaks of any more is forgotten by all
- * who know it: pools, health checks, statistics. Control thread, but for what the workers are told. */
+ * who know it: pools, health checks, statistics. So is a group. Control thread, but for what the workers are told. */
 #pragma once
 #include "gateway/process.h"
 
@@ -12,6 +12,9 @@ void gw_departures_destroy(struct gw_departures *);
 void gw_departures_add(struct gw_departures *, struct gw_endpoint_entry *, uint64_t delay_ms);
 /* It is back. False: it was not leaving. */
 bool gw_departures_take_back(struct gw_departures *, struct gw_endpoint_entry *);
+/* A configuration without some groups is about to be served (gw_group_entry.is_leaving): they are forgotten when nobody
+ * holds them any more. */
+void gw_departures_look_at_groups(struct gw_departures *);
 /* Tells every worker that members have changed, and which endpoints to let go of. */
 void gw_departures_tell(struct gw_departures *);
 

@@ -346,6 +346,7 @@ static struct gw_source *add_source(struct gw_process *process, struct gw_group_
                                  .group = group,
                                  .key = h2o_strdup(NULL, key, SIZE_MAX).base,
                                  .is_wanted = true};
+    gw_group_hold(group);
     while (*at != NULL && (*at)->kind->key != NULL)
         at = &(*at)->next;
     source->next = *at;
@@ -360,6 +361,7 @@ static void destroy_source(struct gw_source *source)
     dispose_members(source->members, source->size);
     free(source->failure);
     free(source->key);
+    gw_group_release(source->group);
     free(source);
 }
 
@@ -399,11 +401,13 @@ static void configure_source(struct gw_process *process, struct gw_group_entry *
 }
 
 /* What the admin API has added stays, should the group come back. */
-static void drop_unwanted(struct gw_group_entry *group)
+static void drop_unwanted(const struct gw_snapshot *snapshot, struct gw_group_entry *group)
 {
+    bool is_known = gw_map_find(&snapshot->config->target_groups, group->name) != NULL;
+
     for (struct gw_source **at = &group->sources; *at != NULL;) {
         struct gw_source *source = *at;
-        if (source->is_wanted || source->kind == &admin_kind) {
+        if (source->is_wanted || (source->kind == &admin_kind && (is_known || source->size != 0))) {
             at = &source->next;
             continue;
         }
@@ -453,6 +457,18 @@ static void part(struct gw_discovery *self, const struct gw_snapshot *snapshot)
     pthread_mutex_unlock(&process->lock);
 }
 
+/* The groups that the snapshot does not have. */
+static void part_with_groups(struct gw_discovery *self)
+{
+    struct gw_process *process = self->process;
+
+    for (size_t i = 0; i != process->groups.size; ++i) {
+        struct gw_group_entry *entry = process->groups.entries[i];
+        entry->is_leaving = entry->mark != self->mark && entry->sources == NULL;
+    }
+    gw_departures_look_at_groups(self->departures);
+}
+
 void gw_discovery_prepare(struct gw_process *process, const struct gw_snapshot *snapshot)
 {
     struct gw_discovery *self = process->discovery;
@@ -466,7 +482,7 @@ void gw_discovery_prepare(struct gw_process *process, const struct gw_snapshot *
         if (snapshot->groups[i].dynamic != NULL)
             configure_group(process, &snapshot->groups[i]);
     for (size_t i = 0; i != process->groups.size; ++i)
-        drop_unwanted(process->groups.entries[i]);
+        drop_unwanted(snapshot, process->groups.entries[i]);
     ++self->mark;
     for (size_t i = 0; i != snapshot->num_groups; ++i) {
         const struct routing_target_group *group = &snapshot->groups[i];
@@ -479,6 +495,7 @@ void gw_discovery_prepare(struct gw_process *process, const struct gw_snapshot *
                 gw_endpoint_entry_of(&group->targets[j])->mark = self->mark;
     }
     part(self, snapshot);
+    part_with_groups(self);
     self->is_preparing = false;
 }
 

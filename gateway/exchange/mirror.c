@@ -253,6 +253,16 @@ void gw_mirror_drop(struct gw_mirror *mirror)
         end(mirror, DROPPED);
 }
 
+void gw_mirror_cut(struct gw_worker *worker, const struct gw_endpoint *endpoint)
+{
+    for (h2o_linklist_t *next, *link = worker->mirrors.next; link != &worker->mirrors; link = next) {
+        struct gw_mirror *mirror = H2O_STRUCT_FROM_MEMBER(struct gw_mirror, link, link);
+        next = link->next;
+        if (mirror->client != NULL && mirror->group->targets[mirror->target].endpoint == endpoint)
+            end(mirror, FAILED);
+    }
+}
+
 void gw_mirror_end_all(struct gw_worker *worker)
 {
     while (!h2o_linklist_is_empty(&worker->mirrors))

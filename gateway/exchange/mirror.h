@@ -14,5 +14,8 @@ struct gw_mirror *gw_mirror_begin(struct gw_request *, const struct gw_client_re
 struct gw_mirror *gw_mirror_body(struct gw_mirror *, h2o_iovec_t bytes, bool is_last);
 /* The request ended before its body was whole: there will be no copy. NULL is fine. */
 void gw_mirror_drop(struct gw_mirror *);
+struct gw_endpoint;
+/* The time of a target that was taken out is over: copies under way at it are given up ("failed"). */
+void gw_mirror_cut(struct gw_worker *, const struct gw_endpoint *);
 /* The thread ends: copies under way are given up. */
 void gw_mirror_end_all(struct gw_worker *);

@@ -305,6 +305,13 @@ void gw_outliers_configure(struct gw_process *process, const struct gw_snapshot 
     }
 }
 
+void gw_outliers_destroy(struct gw_outliers *self)
+{
+    if (self != NULL)
+        gw_timer_disarm(&self->timer);
+    free(self);
+}
+
 void gw_outliers_on_health(struct gw_process *process, h2o_iovec_t name, const struct routing_health *health)
 {
     const struct routing_target_group *group = find_group(process, name);

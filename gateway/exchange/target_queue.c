@@ -226,6 +226,13 @@ struct gw_target_queues *gw_target_queues_create(struct gw_process *process, str
     return self;
 }
 
+void gw_target_queues_end(struct gw_target_queues *self, const struct gw_worker *worker)
+{
+    gw_thread_undefer(&self->threads[worker->thread.index].serving);
+}
+
+void gw_target_queues_destroy(struct gw_target_queues *self) { free(self); }
+
 static enum gw_reason check_bounds(const struct gw_request *request, struct gw_target_queues *queues)
 {
     const struct routing_target_group *group = request->group;

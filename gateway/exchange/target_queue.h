@@ -1,6 +1,6 @@
 /* Requests that wait because every target of their group has as many as it may (target_limits), or the group as many
  * connections (circuit_breaker), before their first try or before a further one. One queue per group and
- * thread, in order of arrival; the bound counts all threads. What is here lives as long as the process. */
+ * thread, in order of arrival; the bound counts all threads. What is here lives as long as the group's entry. */
 #pragma once
 #include "gateway/request.h"
 
@@ -8,6 +8,9 @@ struct gw_process;
 struct gw_target_queues; /* of one group: one for each thread */
 struct gw_group_entry;
 struct gw_target_queues *gw_target_queues_create(struct gw_process *, struct gw_group_entry *);
+/* Of a group that is gone, in which nobody can wait any more: every worker ends its part, then it can be freed. */
+void gw_target_queues_end(struct gw_target_queues *, const struct gw_worker *);
+void gw_target_queues_destroy(struct gw_target_queues *); /* NULL is fine */
 
 /* GW_REASON_NONE: the request waits, and is forwarded or answered later (a place may have become free meanwhile, then
  * it is under way already). Otherwise why it may not. */

@@ -322,6 +322,41 @@ def test_requests_are_cut_off_when_the_delay_is_over(gateway, origins):
     waiting.go_on.set()
 
 
+def test_functions_and_copies_are_cut_off_when_the_delay_is_over(origins):
+    """A call of a function under way is answered with the reason; a copy for a shadow group is given up."""
+    text = """
+worker_threads: 2
+listeners: {http: {address: "127.0.0.1:@http@"}}
+target_groups:
+  main: {targets: ["127.0.0.1:@one@"], health_check: {enabled: false}}
+  function: {lambda: hello, targets: ["127.0.0.1:@held@"], deregistration_delay: 300ms}
+  shadow: {targets: ["127.0.0.1:@held@"], deregistration_delay: 300ms, health_check: {enabled: false}}
+routes:
+  - {name: function, match: {path: /function}, forward: function}
+  - {name: copied, mirror: shadow, forward: main}
+"""
+    held, go_on = threading.Semaphore(0), threading.Event()
+
+    def hold(exchange):
+        exchange.read_body()
+        held.release()
+        assert exchange.wait_peer_closed(30) or go_on.is_set()
+    with Origin(hold) as origin, Weir(text, one=origins[0].port, held=origin.port) as gateway:
+        with Client(gateway.port("http")) as client:
+            client.request("POST", "/function", body=b"event")
+            assert ask(gateway, "/copied").body == b"one"
+            assert held.acquire(timeout=20) and held.acquire(timeout=20), "both are under way"
+            gateway.configure(text.replace("@held@", "@one@"))
+            gateway.reload()
+            assert client.response().status == 502
+        entry = gateway.wait_log(lambda entry: entry["path"] == "/function")[0]
+        assert (entry["reason"], entry["target"]) == ("TARGET_DEREGISTERED", address(origin))
+        wait_for(lambda: gateway.metric("weir_mirror_requests_total", result="failed") == 1, "the copy is given up")
+        assert gateway.metric("weir_targets_cut_total") == 2
+        wait_for(lambda: not origin.busy, "the connections are closed")
+        go_on.set()
+
+
 def test_connections_that_forward_bytes_drain_too(gateway):
     with socket.create_server(("127.0.0.1", 0)) as listening:
         members(gateway, "bytes", [f"127.0.0.1:{listening.getsockname()[1]}"])
@@ -421,3 +456,71 @@ def test_memory_is_flat_after_many_endpoints_came_and_went(gateway):
         assert after < before + 8 * 1024 * 1024, (before, after)
     assert gateway.metric("weir_targets_removed_total") >= 90000
     assert ask(gateway).status == 503 and os.path.exists(gateway.folder / "state" / "targets.json")
+
+
+GROUPS = """
+worker_threads: 2
+access_log: {{enabled: false}}
+listeners: {{http: {{address: "127.0.0.1:@http@"}}}}
+target_groups:
+  stays: {{targets: ["127.0.0.1:@one@"], health_check: {{enabled: false}}}}
+{groups}
+routes:
+{routes}
+  - {{name: stays, forward: stays}}
+"""
+KINDS = ["outlier_detection: {consecutive_5xx: 3}", "target_limits: {requests: 1, queue: 10}", "dynamic: true", "circuit_breaker: {connections: 5}"]
+
+
+def other_groups(first, count):
+    """A configuration of groups that no other one has, each with something that is kept about it."""
+    groups = "".join(f'  g{i}: {{targets: ["127.0.0.1:@one@"], health_check: {{enabled: false}}, {KINDS[i % len(KINDS)]}}}\n'
+                     for i in range(first, first + count))
+    routes = "".join(f'  - {{name: r{i % count}, match: {{path: "/g{i}*"}}, forward: g{i}}}\n' for i in range(first, first + count))
+    return GROUPS.format(groups=groups.rstrip("\n"), routes=routes.rstrip("\n"))
+
+
+def test_groups_that_no_configuration_has_any_more_are_forgotten(origins):
+    """6,000 different ones, 500 at a time, each asked now and then; those that requests still use are forgotten after them."""
+    at_a_time = 100 if SANITIZED else 500
+    with Weir(other_groups(0, at_a_time), one=origins[0].port) as gateway:
+        def run(first, times):
+            for start in range(first * at_a_time, (first + times) * at_a_time, at_a_time):
+                gateway.configure(other_groups(start, at_a_time))
+                gateway.reload()
+                for i in range(start, start + at_a_time, at_a_time // 8 - 1):
+                    assert ask(gateway, f"/g{i}").body == b"one"
+                wait_for(lambda: gateway.metric("weir_target_groups") == at_a_time + 1, "those before are forgotten", 30)
+            return gateway.rss()
+        before = run(1, 5)
+        after = run(6, 7)
+        if not SANITIZED:  # there freed memory is kept for a while
+            assert after < before + 2 * 1024 * 1024, (before, after)
+
+        held = Held(gateway, origins[0], f"/g{12 * at_a_time}/held")
+        gateway.configure(other_groups(0, 4))
+        gateway.reload()
+        wait_for(lambda: gateway.metric("weir_target_groups") == 5 + at_a_time, "the groups of the snapshot that is held, too")
+        held.go_on.set()
+        assert held.response().status == 200
+        wait_for(lambda: gateway.metric("weir_target_groups") == 5, "all but the present ones are forgotten", 30)
+
+
+def test_a_group_that_comes_back_works_as_before(origins):
+    """Over and over, while it is being forgotten: whatever the moment, its requests and its queue go on."""
+    with Weir(other_groups(0, 4), one=origins[0].port) as gateway:
+        for round in range(12):
+            gateway.configure(other_groups(4, 4))
+            gateway.reload()
+            if round % 3 == 2:
+                wait_for(lambda: gateway.metric("weir_target_groups") == 5, "they are forgotten", 30)
+            gateway.configure(other_groups(0, 4))
+            gateway.reload()
+            held = Held(gateway, origins[0], f"/g1/held{round}")  # target_limits: one at a time
+            queued = Client(gateway.port("http"))
+            queued.request("GET", "/g1")
+            wait_for(lambda: gateway.metric("weir_target_queue_requests") == 1, "the next one waits")
+            held.go_on.set()
+            assert held.response().status == 200 and queued.response().body == b"one"
+            queued.close()
+            assert {ask(gateway, f"/g{i}").body for i in range(4)} == {b"one"}

@@ -391,6 +391,27 @@ def test_if_range_guards_the_range(get, value, status):
     assert response.status == status and response.body == (LETTERS[:2] if status == 206 else LETTERS)
 
 
+def test_the_date_of_a_file_guards_no_range_before_it_is_a_second_old(gateway, get):
+    """RFC 9110 8.8.2.2: within its second, and until one has passed, the file may change again under the same date."""
+    def ask(changed):
+        date = email.utils.formatdate(int(changed), usegmt=True)
+        os.utime(gateway.folder / "site" / "young.txt", ns=(int(changed * 1e9),) * 2)
+        return get("/young.txt", {"Range": "bytes=0-1", "If-Range": date}).status
+    gateway.write("site/young.txt", LETTERS)
+    assert ask(time.time() - 3) == 206
+    for _ in range(20):
+        wait_for(lambda: time.time() % 1 < 0.3, "a second that has just begun")
+        changed = int(time.time()) - 0.05  # of the second before
+        status = ask(changed)
+        if time.time() < changed + 0.9:
+            break
+    else:
+        pytest.fail("the machine is too slow to ask within a second")
+    assert status == 200
+    tag = get("/young.txt").get("etag")
+    assert get("/young.txt", {"Range": "bytes=0-1", "If-Range": tag}).status == 206
+
+
 def test_conditions_go_before_ranges(get):
     assert get("/letters.txt", {"Range": "bytes=0-1", "If-None-Match": "*"}).status == 304
     assert get("/letters.txt", {"Range": "bytes=99-", "If-Match": '"x"'}).status == 412

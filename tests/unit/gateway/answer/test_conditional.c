@@ -6,13 +6,13 @@
 #include <string.h>
 #include "gateway/answer/conditional.h"
 
-enum { CHANGED_S = 784111777 }; /* Sun, 06 Nov 1994 08:49:37 GMT */
+enum { CHANGED_NS = 600000000, CHANGED_S = 784111777 }; /* Sun, 06 Nov 1994 08:49:37 GMT */
 static const char before[] = "Sun, 06 Nov 1994 08:49:36 GMT", same[] = "Sun, 06 Nov 1994 08:49:37 GMT",
                   after[] = "Sun, 06 Nov 1994 08:49:38 GMT";
 
 static h2o_iovec_t text(const char *s) { return h2o_iovec_init(s, strlen(s)); }
 
-static struct gw_validators current(void) { return (struct gw_validators){text("\"abc\""), CHANGED_S}; }
+static struct gw_validators current(void) { return (struct gw_validators){text("\"abc\""), CHANGED_S, CHANGED_NS}; }
 
 /* Name, value pairs ended by NULL. */
 static size_t fields(h2o_header_t *headers, va_list args)
@@ -35,15 +35,15 @@ static enum gw_precondition check(const void *first, ...)
 }
 #define CHECK(...) check(NULL, __VA_ARGS__, NULL)
 
-static bool allows_range(time_t now_s, ...)
+static bool allows_range(struct timespec now, ...)
 {
     struct gw_validators validators = current();
     h2o_header_t headers[8];
     va_list args;
-    va_start(args, now_s);
+    va_start(args, now);
     size_t n = fields(headers, args);
     va_end(args);
-    return gw_precondition_allows_range(headers, n, &validators, now_s);
+    return gw_precondition_allows_range(headers, n, &validators, &now);
 }
 
 static void requests_without_conditions_are_served(void **state)
@@ -121,7 +121,7 @@ static void tags_go_before_dates(void **state) /* RFC 9110 13.2.2 */
 
 static void if_range_takes_our_tag_or_our_date_once_it_is_strong(void **state)
 {
-    enum { LATER = CHANGED_S + 100 };
+    static const struct timespec LATER = {CHANGED_S + 100, 0};
     assert_true(allows_range(LATER, NULL));
     assert_true(allows_range(LATER, H2O_TOKEN_IF_RANGE, "\"abc\"", NULL));
     assert_true(allows_range(LATER, H2O_TOKEN_IF_RANGE, same, NULL));
@@ -131,8 +131,17 @@ static void if_range_takes_our_tag_or_our_date_once_it_is_strong(void **state)
     assert_false(allows_range(LATER, H2O_TOKEN_IF_RANGE, before, NULL));
     assert_false(allows_range(LATER, H2O_TOKEN_IF_RANGE, "*", NULL));
     assert_false(allows_range(LATER, H2O_TOKEN_IF_RANGE, "\"abc\"", H2O_TOKEN_IF_RANGE, "\"abc\"", NULL));
-    assert_false(allows_range(CHANGED_S, H2O_TOKEN_IF_RANGE, same, NULL));
-    assert_true(allows_range(CHANGED_S + 1, H2O_TOKEN_IF_RANGE, same, NULL));
+}
+
+static void a_date_is_no_strong_validator_before_it_is_a_second_old(void **state)
+{
+    struct timespec young = {CHANGED_S + 1, CHANGED_NS - 1}, old = {CHANGED_S + 1, CHANGED_NS};
+    assert_false(allows_range((struct timespec){CHANGED_S, CHANGED_NS}, H2O_TOKEN_IF_RANGE, same, NULL));
+    assert_false(allows_range((struct timespec){CHANGED_S - 10, 0}, H2O_TOKEN_IF_RANGE, same, NULL));
+    assert_false(allows_range((struct timespec){CHANGED_S + 1, 0}, H2O_TOKEN_IF_RANGE, same, NULL));
+    assert_false(allows_range(young, H2O_TOKEN_IF_RANGE, same, NULL));
+    assert_true(allows_range(old, H2O_TOKEN_IF_RANGE, same, NULL));
+    assert_true(allows_range(young, H2O_TOKEN_IF_RANGE, "\"abc\"", NULL));
 }
 
 static void all_three_forms_of_dates_are_read(void **state)
@@ -197,6 +206,7 @@ int main(void)
         cmocka_unit_test(what_is_no_single_date_is_ignored),
         cmocka_unit_test(tags_go_before_dates),
         cmocka_unit_test(if_range_takes_our_tag_or_our_date_once_it_is_strong),
+        cmocka_unit_test(a_date_is_no_strong_validator_before_it_is_a_second_old),
         cmocka_unit_test(all_three_forms_of_dates_are_read),
         cmocka_unit_test(what_is_no_date_is_refused),
         cmocka_unit_test(tags_tell_times_and_sizes_apart),
