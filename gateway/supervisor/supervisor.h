@@ -5,6 +5,9 @@
 #include "gateway/supervisor/inventory.h"
 #include "gateway/supervisor/supervised.h"
 
+/* A worker has this much time beyond what it was given before it counts as stuck. */
+enum { GW_KILL_GRACE_MS = 10 * 1000 };
+
 enum gw_child_state {
     GW_CHILD_STARTING, /* loads */
     GW_CHILD_SERVING,  /* the active one, but for the moment of an upgrade when there are two */
@@ -70,6 +73,13 @@ int gw_supervisor_run(char **argv, const char *config_path);
 
 /* How long to wait before the next start after a worker that lived for lived_ms; *delay_ms is the state, 0 at first. */
 uint64_t gw_supervisor_back_off(uint64_t *delay_ms, uint64_t lived_ms);
+
+/* supervisor.c: an order; one that cannot be given is logged. NULL child: nobody is told. */
+void gw_supervisor_tell(struct gw_child *, enum gw_packet_type, uint64_t number0, uint64_t number1, const char *text);
+
+/* supervisor_reports.c: a packet of a worker. Descriptors that are taken from it are no longer in it. */
+void gw_supervisor_on_report(struct gw_supervisor *, struct gw_child *, struct gw_packet *);
+void gw_supervisor_on_question(struct gw_supervisor *, struct gw_child *, struct gw_packet *);
 
 /* supervisor_child.c: starting and ending of children */
 struct gw_child *gw_child_start(struct gw_supervisor *, bool is_upgrade, bool is_replacement);

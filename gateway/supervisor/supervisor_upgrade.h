@@ -17,7 +17,7 @@ void gw_supervisor_become(struct gw_supervisor *);
  * with. */
 bool gw_supervisor_take_over(struct gw_supervisor *);
 
-/* supervisor.c */
+/* supervisor.c, but for the first of these: supervisor_reports.c */
 /* The next worker serves: it is the active one from now on. */
 void gw_supervisor_promote(struct gw_supervisor *);
 void gw_supervisor_drain(struct gw_child *, uint64_t timeout_ms, bool has_successor);
