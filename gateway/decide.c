@@ -127,7 +127,8 @@ static bool parse_head(struct gw_decision *decision, const struct gw_question *q
 {
     struct gw_request *request = &decision->request;
     const struct gw_config *config = request->snapshot->config;
-    struct gw_head_limits limits = {config->limits.header_block, config->limits.url, config->limits.headers};
+    struct gw_head_limits limits = {config->limits.header_block, config->limits.url, config->limits.headers,
+                                    (enum gw_desync_mode)config->limits.desync_mitigation};
     struct gw_request_head head = {
         .fields = h2o_mem_alloc_pool(request->pool, sizeof(h2o_header_t) * GW_HEAD_MAX_FIELDS),
         .names = h2o_mem_alloc_pool(request->pool, sizeof(h2o_iovec_t) * GW_HEAD_MAX_FIELDS),

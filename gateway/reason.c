@@ -53,6 +53,8 @@ enum gw_reason gw_reason_of_head(enum gw_head_result result)
         return GW_REASON_CONNECTION_FIELD;
     case GW_HEAD_FLOOD: /* until the end of the stream says which budget */
         return GW_REASON_TOO_MANY_EMPTY_FRAMES;
+    case GW_HEAD_DESYNC:
+        return GW_REASON_DESYNC;
     case GW_HEAD_BAD_PSEUDO:
         return GW_REASON_BAD_PSEUDO_HEADER;
     case GW_HEAD_MISSING_HOST:

@@ -33,6 +33,8 @@
       "Send `Transfer-Encoding: chunked` alone, on HTTP/1.1.")                                                         \
     X(UNSUPPORTED_TRANSFER_ENCODING, 501, "A transfer coding other than chunked was used.",                            \
       "Use chunked or Content-Length.")                                                                                \
+    X(DESYNC, 400, "Two readers may take it for two requests: limits.desync_mitigation blocks its class.",             \
+      "Fix the client: `error` and classification_reason of the access log say what is odd.")                          \
     X(HEAD_TOO_LARGE, 431, "The request head or its number of fields is above limits.header_block or limits.headers.", \
       "Send less, or raise the limit.")                                                                                \
     X(URL_TOO_LONG, 414, "The request target is longer than limits.url.", "Send less, or raise the limit.")            \

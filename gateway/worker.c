@@ -98,7 +98,8 @@ static void apply_settings(struct gw_worker *worker, const struct gw_config *con
     worker->server.settings = (struct gw_http_settings){
         .limits = {.max_bytes = config->limits.header_block,
                    .max_target = config->limits.url,
-                   .max_fields = config->limits.headers},
+                   .max_fields = config->limits.headers,
+                   .desync_mode = (enum gw_desync_mode)config->limits.desync_mitigation},
         .header_timeout_ms = config->limits.header_timeout_ms,
         .idle_timeout_ms = config->limits.idle_timeout_ms,
         .body_timeout_ms = config->limits.body_timeout_ms,

@@ -72,6 +72,16 @@ static void put_floods(struct gw_exposition *out, struct gw_process *process)
                              gw_http2_budget_name((enum gw_http2_budget)i), NULL);
 }
 
+static void put_desync(struct gw_exposition *out, struct gw_process *process)
+{
+    gw_exposition_family(out, "weir_desync_requests_total", "counter",
+                         "HTTP/1 requests that two readers may take for different ones, by class.");
+    for (int class = GW_DESYNC_ACCEPTABLE; class <= GW_DESYNC_SEVERE; ++class)
+        gw_exposition_sample(out, "weir_desync_requests_total",
+                             (double)SUM_OF_WORKERS(process, worker->server.stats.desync[class - 1]), "classification",
+                             gw_desync_class_name((enum gw_desync_class) class), NULL);
+}
+
 static void put_refusals(struct gw_exposition *out, struct gw_process *process)
 {
     gw_exposition_family(out, "weir_connections_refused_total", "counter",
@@ -128,6 +138,7 @@ static void put_connections(struct gw_exposition *out, struct gw_process *proces
     put_one(out, "weir_connections_accepted_total", "counter", "Client connections that were served.",
             (double)SUM_OF_WORKERS(process, worker->server.stats.accepted));
     put_refusals(out, process);
+    put_desync(out, process);
     put_floods(out, process);
     put_one(out, "weir_accept_pauses_total", "counter",
             "Times that new connections had to wait because of an accept_rate.",

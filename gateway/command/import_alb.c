@@ -281,7 +281,8 @@ static void write_attribute(struct gw_import *self, const char *key, const char 
     static const char where[] = "load balancer";
 
     if (strcmp(key, "routing.http.desync_mitigation_mode") == 0)
-        gw_import_note(self, GW_IMPORT_APPROXIMATED, where, "%s=%s: ambiguous requests are always refused", key, value);
+        gw_import_note(self, GW_IMPORT_APPROXIMATED, where, "%s=%s: what breaks RFC 9112 is refused in every mode", key,
+                       value);
     else if (*value == '\0' || strcmp(value, "false") == 0)
         gw_import_note(self, GW_IMPORT_MAPPED, where, "%s is off", key);
     else if (strcmp(key, "idle_timeout.timeout_seconds") == 0) {
@@ -300,6 +301,24 @@ static void write_attribute(struct gw_import *self, const char *key, const char 
         gw_import_note(self, GW_IMPORT_REFUSED, where, "%s=%s", key, value);
 }
 
+static void write_limits(struct gw_import *self)
+{
+    static const char *const modes[] = {"defensive", "strictest", "monitor"};
+    int idle = atoi(gw_import_balancer_value(self, "idle_timeout.timeout_seconds")),
+        keep_alive = atoi(gw_import_balancer_value(self, "client_keep_alive.seconds"));
+    const char *mode = gw_import_balancer_value(self, "routing.http.desync_mitigation_mode"), *separator = "limits: {";
+
+    if (idle != 0)
+        separator = (fprintf(self->out, "%sidle_timeout: %ds", separator, idle), ", ");
+    if (keep_alive != 0)
+        separator = (fprintf(self->out, "%skeepalive_time: %ds", separator, keep_alive), ", ");
+    for (size_t i = 0; i != sizeof(modes) / sizeof(modes[0]); ++i)
+        if (strcmp(mode, modes[i]) == 0)
+            separator = (fprintf(self->out, "%sdesync_mitigation: %s", separator, mode), ", ");
+    if (separator[0] == ',')
+        fputs("}\n", self->out);
+}
+
 static void write_balancer(struct gw_import *self)
 {
     static const char drop[] = "routing.http.drop_invalid_header_fields.enabled",
@@ -308,8 +327,6 @@ static void write_balancer(struct gw_import *self)
                       tls[] = "routing.http.x_amzn_tls_version_and_cipher_suite.enabled";
     const char *xff = NULL;
     bool drops = false, has_port = false, has_tls = false;
-    int idle = atoi(gw_import_balancer_value(self, "idle_timeout.timeout_seconds")),
-        keep_alive = atoi(gw_import_balancer_value(self, "client_keep_alive.seconds"));
     size_t i;
     json_t *attribute;
 
@@ -332,14 +349,7 @@ static void write_balancer(struct gw_import *self)
         else
             write_attribute(self, key, value);
     }
-    if (idle != 0 || keep_alive != 0) {
-        fputs("limits: {", self->out);
-        if (idle != 0)
-            fprintf(self->out, "idle_timeout: %ds%s", idle, keep_alive != 0 ? ", " : "");
-        if (keep_alive != 0)
-            fprintf(self->out, "keepalive_time: %ds", keep_alive);
-        fputs("}\n", self->out);
-    }
+    write_limits(self);
     if (xff != NULL || drops || has_port || has_tls)
         fprintf(self->out,
                 "forwarding: {x_forwarded: %s, client_port: %s, tls_headers: %s, drop_invalid_headers: %s}\n",

@@ -71,6 +71,8 @@ static const struct gw_section admin_section = {
     .check = check_admin,
 };
 
+static const char *const desync_modes[] = {"defensive", "strictest", "monitor", NULL}; /* enum gw_desync_mode */
+
 #define LIMIT(field) offsetof(struct gw_limits_conf, field)
 static const struct gw_setting limits_settings[] = {
     {"header_block", GW_SIZE, LIMIT(header_block), "Largest request head; above it the answer is 431.",
@@ -116,6 +118,12 @@ static const struct gw_setting limits_settings[] = {
      "share. "
      "Bodies for which there is none left are sent once.",
      .initial = 64 << 20, .max = (uint64_t)1 << 40},
+    {"desync_mitigation", GW_CHOICE, LIMIT(desync_mitigation),
+     "What happens to HTTP/1 requests that two readers may take for different ones and that no rule of RFC 9112 "
+     "refuses: "
+     "`defensive` serves the ambiguous ones, then closes their connections, and refuses the severe ones with 400; "
+     "`strictest` refuses all; `monitor` counts and logs them.",
+     .choices = desync_modes},
     {"http2", GW_SECTION, LIMIT(http2), "What a client may ask of one HTTP/2 connection.",
      .section = &gw_http2_section},
     {0},

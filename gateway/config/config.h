@@ -73,6 +73,7 @@ struct gw_limits_conf {
     uint64_t keepalive_time_ms;                  /* after it a connection takes no further requests; 0 = unlimited */
     uint64_t keepalive_requests;                 /* per client connection, 0 = unlimited */
     uint64_t retry_buffers;                      /* bytes of kept request bodies, of all threads */
+    int desync_mitigation;                       /* enum gw_desync_mode */
     struct gw_http2_conf http2;
 };
 

@@ -453,6 +453,7 @@ void gw_exchange_start(struct gw_request *request)
     if (__builtin_expect(stream->head.trailer.base != NULL, 0))
         exchange->out.announced_trailers = gw_trailers_announce(request->pool, stream->head.trailer);
     exchange->out.expects_head_only = stream->is_head_request;
+    exchange->out.closes_connection = stream->closes_target;
     if (__builtin_expect(request->upgrade.base != NULL, 0)) {
         gw_upgrade_complete_fields(request, &fields);
         exchange->out.fields = fields.entries;

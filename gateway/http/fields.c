@@ -374,6 +374,8 @@ static inline enum gw_head_result take_field(struct gw_fields *found, h2o_iovec_
     } else {
         if (is_taken_name(found, name, value))
             return GW_HEAD_OK;
+        if (__builtin_expect(gw_desync_may_be_suspicious(name), 0) && gw_desync_is_suspicious(name))
+            found->is_suspicious = true;
         field->name = &found->names[found->num_names++];
         *field->name = name;
     }

@@ -13,7 +13,7 @@ struct gw_fields {
     size_t num_fields, num_names;
     uint32_t initials; /* of the fields: bit (c & 31) for a name that begins with c */
     bool has_host, has_content_length, is_chunked, is_close, is_keep_alive, is_upgrade_listed;
-    bool expects_continue, accepts_trailers;
+    bool expects_continue, accepts_trailers, is_suspicious; /* gw_desync_is_suspicious */
     h2o_iovec_t host, upgrade, trailer;
     uint64_t content_length;
     size_t num_nominations;

@@ -279,6 +279,27 @@ static enum gw_head_result finish_request(struct gw_request_head *head, const st
     return GW_HEAD_OK;
 }
 
+/* Most requests need no second look. */
+static bool may_be_desync(const struct gw_fields *found, h2o_iovec_t method, const struct request_line *line,
+                          bool *is_get_or_head)
+{
+    *is_get_or_head =
+        h2o_memis(method.base, method.len, H2O_STRLIT("GET")) || h2o_memis(method.base, method.len, H2O_STRLIT("HEAD"));
+    return found->is_suspicious || line->next[-3] > '1' ||
+           (*is_get_or_head && (found->has_content_length || found->is_chunked));
+}
+
+static enum gw_head_result check_desync(struct gw_request_head *head, const struct gw_fields *found,
+                                        const struct request_line *line, const char *end, enum gw_desync_mode mode)
+{
+    bool is_get_or_head;
+
+    if (__builtin_expect(!may_be_desync(found, head->method, line, &is_get_or_head), 1))
+        return GW_HEAD_OK;
+    head->desync = (uint8_t)gw_desync_of_fields(line->next, end, is_get_or_head, line->next[-3] - '0');
+    return gw_desync_blocks(mode, gw_desync_class(head->desync)) ? GW_HEAD_DESYNC : GW_HEAD_OK;
+}
+
 static enum gw_head_result parse_request(char *p, char *end, const struct gw_head_limits *limits,
                                          struct gw_request_head *head, char **next)
 {
@@ -294,7 +315,8 @@ static enum gw_head_result parse_request(char *p, char *end, const struct gw_hea
                               .nominations = nominations};
     if ((result = gw_fields_parse(&found, line.next, end, limits->max_fields, next)) != GW_HEAD_OK)
         return result;
-    if ((result = read_target(head, &line)) != GW_HEAD_OK)
+    if ((result = check_desync(head, &found, &line, *next, limits->desync_mode)) != GW_HEAD_OK ||
+        (result = read_target(head, &line)) != GW_HEAD_OK)
         return result;
     return finish_request(head, &found);
 }
@@ -417,6 +439,7 @@ static const struct {
     [GW_HEAD_TARGET_TOO_LONG] = {414, "the request target is too long"},
     [GW_HEAD_BAD_EXPECT] = {417, "only the expectation 100-continue is supported"},
     [GW_HEAD_BAD_PSEUDO] = {400, "a pseudo-header field is missing, repeated, unknown or misplaced"},
+    [GW_HEAD_DESYNC] = {400, "two readers may take it for two different requests"},
     [GW_HEAD_FLOOD] = {0, "a budget of limits.http2 is spent"},
     [GW_HEAD_CONNECTION_FIELD] = {400, "a field that HTTP/2 does without is there, or TE is not trailers"},
 };

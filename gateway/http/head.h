@@ -3,6 +3,7 @@
 #pragma once
 #include <stdbool.h>
 #include <h2o.h>
+#include "gateway/http/desync.h"
 
 enum gw_head_result {
     GW_HEAD_OK = 0,
@@ -34,6 +35,7 @@ enum gw_head_result {
     GW_HEAD_BAD_EXPECT,                /* 417: anything but 100-continue */
     GW_HEAD_BAD_PSEUDO,                /* 400: HTTP/2, RFC 9113 8.3 */
     GW_HEAD_CONNECTION_FIELD,          /* 400: HTTP/2, RFC 9113 8.2.2 */
+    GW_HEAD_DESYNC,                    /* 400: limits.desync_mitigation blocks its class */
     GW_HEAD_FLOOD,                     /* HTTP/2: no head at all, but a budget of its connection is spent */
     GW_HEAD_NUM_RESULTS
 };
@@ -46,6 +48,7 @@ struct gw_head_limits {
     size_t max_bytes;  /* head block, default 32 KiB */
     size_t max_target; /* default 8 KiB */
     size_t max_fields; /* default 100 */
+    enum gw_desync_mode desync_mode;
 };
 
 struct gw_request_head {
@@ -73,6 +76,7 @@ struct gw_request_head {
     bool wants_upgrade;
     h2o_iovec_t upgrade;   /* value of Upgrade when Connection lists it, else base NULL */
     bool accepts_trailers; /* TE: trailers, not in HTTP/1.0 */
+    uint8_t desync;        /* enum gw_desync; always none over HTTP/2 */
     h2o_iovec_t trailer;   /* first Trailer field of a chunked message, and over HTTP/2; base NULL: none */
 };
 static inline bool gw_may_have_field(uint32_t absent_initials, char initial)

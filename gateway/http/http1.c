@@ -345,6 +345,19 @@ static void fill_request(struct gw_stream *stream)
     stream->upgrade = head->upgrade;
 }
 
+static void note_desync(struct gw_stream *stream, enum gw_desync desync)
+{
+    struct gw_server *server = stream->conn->server;
+    enum gw_desync_class class = gw_desync_class(desync);
+
+    stream->head.desync = (uint8_t)desync;
+    if (class == GW_DESYNC_COMPLIANT)
+        return;
+    gw_count(&server->stats.desync[class - 1], 1);
+    stream->closes_target = gw_desync_closes(server->settings.limits.desync_mode, class);
+    stream->close_after |= stream->closes_target;
+}
+
 static void begin_request(struct gw_http1_conn *conn, const struct gw_request_head *parsed, size_t head_len)
 {
     struct gw_stream *stream = &conn->stream;
@@ -357,6 +370,8 @@ static void begin_request(struct gw_http1_conn *conn, const struct gw_request_he
     to = take_head(conn, head_len);
     move_head(stream, from, head_len, to);
     fill_request(stream);
+    if (__builtin_expect(parsed->desync != GW_DESYNC_NONE, 0))
+        note_desync(stream, parsed->desync);
     gw_http1_begin_body(conn);
     expect_nothing(conn);
     conn->may_be_h2 = false;
@@ -380,6 +395,8 @@ void gw_http1_refuse(struct gw_http1_conn *conn, enum gw_head_result result)
     stream->has_body = true; /* nobody knows what else the client sends: linger after the answer */
     stream->close_after = true;
     stream->refused_bytes = h2o_iovec_init(conn->super.sock->input->bytes, conn->super.sock->input->size);
+    if (result != GW_HEAD_INCOMPLETE && result != GW_HEAD_TOO_LARGE && result != GW_HEAD_TARGET_TOO_LONG)
+        note_desync(stream, gw_desync_of_head(stream->refused_bytes.base, stream->refused_bytes.len));
     expect_nothing(conn);
     conn->super.server->on_bad_head(stream, result);
 }

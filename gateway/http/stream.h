@@ -50,6 +50,7 @@ struct gw_stream {
     bool is_head_request;  /* no body in the response */
     bool response_started; /* the response head is on its way */
     bool close_after;      /* set before the response starts: no keep-alive after it */
+    bool closes_target;    /* the target's connection serves no further request either (desync.h) */
     /* The protocol that the client wants to switch to: the token of Upgrade (HTTP/1.1, RFC 9110 7.8) or `:protocol` of
      * an extended CONNECT (RFC 8441 5); base NULL: none. Whoever agrees sets is_tunnel before the response starts and
      * answers 101 (HTTP/2 makes 200 of it): from then on the body is the tunnel's bytes, both ways and without framing.
@@ -159,6 +160,7 @@ struct gw_server {
     void (*on_bad_body)(struct gw_stream *);
     struct {
         gw_counter accepted, requests, closed_idle, header_timeouts, bytes_in, bytes_out;
+        gw_counter desync[GW_DESYNC_SEVERE];           /* HTTP/1 requests, by class but for compliant ones */
         gw_counter http2_floods[GW_HTTP2_NUM_BUDGETS]; /* connections that were closed for it */
     } stats;
     /* A connection is about to be freed (caps, gauges); may be NULL. */

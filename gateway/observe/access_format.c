@@ -262,7 +262,11 @@ static char *put_alb_end(char *dst, const struct gw_access_full *full)
     dst = put_quoted(dst, line->target);
     dst = PUT(dst, " \"");
     dst = put_status(dst, full->target_status);
-    dst = PUT(dst, "\" \"-\" \"-\" ");
+    dst = PUT(dst, "\" ");
+    dst = put_quoted(dst, line->classification);
+    *dst++ = ' ';
+    dst = put_quoted(dst, line->classification_reason);
+    *dst++ = ' ';
     dst = put_text(dst, full->conn_id);
     *dst++ = ' ';
     dst = put_quoted(dst, full->sent_host);
@@ -360,6 +364,8 @@ static const struct gw_access_field fields[] = {
     LINE(TEXT, referer),
     LINE(TEXT, x_forwarded_for),
     LINE(NUMBER_64, config_generation),
+    LINE(TEXT, classification),
+    LINE(TEXT, classification_reason),
     FULL(TEXT, amzn_trace_id),
     FULL(TEXT, authority),
     FULL(NUMBER_64, body_bytes_out),

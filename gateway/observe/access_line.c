@@ -215,6 +215,10 @@ size_t gw_access_line_write(char *base, const struct gw_access_line *line, struc
     dst = TEXT(dst, referer);
     dst = TEXT(dst, x_forwarded_for);
     dst = NUMBER(dst, config_generation);
+    if (__builtin_expect(line->classification.base != NULL, 0)) { /* short words of our own */
+        dst = TEXT(dst, classification);
+        dst = TEXT(dst, classification_reason);
+    }
     if (__builtin_expect(line->notes != NULL, 0))
         dst = put_notes(dst, line->notes);
     dst = PUT(dst, "}\n");

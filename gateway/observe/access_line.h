@@ -20,6 +20,7 @@ struct gw_access_line {
     uint64_t upstream_us; /* UINT64_MAX: null */
     uint32_t status, attempts;
     uint16_t client_port;
+    h2o_iovec_t classification, classification_reason; /* base NULL: left out */
     const h2o_iovec_t *notes; /* by enum gw_peer_note; NULL: none. Those with base NULL are left out */
 };
 

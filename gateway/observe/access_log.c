@@ -137,6 +137,10 @@ static void fill_request(struct gw_access_line *line, const struct gw_request *r
     line->status = request->status;
     line->reason = text_of(gw_reason_info(request->reason)->code);
     line->error = text_of(request->error);
+    if (__builtin_expect(stream->head.desync != GW_DESYNC_NONE, 0)) {
+        line->classification = text_of(gw_desync_class_name(gw_desync_class(stream->head.desync)));
+        line->classification_reason = text_of(gw_desync_name(stream->head.desync));
+    }
     if (request->listener != NULL)
         line->listener = request->listener->name;
     if (request->route != NULL)

@@ -362,6 +362,8 @@ struct gw_client *gw_client_start(struct gw_pool *pool, const struct gw_endpoint
 {
     struct gw_client *client = create(pool, req);
     client->limits = *limits;
+    if (__builtin_expect(req->closes_connection, 0) && (req->transport == NULL || !req->transport->is_http2))
+        client->limits.max_idle = 0;
     if (__builtin_expect(req->preface.len != 0, 0)) {
         assert(req->preface.len <= GW_CLIENT_MAX_PREFACE);
         memcpy(client->preface, req->preface.base, req->preface.len);

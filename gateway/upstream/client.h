@@ -64,6 +64,7 @@ struct gw_client_request {
     h2o_iovec_t announced_trailers;
     bool accepts_trailers;                /* tell the target that the response may have some (HTTP/2: always told) */
     const struct gw_transport *transport; /* NULL: plain HTTP/1.1. Held as long as it is needed */
+    bool closes_connection;               /* HTTP/1.1: it serves no further request */
     bool is_reserved;                     /* by gw_pool_reserve for this endpoint: the client's from here on */
 };
 struct gw_client_timeouts {

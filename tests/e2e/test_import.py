@@ -256,7 +256,7 @@ def test_times_of_the_balancer_and_its_groups_are_mapped(tmp_path):
         document["Attributes"][1]["Value"] = "90"
         document["Attributes"][4]["Value"] = "false"
     done = run("import", "alb", *[f for f in ALL if "load-balancer" not in f], edit(tmp_path, "load-balancer-attributes.json", change))
-    assert "limits: {idle_timeout: 90s, keepalive_time: 1800s}" in done.stdout
+    assert "limits: {idle_timeout: 90s, keepalive_time: 1800s, desync_mitigation: defensive}" in done.stdout
     assert "timeouts: {connect: 10s, first_byte: 90s, idle: 90s, tunnel_idle: 90s}" in done.stdout
     assert "deregistration_delay: 300s" in done.stdout and "protocols: [http/1.1]" in done.stdout
     assert ("mapped", "web", "deregistration_delay.timeout_seconds=300") in findings(done)

@@ -467,6 +467,7 @@ TRIGGERS = {
     "BAD_LENGTH": with_fields("Content-Length: five"),
     "BAD_TRANSFER_ENCODING": raw(b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
     "UNSUPPORTED_TRANSFER_ENCODING": with_fields("Transfer-Encoding: gzip, chunked"),
+    "DESYNC": with_fields("Content-Length: 0", "Content_Length: 1", line="POST /fixed HTTP/1.1"),
     "HEAD_TOO_LARGE": with_fields(*[f"x-{i}: y" for i in range(120)]),
     "URL_TOO_LONG": lambda case: case.ask("/" + "a" * 8200),
     "EXPECTATION_FAILED": with_fields("Expect: miracles"),
