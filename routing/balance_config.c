@@ -282,11 +282,26 @@ const struct gw_section routing_outlier_section = {
 
 /* ---- what joins them ---- */
 
+/* spec/alb.md 3.6: failing over comes before failing open, or it would find all targets in use. */
+static void warn_of_late_failover(struct gw_loader *load, const struct routing_target_group_conf *conf)
+{
+    const struct routing_minimum_conf *open = &conf->minimum_healthy, *over = &conf->failover->minimum_healthy;
+    bool is_late = over->targets < open->targets || over->percent < open->percent;
+
+    if (is_late)
+        gw_warn_at(
+            load->errors, gw_setting_at(conf->failover->at, "minimum_healthy"),
+            "failover.minimum_healthy is below the group's: its unhealthy targets will be asked before \"%.*s\" is",
+            (int)conf->failover->to.len, conf->failover->to.base);
+}
+
 bool routing_balance_check(struct gw_loader *load, struct routing_target_group_conf *conf)
 {
     int type = conf->algorithm.type;
     bool is_ok = true;
 
+    if (conf->failover != NULL)
+        warn_of_late_failover(load, conf);
     if (conf->slow_start_ms != 0 && type == ROUTING_CONSISTENT_HASH)
         is_ok = gw_error_at(load->errors, gw_setting_at(conf->at, "slow_start"),
                             "\"slow_start\" would move keys all the time: consistent_hash has none");

@@ -64,7 +64,8 @@ static const struct gw_setting health_check_settings[] = {
      .initial = 2, .min = 1, .max = 10},
     {"matcher", GW_TEXT, AT(matcher),
      "Status codes that pass, or those of gRPC: codes and ranges, separated by commas. `grpc` checks take 0 unless "
-     "told.",
+     "told, "
+     "and 12, which a server says that has no such method.",
      .initial_text = "200"},
     {"host", GW_TEXT, AT(host), "Host header of the checks; left out, the address of the target.",
      .valid = check_host_value},
@@ -358,7 +359,7 @@ static bool check_grpc_check(struct gw_loader *load, struct routing_health_check
         check->path = h2o_iovec_init(H2O_STRLIT("/grpc.health.v1.Health/Check"));
     if (gw_node_get(check->at, "matcher") == NULL) {
         if (is_grpc)
-            check->matcher = h2o_iovec_init(H2O_STRLIT("0"));
+            check->matcher = h2o_iovec_init(H2O_STRLIT("0,12")); /* spec/alb.md 4: any live server passes */
         return true;
     }
     return routing_matcher_parse(check->matcher, is_grpc ? 0 : 200, is_grpc ? 99 : 599, &matcher) ||

@@ -115,6 +115,9 @@ static const char *refused_escape(char c)
         return "\\K is not supported";
     case 'C':
         return "\\C is not supported";
+    case 'p':
+    case 'P':
+        return "Unicode properties are not supported";
     default:
         return NULL;
     }
@@ -142,10 +145,36 @@ static const char *skip_class(const char *p, const char *end)
     return p == end ? end : p + 1;
 }
 
+/* Behind a quantifier "{2}", "{2,}" or "{2,3}" that begins at p; p if there is none. */
+static const char *skip_count(const char *p, const char *end)
+{
+    const char *q = p + 1;
+    while (q != end && '0' <= *q && *q <= '9')
+        ++q;
+    if (q == p + 1)
+        return p;
+    if (q != end && *q == ',')
+        ++q;
+    while (q != end && '0' <= *q && *q <= '9')
+        ++q;
+    return q != end && *q == '}' ? q + 1 : p;
+}
+
+/* at is one of * + ? {; *quantified is where the last quantifier ended. A second + would make it possessive. */
+static bool is_possessive(const char *at, const char *end, const char **quantified)
+{
+    const char *behind = *at == '{' ? skip_count(at, end) : at + 1;
+    if (at == *quantified && *at == '+')
+        return true;
+    bool is_lazy = at == *quantified && *at == '?';
+    *quantified = is_lazy || behind == at ? NULL : behind;
+    return false;
+}
+
 /* Constructs whose cost cannot be foreseen or that would differ between engines. */
 static bool check_constructs(h2o_iovec_t pattern, char *why, size_t why_len)
 {
-    const char *p = pattern.base, *end = p + pattern.len, *what;
+    const char *p = pattern.base, *end = p + pattern.len, *what, *quantified = NULL;
     while (p != end) {
         const char *at = p++;
         if (*at == '\\') {
@@ -157,8 +186,11 @@ static bool check_constructs(h2o_iovec_t pattern, char *why, size_t why_len)
             /* an escape in a class can be no back-reference, but \Q and \E would move its end */
             p = skip_class(p, end);
             for (const char *q = at; q + 1 < p; ++q)
-                if (*q == '\\' && (*++q == 'Q' || *q == 'E'))
-                    return refuse(why, why_len, "\\Q and \\E are not supported", q - 1, pattern);
+                if (*q == '\\' && strchr("QEpP", *++q) != NULL && *q != '\0')
+                    return refuse(why, why_len, refused_escape(*q), q - 1, pattern);
+        } else if (strchr("*+?{", *at) != NULL && *at != '\0') {
+            if (is_possessive(at, end, &quantified))
+                return refuse(why, why_len, "possessive quantifiers are not supported", at, pattern);
         } else if (*at == '(' && p != end && *p == '*') {
             return refuse(why, why_len, "verbs and look-around are not supported", at, pattern);
         } else if (*at == '(' && p != end && *p == '?') {

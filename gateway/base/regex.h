@@ -7,8 +7,9 @@
 struct gw_regex;
 enum { GW_REGEX_MAX_GROUPS = 32 };
 
-/* NULL on a bad pattern; why then holds a sentence with the offset. Back-references, look-around, recursion and
- * callouts are refused (spec/alb.md 2.2), so that the limits are never what stops an honest pattern. */
+/* NULL on a bad pattern; why then holds a sentence with the offset. Back-references, look-around, recursion,
+ * possessive quantifiers, Unicode properties and callouts are refused (spec/alb.md 2.2), so that the limits are never
+ * what stops an honest pattern. */
 struct gw_regex *gw_regex_create(h2o_iovec_t pattern, bool ignore_case, char *why, size_t why_len);
 void gw_regex_destroy(struct gw_regex *);
 /* Unanchored search. groups may be NULL; else receives GW_REGEX_MAX_GROUPS slices into text (unset: base NULL).

@@ -184,6 +184,15 @@ def test_a_health_check_calls_the_health_service():
         wait_for(lambda: state(gateway, "unhealthy") == 1, "NOT_SERVING to be seen")
 
 
+@pytest.mark.parametrize("code, expected", [("12", "healthy"), ("5", "unhealthy"), ("14", "unhealthy")])
+def test_a_server_without_a_health_service_is_healthy_as_long_as_it_says_so(code, expected):
+    """spec/alb.md 4: UNIMPLEMENTED shows that a server is alive"""
+    def answer(exchange):
+        exchange.head(200, [("content-type", "application/grpc"), ("grpc-status", code)], end=True)
+    with H2Origin(answer) as origin, start(origin.port, check="{interval: 300ms}") as gateway:
+        wait_for(lambda: state(gateway, expected) == 1, f"a target that is {expected}")
+
+
 def test_a_matcher_takes_codes_of_grpc():
     """On an ALB: a path that is not there and 12, UNIMPLEMENTED, show that a server is alive (spec/alb.md, 4)."""
     check = "{interval: 300ms, path: /AWS.ALB/healthcheck, matcher: \"%s\"}"

@@ -86,6 +86,18 @@ static void constructs_without_a_bound_on_their_cost_are_refused(void **state)
         {"(?P<n>a)(?P=n)", "back-references"},
         {"(?=a)", "look-around"},
         {"(?!a)", "look-around"},
+        {"a++", "possessive"},
+        {"a*+b", "possessive"},
+        {"a?+", "possessive"},
+        {"a{2}+", "possessive"},
+        {"a{2}{3}+", "possessive"},
+        {"a{2,}+", "possessive"},
+        {"(a{2,3}+)", "possessive"},
+        {"[ab]++", "possessive"},
+        {"a*?+", "quantifier does not follow"},
+        {"\\p{L}", "Unicode"},
+        {"\\PL", "Unicode"},
+        {"[a\\p{L}]", "Unicode"},
         {"(?<=a)", "look-around"},
         {"(?<!a)", "look-around"},
         {"(*pla:a)b", "look-around"},
@@ -123,6 +135,20 @@ static void constructs_without_a_bound_on_their_cost_are_refused(void **state)
         struct gw_regex *regex = gw_regex_create(slice(cases[i][0]), false, why, sizeof(why));
         if (regex != NULL || strstr(why, cases[i][1]) == NULL || strstr(why, "offset") == NULL)
             fail_msg("%s: %s", cases[i][0], regex != NULL ? "was accepted" : why);
+    }
+}
+
+static void what_looks_like_a_refused_construct_and_is_none_is_taken(void **state)
+{
+    static const char *const cases[] = {"\\++",  "a+?b+",  "a{2,3}?b+", "[+]+", "(?:a+)+",
+                                        "a{x}+", "a{,2}+", "[p]P+",     "\\\\p"};
+
+    for (size_t i = 0; i != sizeof(cases) / sizeof(cases[0]); ++i) {
+        char why[256] = "";
+        struct gw_regex *regex = gw_regex_create(slice(cases[i]), false, why, sizeof(why));
+        if (regex == NULL)
+            fail_msg("%s: %s", cases[i], why);
+        gw_regex_destroy(regex);
     }
 }
 
@@ -212,6 +238,7 @@ int main(void)
         cmocka_unit_test(search_is_unanchored_and_exact),
         cmocka_unit_test(groups_are_slices_of_the_text),
         cmocka_unit_test(constructs_without_a_bound_on_their_cost_are_refused),
+        cmocka_unit_test(what_looks_like_a_refused_construct_and_is_none_is_taken),
         cmocka_unit_test(bad_patterns_are_refused_with_their_offset),
         cmocka_unit_test(more_groups_than_slices_are_refused),
         cmocka_unit_test(runaway_pattern_is_no_match_and_takes_no_time),
