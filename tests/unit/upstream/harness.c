@@ -324,3 +324,22 @@ int exchange(struct origin *origin, int fd, const char *response)
     attempt_release(&a);
     return fd;
 }
+
+struct origin origin;
+struct attempt a;
+
+int setup_attempt(void **state)
+{
+    memset(&a, 0, sizeof(a));
+    origin_open(&origin, AF_INET);
+    return setup_pool(state);
+}
+
+int teardown_attempt(void **state)
+{
+    attempt_release(&a);
+    origin_close(&origin);
+    return teardown_pool(state);
+}
+
+uint64_t num_idle(void) { return gw_counter_read(&gw_pool_stats(pool)->idle); }

@@ -73,6 +73,13 @@ char pattern(uint64_t offset);          /* the byte at an offset of a generated 
  * it. */
 int exchange(struct origin *, int fd, const char *response);
 
+/* One origin (IPv4) and one attempt, which is all that most tests need. */
+extern struct origin origin;
+extern struct attempt a;
+int setup_attempt(void **);
+int teardown_attempt(void **);
+uint64_t num_idle(void); /* connections in the pool */
+
 int setup_thread(void **);
 int setup_pool(void **);
 int teardown_pool(void **);

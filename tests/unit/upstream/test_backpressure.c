@@ -4,23 +4,6 @@
 #include <unistd.h>
 #include "gateway/upstream/client_state.h"
 
-static struct origin origin;
-static struct attempt a;
-
-static int setup(void **state)
-{
-    memset(&a, 0, sizeof(a));
-    origin_open(&origin, AF_INET);
-    return setup_pool(state);
-}
-
-static int teardown(void **state)
-{
-    attempt_release(&a);
-    origin_close(&origin);
-    return teardown_pool(state);
-}
-
 static char bytes[1 << 20];
 /* Sends what the socket takes of a generated body, up to size. */
 static void pump(int fd, uint64_t *sent, uint64_t size)
@@ -159,7 +142,7 @@ static void bytes_stay_valid_after_the_end_until_they_are_consumed(void **state)
 
 int main(void)
 {
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define T(f) cmocka_unit_test_setup_teardown(f, setup_attempt, teardown_attempt)
     const struct CMUnitTest tests[] = {
         T(a_body_nobody_consumes_stops_at_128_KiB_and_comes_whole_when_they_do),
         T(a_drip_nobody_consumes_holds_few_buffers),

@@ -9,23 +9,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-static struct origin origin;
-static struct attempt a;
-
-static int setup(void **state)
-{
-    memset(&a, 0, sizeof(a));
-    origin_open(&origin, AF_INET);
-    return setup_pool(state);
-}
-
-static int teardown(void **state)
-{
-    attempt_release(&a);
-    origin_close(&origin);
-    return teardown_pool(state);
-}
-
 static const struct gw_client_failure *failure(void) { return gw_client_failure(a.client); }
 
 static void expect_error(enum gw_client_error error, bool retry_is_safe, const char *events)
@@ -34,7 +17,7 @@ static void expect_error(enum gw_client_error error, bool retry_is_safe, const c
     assert_int_equal(a.error, error);
     assert_int_equal(a.retry_is_safe, retry_is_safe);
     assert_string_equal(a.events, events);
-    assert_int_equal(gw_counter_read(&gw_pool_stats(pool)->idle), 0);
+    assert_int_equal(num_idle(), 0);
 }
 
 /* --- connecting --- */
@@ -157,7 +140,7 @@ static void a_post_does_not_go_out_on_a_connection_that_died_unseen(void **state
         assert_int_equal(a.status, 200);
         assert_false(a.is_reused);
         close(fd);
-        UNTIL(gw_counter_read(&gw_pool_stats(pool)->idle) == 0);
+        UNTIL(num_idle() == 0);
         attempt_release(&a);
     }
 }
@@ -367,7 +350,7 @@ static void a_request_may_go_on_while_its_response_comes(void **state)
     origin_send(fd, "ho");
     UNTIL(a.has_ended);
     assert_string_equal(a.body, "echo");
-    assert_int_equal(gw_counter_read(&gw_pool_stats(pool)->idle), 1);
+    assert_int_equal(num_idle(), 1);
     close(fd);
 }
 
@@ -408,7 +391,7 @@ static void an_upload_that_breaks_off_is_not_safe_to_retry(void **state)
 
 int main(void)
 {
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define T(f) cmocka_unit_test_setup_teardown(f, setup_attempt, teardown_attempt)
     const struct CMUnitTest tests[] = {
         T(a_refused_connection_is_reported_and_safe_to_retry),
         T(a_socket_path_without_listener_is_reported_after_the_start),

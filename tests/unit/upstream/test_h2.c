@@ -9,8 +9,7 @@
 #define SETTINGS "\0\0\0\4\0\0\0\0\0"
 #define BYTES(s) s, sizeof(s) - 1
 
-static struct origin origin;
-static struct attempt a, b;
+static struct attempt b;
 static struct gw_transport *transport;
 
 static int setup(void **state)

@@ -8,7 +8,6 @@
 #include <unistd.h>
 #include "gateway/upstream/health.h"
 
-static struct origin origin;
 static struct gw_prober *prober;
 static struct routing_health health;
 static struct gw_prober_target target;

@@ -3,8 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static struct origin origin;
-static struct attempt a, b;
+static struct attempt b;
 
 static int setup_family(int family)
 {
@@ -26,7 +25,6 @@ static int teardown(void **state)
 }
 
 static const struct gw_pool_stats *stats(void) { return gw_pool_stats(pool); }
-static uint64_t num_idle(void) { return gw_counter_read(&stats()->idle); }
 
 static void a_connection_serves_many_requests(void **state)
 {

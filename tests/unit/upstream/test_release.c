@@ -5,25 +5,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static struct origin origin;
-static struct attempt a;
-
-static int setup(void **state)
-{
-    memset(&a, 0, sizeof(a));
-    origin_open(&origin, AF_INET);
-    return setup_pool(state);
-}
-
-static int teardown(void **state)
-{
-    attempt_release(&a);
-    origin_close(&origin);
-    return teardown_pool(state);
-}
-
-static uint64_t num_idle(void) { return gw_counter_read(&gw_pool_stats(pool)->idle); }
-
 static struct gw_client_request post_request(void)
 {
     struct gw_client_request req = get_request();
@@ -282,7 +263,7 @@ int main(void)
 {
 #define T(f)                                                                                                           \
     {                                                                                                                  \
-        "releasing_" #f "_is_fine", f, setup, teardown, NULL                                                           \
+        "releasing_" #f "_is_fine", f, setup_attempt, teardown_attempt, NULL                                           \
     }
     const struct CMUnitTest tests[] = {
         T(null_is_fine),

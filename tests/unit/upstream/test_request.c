@@ -4,23 +4,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static struct origin origin;
-static struct attempt a;
-
-static int setup(void **state)
-{
-    memset(&a, 0, sizeof(a));
-    origin_open(&origin, AF_INET);
-    return setup_pool(state);
-}
-
-static int teardown(void **state)
-{
-    attempt_release(&a);
-    origin_close(&origin);
-    return teardown_pool(state);
-}
-
 static h2o_iovec_t text(const char *s) { return h2o_iovec_init(s, strlen(s)); }
 
 static struct gw_client_request post_request(uint64_t content_length)
@@ -41,7 +24,7 @@ static void expect_request(const struct gw_client_request *req, const char *byte
     UNTIL(a.has_ended);
     assert_int_equal(a.status, 200);
     close(fd);
-    UNTIL(gw_counter_read(&gw_pool_stats(pool)->idle) == 0);
+    UNTIL(num_idle() == 0);
 }
 
 static void a_head_is_written_in_the_order_of_its_fields(void **state)
@@ -110,7 +93,7 @@ static void a_body_of_known_length_is_streamed_as_it_is(void **state)
     origin_send(fd, OK_RESPONSE);
     UNTIL(a.has_ended);
     assert_string_equal(a.events, "started drained head last");
-    assert_int_equal(gw_counter_read(&gw_pool_stats(pool)->idle), 1);
+    assert_int_equal(num_idle(), 1);
     close(fd);
 }
 
@@ -133,7 +116,7 @@ static void a_body_of_unknown_length_is_sent_in_chunks(void **state)
     origin_expect(fd, "3\r\nend\r\n0\r\n\r\n");
     origin_send(fd, OK_RESPONSE);
     UNTIL(a.has_ended);
-    assert_int_equal(gw_counter_read(&gw_pool_stats(pool)->idle), 1);
+    assert_int_equal(num_idle(), 1);
     close(fd);
 }
 
@@ -162,7 +145,7 @@ static void a_streamed_body_goes_out_on_a_reused_connection_too(void **state)
     origin_expect(fd, "body");
     origin_send(fd, OK_RESPONSE);
     UNTIL(a.has_ended);
-    assert_int_equal(gw_counter_read(&gw_pool_stats(pool)->idle), 1);
+    assert_int_equal(num_idle(), 1);
     close(fd);
 }
 
@@ -200,9 +183,9 @@ static void a_large_body_at_hand_is_sent_whole_while_the_origin_reads_slowly(voi
         UNTIL(a.has_ended);
         assert_int_equal(a.error, GW_CLIENT_OK);
         assert_int_equal(a.is_reused, is_reused);
-        assert_int_equal(gw_counter_read(&gw_pool_stats(pool)->idle), 1);
+        assert_int_equal(num_idle(), 1);
         close(fd);
-        UNTIL(gw_counter_read(&gw_pool_stats(pool)->idle) == 0);
+        UNTIL(num_idle() == 0);
         attempt_release(&a);
     }
 }
@@ -289,14 +272,14 @@ static void a_body_of_known_length_has_room_for_trailers_only_when_they_are_anno
         origin_send(fd, OK_RESPONSE);
         UNTIL(a.has_ended);
         close(fd);
-        UNTIL(gw_counter_read(&gw_pool_stats(pool)->idle) == 0);
+        UNTIL(num_idle() == 0);
         attempt_release(&a);
     }
 }
 
 int main(void)
 {
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define T(f) cmocka_unit_test_setup_teardown(f, setup_attempt, teardown_attempt)
     const struct CMUnitTest tests[] = {
         T(a_head_is_written_in_the_order_of_its_fields),
         T(an_empty_host_is_still_sent),

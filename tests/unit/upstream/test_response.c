@@ -5,25 +5,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static struct origin origin;
-static struct attempt a;
-
-static int setup(void **state)
-{
-    memset(&a, 0, sizeof(a));
-    origin_open(&origin, AF_INET);
-    return setup_pool(state);
-}
-
-static int teardown(void **state)
-{
-    attempt_release(&a);
-    origin_close(&origin);
-    return teardown_pool(state);
-}
-
-static uint64_t num_idle(void) { return gw_counter_read(&gw_pool_stats(pool)->idle); }
-
 /* One response, what it must be taken for, and whether its connection may serve again. */
 struct sample {
     const char *bytes, *method, *body; /* body NULL: on_head says that none follows */
@@ -322,7 +303,7 @@ static void the_head_stays_valid_until_the_release(void **state)
 
 int main(void)
 {
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define T(f) cmocka_unit_test_setup_teardown(f, setup_attempt, teardown_attempt)
     const struct CMUnitTest tests[] = {
         T(a_response_in_one_piece_is_read_by_its_framing),
         T(a_response_cut_in_two_anywhere_is_read_the_same),

@@ -5,25 +5,6 @@
 #include <unistd.h>
 #include "gateway/upstream/client_state.h"
 
-static struct origin origin;
-static struct attempt a;
-
-static int setup(void **state)
-{
-    memset(&a, 0, sizeof(a));
-    origin_open(&origin, AF_INET);
-    return setup_pool(state);
-}
-
-static int teardown(void **state)
-{
-    attempt_release(&a);
-    origin_close(&origin);
-    return teardown_pool(state);
-}
-
-static uint64_t num_idle(void) { return gw_counter_read(&gw_pool_stats(pool)->idle); }
-
 #define SWITCH "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: Chat/2\r\n\r\n"
 
 static struct gw_client_request upgrade_request(void)
@@ -194,7 +175,7 @@ static void it_may_be_released_in_every_callback(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define T(f) cmocka_unit_test_setup_teardown(f, setup_attempt, teardown_attempt)
         T(bytes_pass_raw_both_ways),
         T(our_half_may_end_first),
         T(the_origins_half_may_end_first),
