@@ -42,6 +42,9 @@ static inline bool gw_thread_is_late(struct gw_thread *);
 static inline void gw_thread_defer(struct gw_thread *, struct gw_deferred *); /* fine when already put off */
 static inline void gw_thread_undefer(struct gw_deferred *);                   /* fine when not put off */
 static inline bool gw_thread_is_deferred(const struct gw_deferred *deferred) { return deferred->link.next != NULL; }
+/* The caller has just done what takes as long as many requests, which cannot be cut into pieces: this turn is to be
+ * over soon. */
+static inline void gw_thread_did_much(struct gw_thread *);
 /* One turn of the loop: waits at most max_wait_ms, runs events, then timers, then deferred work. Returns 0; -1 with
  * errno when the wait failed, EINTR being the harmless case. */
 int gw_thread_turn(struct gw_thread *, int32_t max_wait_ms);
@@ -68,6 +71,13 @@ bool gw_thread_look(struct gw_thread *);
 static inline bool gw_thread_is_late(struct gw_thread *thread)
 {
     return thread->is_late || (++thread->num_looks % GW_THREAD_LOOK_EVERY == 0 && gw_thread_look(thread));
+}
+
+static inline void gw_thread_did_much(struct gw_thread *thread)
+{
+    thread->is_late = true;
+    thread->deferred_us = 1;   /* as if it had begun long ago, */
+    thread->num_deferred |= 1; /* which is seen after this one or the first */
 }
 
 static inline void gw_thread_defer(struct gw_thread *thread, struct gw_deferred *deferred)

@@ -303,7 +303,10 @@ static void on_body(void *data, h2o_iovec_t bytes, bool is_last)
     struct gw_try *try = data;
     struct gw_exchange *exchange = try->exchange;
 
-    if (bytes.len != 0) {
+    h2o_iovec_t *last = exchange->pending.size != 0 ? &exchange->pending.entries[exchange->pending.size - 1] : NULL;
+    if (last != NULL && last->base + last->len == bytes.base) {
+        last->len += bytes.len;
+    } else if (bytes.len != 0) {
         h2o_vector_reserve(exchange->request->pool, &exchange->pending, exchange->pending.size + 1);
         exchange->pending.entries[exchange->pending.size++] = bytes;
     }

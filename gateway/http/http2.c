@@ -10,7 +10,8 @@ enum {
     /* As over HTTP/1: time for the client to read our last words, and what it may send meanwhile. */
     LINGER_MS = 2000,
     LINGER_BYTES = 1024 * 1024,
-    DRAIN_GRACE_MS = 500, /* between the two GOAWAYs: what is on its way is still served (RFC 9113 6.8) */
+    LINGER_BYTES_FLOODED = 512 * 1024, /* from who floods there are always more */
+    DRAIN_GRACE_MS = 500,              /* between the two GOAWAYs: what is on its way is still served (RFC 9113 6.8) */
     HALF_CLOSED_GRACE_MS = 1000,
     MAX_QUEUED = 1000, /* frames that wait behind a write: no more is read then */
 };
@@ -324,7 +325,7 @@ static void read_some(struct gw_http2_conn *conn, const char *err)
     if (conn->is_lingering) {
         conn->lingered += sock->input->size;
         h2o_buffer_consume(&sock->input, sock->input->size);
-        if (err != NULL || conn->lingered > LINGER_BYTES)
+        if (err != NULL || conn->lingered > (conn->is_flooded ? LINGER_BYTES_FLOODED : LINGER_BYTES))
             gw_http2_close(conn, GW_END_COMPLETE);
     } else if (err == h2o_socket_error_closed) {
         on_eof(conn);

@@ -152,6 +152,7 @@ void gw_http2_end_flooded(struct gw_http2_conn *conn)
     enum gw_stream_end end = GW_END_FLOOD + conn->flood;
     bool is_told = false;
 
+    gw_thread_did_much(conn->super.server->thread);
     while (!h2o_linklist_is_empty(&conn->streams)) {
         struct gw_http2_stream *stream = H2O_STRUCT_FROM_MEMBER(struct gw_http2_stream, link, conn->streams.next);
         is_told |= stream->is_dispatched && !stream->out.is_malformed;

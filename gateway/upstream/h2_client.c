@@ -38,7 +38,7 @@ static uint64_t limit_of(const struct gw_h2_stream *stream)
     const struct gw_client *client = stream->client;
     if (client->state == GW_CLIENT_WAITING && !stream->has_piece)
         return stream->is_sent ? client->timeouts.first_byte_ms : 0;
-    if (client->state == GW_CLIENT_RECEIVING && client->outstanding >= GW_H2_STREAM_WINDOW / 2)
+    if (client->state == GW_CLIENT_RECEIVING && client->outstanding >= stream->window / 2)
         return 0; /* it may be us who hold it back */
     return client->timeouts.idle_ms;
 }
@@ -160,6 +160,8 @@ bool gw_h2_submit(struct gw_h2_stream *stream)
     free(stream->fields);
     stream->fields = NULL;
     stream->id = id;
+    stream->window = GW_H2_STREAM_WINDOW;
+    stream->session->windows += stream->window;
     stream->is_sent = !stream->has_body;
     stream->client->state = GW_CLIENT_WAITING;
     gw_client_leave_pending(stream->client);
@@ -256,7 +258,6 @@ struct gw_client *gw_h2_client_start(struct gw_client *client, const struct gw_e
     client->h2 = stream;
     stream->client = client;
     stream->endpoint = endpoint;
-    stream->newest = &stream->oldest;
     stream->deadline_ms = GW_NO_DEADLINE;
     gw_timer_init(&stream->timer, on_due);
     take_request(stream, req);
@@ -349,6 +350,7 @@ void gw_h2_on_closed(struct gw_h2_stream *stream, uint32_t code)
     struct gw_client *client = stream->client;
     h2o_linklist_unlink(&stream->link);
     --session->num_running;
+    session->windows -= stream->window;
     stream->session = NULL;
     gw_h2_session_left(session);
     if (client == NULL) {
@@ -442,6 +444,30 @@ void gw_h2_on_head(struct gw_h2_stream *stream, bool is_end)
         deliver_head(stream, !is_end);
 }
 
+/* Makes it the newest, or a part of that: a target that sends byte by byte must not make us hold fifty times as much.
+ */
+static h2o_iovec_t keep_block(struct gw_h2_stream *stream, struct gw_h2_block *block)
+{
+    struct gw_h2_block *newest = stream->oldest != NULL ? stream->newest : NULL;
+    uint32_t len = block->len;
+    if (newest != NULL && newest->capacity - newest->len >= len) {
+        memcpy(newest->bytes + newest->len, block->bytes, len);
+        newest->len += len;
+        free(block);
+        return h2o_iovec_init(newest->bytes + newest->len - len, len);
+    }
+    if (newest != NULL && len < GW_H2_BLOCK / 2) {
+        block = h2o_mem_realloc(block, sizeof(*block) + GW_H2_BLOCK);
+        block->capacity = GW_H2_BLOCK;
+    }
+    if (newest != NULL)
+        newest->next = block;
+    else
+        stream->oldest = block;
+    stream->newest = block;
+    return h2o_iovec_init(block->bytes, len);
+}
+
 void gw_h2_on_data(struct gw_h2_stream *stream, bool is_end)
 {
     struct gw_client *client = stream->client;
@@ -455,10 +481,8 @@ void gw_h2_on_data(struct gw_h2_stream *stream, bool is_end)
         return;
     }
     if (block != NULL) {
-        bytes = h2o_iovec_init(block->bytes, block->len);
-        *stream->newest = block;
-        stream->newest = &block->next;
-        client->outstanding += block->len;
+        bytes = keep_block(stream, block);
+        client->outstanding += bytes.len;
     }
     if (is_end)
         complete(stream);
@@ -480,6 +504,21 @@ void gw_h2_on_trailers(struct gw_h2_stream *stream)
     (void)GW_CLIENT_CALL(client, on_body, h2o_iovec_init(NULL, 0), true);
 }
 
+static void widen(struct gw_h2_stream *stream, size_t bytes)
+{
+    enum { MORE = GW_H2_WIDE_WINDOW - GW_H2_STREAM_WINDOW };
+    struct gw_h2_session *session = stream->session;
+    stream->consumed += (uint32_t)bytes;
+    if (stream->consumed < GW_H2_WIDE_WINDOW)
+        return;
+    stream->consumed = GW_H2_WIDE_WINDOW;
+    if (session->windows + MORE > GW_H2_CONNECTION_WINDOW / 2)
+        return;
+    session->windows += MORE;
+    stream->window = GW_H2_WIDE_WINDOW;
+    nghttp2_session_set_local_window_size(session->ng, NGHTTP2_FLAG_NONE, stream->id, GW_H2_WIDE_WINDOW);
+}
+
 void gw_h2_client_consumed(struct gw_client *client, size_t bytes)
 {
     struct gw_h2_stream *stream = client->h2;
@@ -488,17 +527,18 @@ void gw_h2_client_consumed(struct gw_client *client, size_t bytes)
     for (size_t left = bytes; left != 0;) {
         struct gw_h2_block *block = stream->oldest;
         size_t n = block->len - block->consumed < left ? block->len - block->consumed : left;
-        block->consumed += n;
+        block->consumed += (uint32_t)n;
         left -= n;
         if (block->consumed != block->len)
             break;
-        if ((stream->oldest = block->next) == NULL)
-            stream->newest = &stream->oldest;
+        stream->oldest = block->next;
         free(block);
     }
     if (stream->session == NULL || client->state != GW_CLIENT_RECEIVING)
         return;
     nghttp2_session_consume_stream(stream->session->ng, stream->id, bytes);
+    if (stream->window == GW_H2_STREAM_WINDOW)
+        widen(stream, bytes);
     gw_h2_session_flush_later(stream->session);
     gw_h2_touch(stream);
 }

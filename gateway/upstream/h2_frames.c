@@ -3,6 +3,8 @@
 #include <string.h>
 #include "gateway/upstream/h2_session.h"
 
+enum { MAX_LENGTH = 16384 }; /* of a frame: SETTINGS_MAX_FRAME_SIZE is left at where it begins */
+
 static struct gw_h2_stream *stream_of(nghttp2_session *ng, int32_t id)
 {
     return id == 0 ? NULL : nghttp2_session_get_stream_user_data(ng, id);
@@ -126,15 +128,17 @@ static int on_data_chunk(nghttp2_session *ng, uint8_t flags, int32_t id, const u
     if (stream == NULL)
         return 0;
     gw_h2_touch(stream);
-    if (stream->incoming == NULL || stream->incoming_capacity - stream->incoming->len < len) {
-        size_t had = stream->incoming != NULL ? stream->incoming->len : 0;
-        stream->incoming_capacity = had == 0 ? len : 2 * (had + len);
-        stream->incoming = h2o_mem_realloc(stream->incoming, sizeof(*stream->incoming) + stream->incoming_capacity);
+    struct gw_h2_block *block = stream->incoming;
+    if (block == NULL || block->capacity - block->len < len) {
+        uint32_t had = block != NULL ? block->len : 0;
+        size_t capacity = had == 0 ? len : 2 * (had + len);
+        block = stream->incoming = h2o_mem_realloc(block, sizeof(*block) + capacity);
         if (had == 0)
-            *stream->incoming = (struct gw_h2_block){NULL};
+            *block = (struct gw_h2_block){NULL};
+        block->capacity = (uint32_t)capacity;
     }
-    memcpy(stream->incoming->bytes + stream->incoming->len, bytes, len);
-    stream->incoming->len += len;
+    memcpy(block->bytes + block->len, bytes, len);
+    block->len += (uint32_t)len;
     return 0;
 }
 
@@ -161,6 +165,27 @@ static void count_fidget(struct gw_h2_session *session)
     }
 }
 
+static void note_windows(struct gw_h2_session *session)
+{
+    session->initial_window = nghttp2_session_get_remote_settings(session->ng, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE);
+    session->widest_window = 0;
+    for (h2o_linklist_t *node = session->running.next; node != &session->running; node = node->next) {
+        int32_t id = H2O_STRUCT_FROM_MEMBER(struct gw_h2_stream, link, node)->id;
+        int32_t window = nghttp2_session_get_stream_remote_window_size(session->ng, id);
+        if (window > session->widest_window)
+            session->widest_window = window;
+    }
+}
+
+/* RFC 9113 6.9.2: an error of the connection; the library resets the stream. */
+static void check_windows(struct gw_h2_session *session, const nghttp2_settings *settings)
+{
+    for (size_t i = 0; i != settings->niv; ++i)
+        if (settings->iv[i].settings_id == NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE &&
+            (int64_t)session->widest_window + settings->iv[i].value - session->initial_window > INT32_MAX)
+            nghttp2_session_terminate_session(session->ng, NGHTTP2_FLOW_CONTROL_ERROR);
+}
+
 static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *data)
 {
     struct gw_h2_session *session = data;
@@ -179,6 +204,7 @@ static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *data)
             gw_h2_on_data(stream, is_end);
         return 0;
     case NGHTTP2_SETTINGS:
+        check_windows(session, &frame->settings);
         if ((frame->hd.flags & NGHTTP2_FLAG_ACK) == 0)
             take_settings(session);
         break;
@@ -191,6 +217,16 @@ static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *data)
         break;
     }
     count_fidget(session);
+    return 0;
+}
+
+static int on_begin_frame(nghttp2_session *ng, const nghttp2_frame_hd *head, void *data)
+{
+    struct gw_h2_session *session = data;
+    if (head->type == NGHTTP2_SETTINGS)
+        note_windows(session);
+    else if (head->type == NGHTTP2_CONTINUATION && head->length > MAX_LENGTH) /* RFC 9113 4.2; the library takes it */
+        nghttp2_session_terminate_session(ng, NGHTTP2_FRAME_SIZE_ERROR);
     return 0;
 }
 
@@ -232,6 +268,7 @@ nghttp2_session *gw_h2_frames_create(struct gw_h2_session *self)
     nghttp2_session *ng;
     if (nghttp2_session_callbacks_new(&callbacks) != 0 || nghttp2_option_new(&option) != 0)
         h2o_fatal("no memory");
+    nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks, on_begin_frame);
     nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
     nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
     nghttp2_session_callbacks_set_on_invalid_header_callback(callbacks, on_invalid_header);
@@ -242,6 +279,7 @@ nghttp2_session *gw_h2_frames_create(struct gw_h2_session *self)
     nghttp2_session_callbacks_set_on_frame_not_send_callback(callbacks, on_frame_not_sent);
     nghttp2_option_set_no_auto_window_update(option, 1);
     nghttp2_option_set_max_outbound_ack(option, 100);
+    nghttp2_option_set_builtin_recv_extension_type(option, NGHTTP2_PRIORITY_UPDATE); /* from a target: an error */
     nghttp2_option_set_max_send_header_block_length(option, GW_H2_MAX_REQUEST_HEAD);
     nghttp2_option_set_peer_max_concurrent_streams(option, GW_H2_MAX_STREAMS);
     if (nghttp2_session_client_new2(&ng, callbacks, self, option) != 0)

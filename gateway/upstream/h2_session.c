@@ -55,6 +55,7 @@ static void destroy(struct gw_h2_session *self)
     set_idle(self, NOT_IDLE);
     gw_timer_disarm(&self->timer);
     gw_thread_undefer(&self->flush);
+    gw_thread_undefer(&self->read_turn);
     if (self->sock != NULL) {
         tls_origin_detach(self->sock);
         h2o_socket_close(self->sock);
@@ -163,10 +164,18 @@ static void rehome_waiting(struct gw_h2_session *self)
     }
 }
 
+/* With so many already waiting. */
+static bool has_room(const struct gw_h2_session *self, uint32_t max_requests, uint32_t num_waiting)
+{
+    return (max_requests == 0 || self->num_requests + num_waiting < max_requests) &&
+           self->num_running + num_waiting < self->max_streams &&
+           self->windows + (uint64_t)(num_waiting + 1) * GW_H2_STREAM_WINDOW <= GW_H2_CONNECTION_WINDOW;
+}
+
 static void submit_waiting(struct gw_h2_session *self)
 {
     struct gw_h2_stream *stream;
-    while (self->num_running < self->max_streams && (stream = first_of(&self->waiting)) != NULL) {
+    while (has_room(self, 0, 0) && (stream = first_of(&self->waiting)) != NULL) {
         h2o_linklist_unlink(&stream->link);
         --self->num_waiting;
         h2o_linklist_insert(&self->running, &stream->link);
@@ -266,9 +275,9 @@ static void on_end(struct gw_h2_session *self, const char *err)
                            err == h2o_socket_error_closed ? "connection closed" : "connection reset");
 }
 
-static void on_readable(h2o_socket_t *sock, const char *err)
+static void read_some(struct gw_h2_session *self, const char *err)
 {
-    struct gw_h2_session *self = gw_h2_session_of(sock);
+    h2o_socket_t *sock = self->sock;
     err = gw_socket_read(sock, err, GW_H2_READ);
     if (sock->input->size != 0) {
         self->read_at_ms = gw_thread_now(thread_of(self));
@@ -294,6 +303,20 @@ static void on_readable(h2o_socket_t *sock, const char *err)
     }
     if (err != NULL)
         on_end(self, err);
+}
+
+static void on_read_turn(struct gw_deferred *deferred)
+{
+    read_some(H2O_STRUCT_FROM_MEMBER(struct gw_h2_session, read_turn, deferred), NULL);
+}
+
+static void on_readable(h2o_socket_t *sock, const char *err)
+{
+    struct gw_h2_session *self = gw_h2_session_of(sock);
+    if (err == NULL && gw_thread_is_late(thread_of(self)))
+        gw_thread_defer(thread_of(self), &self->read_turn);
+    else if (err != NULL || !gw_thread_is_deferred(&self->read_turn))
+        read_some(self, err);
 }
 
 /* ---- connecting ---- */
@@ -437,7 +460,8 @@ static struct gw_h2_session *create(struct gw_pool *pool, const struct gw_endpoi
                                    .tls_ms = gw_client_tls_ms(timeouts, transport),
                                    .is_listed = true,
                                    .max_streams = known_max_streams(list),
-                                   .flush = {.run = on_flush}};
+                                   .flush = {.run = on_flush},
+                                   .read_turn = {.run = on_read_turn}};
     sock->data = self;
     h2o_linklist_init_anchor(&self->waiting);
     h2o_linklist_init_anchor(&self->running);
@@ -449,17 +473,11 @@ static struct gw_h2_session *create(struct gw_pool *pool, const struct gw_endpoi
     return self;
 }
 
-static bool has_room(const struct gw_h2_session *self, uint32_t max_requests)
-{
-    return (max_requests == 0 || self->num_requests + self->num_waiting < max_requests) &&
-           self->num_running + self->num_waiting < self->max_streams;
-}
-
 struct gw_h2_session *gw_h2_session_with_room(const h2o_linklist_t *list, uint32_t max_requests)
 {
     for (const h2o_linklist_t *node = list->next; node != list; node = node->next) {
         struct gw_h2_session *self = H2O_STRUCT_FROM_MEMBER(struct gw_h2_session, link, node);
-        if (has_room(self, max_requests))
+        if (has_room(self, max_requests, self->num_waiting))
             return self;
     }
     return NULL;

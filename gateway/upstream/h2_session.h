@@ -12,11 +12,17 @@
 #define GW_H2_SESSION_MAGIC 0x77756832u
 
 enum {
-    GW_H2_STREAM_WINDOW = 256 * 1024,           /* opened as the caller consumes: what a stream may hold */
-    GW_H2_CONNECTION_WINDOW = 16 * 1024 * 1024, /* opened at once: nobody waits for somebody else's slow reader */
-    GW_H2_MAX_OUT = 64 * 1024,                  /* bytes gathered for one write */
-    GW_H2_READ = 64 * 1024,                     /* a turn */
-    GW_H2_MAX_STREAMS = 1000,                   /* on one connection, whatever the target allows */
+    /* What a stream may hold: opened as the caller consumes. A stream of which so much has been consumed gets the wide
+     * one, while the windows of all its neighbours together take less than half of the connection's. */
+    GW_H2_STREAM_WINDOW = 64 * 1024,
+    GW_H2_WIDE_WINDOW = 256 * 1024,
+    /* What a connection may hold. Its streams' windows never add up to more, one more request goes to another
+     * connection: so it is opened at once, and nobody waits for somebody else's slow reader. */
+    GW_H2_CONNECTION_WINDOW = 16 * 1024 * 1024,
+    GW_H2_MAX_OUT = 64 * 1024, /* bytes gathered for one write */
+    GW_H2_READ = 64 * 1024,    /* a turn */
+    GW_H2_MAX_STREAMS = 1000,  /* on one connection, whatever the target allows */
+    GW_H2_BLOCK = 4096,        /* frames below half of it share one while their reader is slow */
     GW_H2_MAX_FIDGET_BYTES = 512 * 1024,
     GW_H2_MAX_FIDGETS = 1000, /* control and empty frames in a row without any content */
     GW_H2_PING_MS = 5000,     /* how long the answer to a PING may take */
@@ -56,11 +62,14 @@ struct gw_h2_session {
     uint32_t num_waiting, num_running;
     uint32_t max_streams; /* the target's SETTINGS */
     uint32_t num_requests;
+    uint32_t windows;                   /* of the running streams together */
     uint32_t num_fidgets, fidget_bytes; /* frames, bytes since anything of use came or went */
     struct gw_pool_limits limits;       /* of the latest request */
     uint64_t connected_us;
     struct gw_timer timer; /* connect, handshake, greeting; PING and the end when idle */
-    struct gw_deferred flush;
+    struct gw_deferred flush, read_turn;
+    int32_t widest_window;   /* of what running streams may send, */
+    uint32_t initial_window; /* and the target's setting for new ones, before the SETTINGS frame being read */
     /* why it ends, for its streams */
     enum gw_client_error error;
     const char *detail;
@@ -78,9 +87,9 @@ struct gw_h2_fields {
         uint32_t name_at, name_len, value_at, value_len;
     } at[GW_HEAD_MAX_FIELDS];
 };
-struct gw_h2_block { /* body bytes of one frame, given to the caller */
+struct gw_h2_block { /* body bytes of a frame, or of some small ones, given to the caller: they do not move */
     struct gw_h2_block *next;
-    size_t len, consumed;
+    uint32_t len, consumed, capacity;
     char bytes[];
 };
 
@@ -118,9 +127,9 @@ struct gw_h2_stream {
     h2o_header_t trailer_fields[GW_HEAD_MAX_FIELDS];
     h2o_iovec_t trailer_names[GW_HEAD_MAX_FIELDS];
     struct gw_trailers response_trailers;
-    struct gw_h2_block *incoming; /* of the DATA frame under way */
-    size_t incoming_capacity;
-    struct gw_h2_block *oldest, **newest; /* given out, not consumed */
+    struct gw_h2_block *incoming;        /* of the DATA frame under way */
+    struct gw_h2_block *oldest, *newest; /* given out, not consumed */
+    uint32_t window, consumed;           /* consumed: up to GW_H2_WIDE_WINDOW */
 };
 
 /* h2_session.c */
