@@ -7,6 +7,7 @@
 #include "gateway/process.h"
 #include "gateway/supervisor/supervised.h"
 #include "gateway/supervisor/supervisor.h"
+#include "tls/memory.h"
 
 struct options {
     const char *config; /* NULL: what was asked for is not understood */
@@ -64,6 +65,7 @@ int gw_command_run(int argc, char **argv)
         fputs("usage: weir run -c FILE [--no-supervise]\n", stderr);
         return 2;
     }
+    (void)tls_memory_keep_records();
     if (options.worker != NULL)
         return work(&options);
     if (options.no_supervise)

@@ -16,9 +16,6 @@ enum {
     ROUNDS = 4,               /* writes of one connection in a turn, and bytes from which on there is no other: */
     BYTES_A_TURN = 64 * 1024, /* others want theirs too */
     ASKED_AT_A_TIME = 8,
-    SMALL_RECORD = 4096,  /* TLS: a connection that begins gets records that fit its congestion window, */
-    LARGE_RECORD = 16384, /* a busy one the largest there are */
-    BUSY_AFTER = 64 * 1024,
     LEAST_PROGRESS = 1024, /* of a stream within send_timeout; else one-byte windows hold it for ever */
     SLIVER = 1024,         /* a DATA frame below this is held if the window is what makes it so small, */
     SLIVER_PART = 4,       /* and frames of the stream have been so many times larger, */
@@ -487,14 +484,6 @@ void gw_http2_drop_write(struct gw_http2_conn *conn)
         return_gather(conn);
 }
 
-static void size_records(struct gw_http2_conn *conn)
-{
-    h2o_socket_t *sock = conn->super.sock;
-    sock->_latency_optimization.state = H2O_SOCKET_LATENCY_OPTIMIZATION_STATE_NEEDS_UPDATE;
-    sock->_latency_optimization.suggested_tls_payload_size =
-        sock->bytes_written < BUSY_AFTER ? SMALL_RECORD : LARGE_RECORD;
-}
-
 static bool gather_frames(struct gw_http2_conn *conn, struct gw_http2_gather *gather)
 {
     const uint8_t *bytes;
@@ -546,8 +535,6 @@ static bool write_gathered(struct gw_http2_conn *conn)
     }
     gw_count(&conn->super.server->stats.bytes_out, gather->total);
     conn->payload_out += gather->total;
-    if (conn->super.is_tls)
-        size_records(conn);
     if (!gw_socket_write(conn->super.sock, gather->vecs, gather->num_vecs, on_written)) {
         conn->is_writing = true;
         gw_http2_expect_sent(conn);

@@ -17,7 +17,13 @@ _Static_assert(sizeof(h2o_iovec_t) == sizeof(struct iovec) &&
                    offsetof(h2o_iovec_t, len) == offsetof(struct iovec, iov_len),
                "h2o_iovec_t has the shape of struct iovec");
 
-enum { MIN_READ = 4096, BULK_READ = 64 * 1024 - 512 /* with malloc's and the buffer's own head within 64 KiB */ };
+enum {
+    MIN_READ = 4096,
+    BULK_READ = 64 * 1024 - 512, /* with malloc's and the buffer's own head within 64 KiB */
+    SMALL_RECORD = 4096,         /* a connection that begins gets records that fit its congestion window, */
+    LARGE_RECORD = 16384,        /* a busy one the largest there are */
+    BUSY_AFTER = 64 * 1024,
+};
 
 /* Those of libc are points where a thread may be cancelled: with more than one thread each call costs two atomic
  * exchanges to say so. No thread of ours is ever cancelled. */
@@ -69,19 +75,22 @@ struct st_h2o_socket_ssl_t {
     } output;
 };
 
-/* Decrypts all that is staged; a record of which a part is missing stays. */
+/* Decrypts all that is staged; a record of which a part is missing stays. OpenSSL's queue of errors says nothing that
+ * its state does not say, and even a look at it costs as much as a small malloc(), so it is left alone while all is
+ * well. */
 static const char *decrypt_staged(h2o_socket_t *sock)
 {
     struct st_h2o_socket_ssl_t *ssl = sock->ssl;
 
-    while (ssl->input.encrypted->size != 0 || SSL_pending(ssl->ossl) != 0) {
+    /* Records that came together, header and all, are taken over in one step; those of an upload stay in the buffer
+     * where they are, as OpenSSL moves what it holds to the front of its own each time. */
+    SSL_set_read_ahead(ssl->ossl, ssl->input.encrypted->size <= MIN_READ);
+    while (ssl->input.encrypted->size != 0 || SSL_has_pending(ssl->ossl)) {
         int did_write_in_read = 0, got;
         h2o_iovec_t space = h2o_buffer_reserve(&sock->input, MIN_READ);
         if (space.base == NULL)
             return h2o_socket_error_out_of_memory;
         ssl->did_write_in_read = &did_write_in_read; /* libh2o's BIO refuses writes then: no renegotiation */
-        if (ERR_peek_error() != 0)                   /* clearing an empty queue costs ten times as much as a look */
-            ERR_clear_error();
         got = SSL_read(ssl->ossl, space.base, (int)(space.len < INT_MAX ? space.len : INT_MAX));
         ssl->did_write_in_read = NULL;
         if (did_write_in_read)
@@ -90,14 +99,11 @@ static const char *decrypt_staged(h2o_socket_t *sock)
             sock->input->size += (size_t)got;
             continue;
         }
-        switch (SSL_get_error(ssl->ossl, got)) {
-        case SSL_ERROR_WANT_READ:
+        if (SSL_want_read(ssl->ossl))
             return NULL;
-        case SSL_ERROR_ZERO_RETURN: /* close_notify */
-            return h2o_socket_error_closed;
-        default:
-            return h2o_socket_error_ssl_decode;
-        }
+        ERR_clear_error();
+        bool is_close_notify = (SSL_get_shutdown(ssl->ossl) & SSL_RECEIVED_SHUTDOWN) != 0 && !SSL_in_init(ssl->ossl);
+        return is_close_notify ? h2o_socket_error_closed : h2o_socket_error_ssl_decode;
     }
     return NULL;
 }
@@ -212,28 +218,108 @@ static void write_rest(h2o_socket_t *sock, h2o_iovec_t *bufs, size_t num_bufs, s
         free(rest);
 }
 
+static ssize_t transmit_all(int fd, h2o_iovec_t *bufs, size_t num_bufs)
+{
+    struct msghdr message = {.msg_iov = (struct iovec *)(void *)bufs, .msg_iovlen = num_bufs};
+    ssize_t sent;
+    do /* more than IOV_MAX are refused by the kernel; libh2o sends them in portions */
+        sent = num_bufs == 1 ? transmit(fd, *bufs) : sendmsg(fd, &message, MSG_NOSIGNAL);
+    while (sent == -1 && errno == EINTR);
+    return sent > 0 ? sent : 0;
+}
+
+/* The next len bytes of bufs, which lie in scratch if they did not lie side by side. */
+static h2o_iovec_t take(h2o_iovec_t **bufs, size_t *offset, size_t len, char *scratch)
+{
+    size_t filled = 0;
+    while ((*bufs)->len == *offset) {
+        ++*bufs;
+        *offset = 0;
+    }
+    if ((*bufs)->len - *offset >= len) {
+        *offset += len;
+        return h2o_iovec_init((*bufs)->base + *offset - len, len);
+    }
+    while (filled != len) {
+        size_t part = (*bufs)->len - *offset < len - filled ? (*bufs)->len - *offset : len - filled;
+        memcpy(scratch + filled, (*bufs)->base + *offset, part);
+        filled += part;
+        if ((*offset += part) == (*bufs)->len) {
+            ++*bufs;
+            *offset = 0;
+        }
+    }
+    return h2o_iovec_init(scratch, len);
+}
+
+/* Fills records: most of a small one's price does not depend on its length. libh2o's BIO keeps them in ssl->output. */
+static bool encrypt(h2o_socket_t *sock, h2o_iovec_t *bufs, size_t total)
+{
+    char scratch[LARGE_RECORD];
+    size_t offset = 0, record = sock->bytes_written < BUSY_AFTER ? SMALL_RECORD : LARGE_RECORD;
+    while (total != 0) {
+        h2o_iovec_t next = take(&bufs, &offset, total < record ? total : record, scratch);
+        if (SSL_write(sock->ssl->ossl, next.base, (int)next.len) != (int)next.len)
+            return false;
+        total -= next.len;
+    }
+    return true;
+}
+
+static void clear_output(struct st_h2o_socket_ssl_t *ssl)
+{
+    memset(&ssl->output.bufs, 0, sizeof(ssl->output.bufs));
+    h2o_mem_clear_pool(&ssl->output.pool);
+}
+
+/* What has been encrypted goes on by libh2o as if the socket were plain; it clears ssl->output when all has left. */
+static void write_encrypted(h2o_socket_t *sock, h2o_iovec_t *bufs, size_t num_bufs, size_t sent,
+                            h2o_socket_cb on_written)
+{
+    struct st_h2o_socket_ssl_t *ssl = sock->ssl;
+    sock->ssl = NULL;
+    write_rest(sock, bufs, num_bufs, sent, on_written);
+    sock->ssl = ssl;
+}
+
+static bool write_tls(h2o_socket_t *sock, h2o_iovec_t *bufs, size_t num_bufs, size_t total, h2o_socket_cb on_written)
+{
+    struct st_h2o_socket_ssl_t *ssl = sock->ssl;
+    size_t len = 0, sent, written = sock->bytes_written + total;
+
+    assert(ssl->output.bufs.size == 0);
+    if (!encrypt(sock, bufs, total)) {
+        ERR_clear_error();
+        clear_output(ssl);
+        h2o_socket_write(sock, bufs, num_bufs, on_written); /* fails like ours, and libh2o makes of it what it does */
+        return false;
+    }
+    for (size_t i = 0; i != ssl->output.bufs.size; ++i)
+        len += ssl->output.bufs.entries[i].len;
+    sent = (size_t)transmit_all(h2o_socket_get_fd(sock), ssl->output.bufs.entries, ssl->output.bufs.size);
+    if (sent == len)
+        clear_output(ssl);
+    else
+        write_encrypted(sock, ssl->output.bufs.entries, ssl->output.bufs.size, sent, on_written);
+    sock->bytes_written = written;
+    return sent == len;
+}
+
 bool gw_socket_write(h2o_socket_t *sock, h2o_iovec_t *bufs, size_t num_bufs, h2o_socket_cb on_written)
 {
-    size_t total = 0;
-    ssize_t sent = 0;
+    size_t total = 0, sent;
     assert(!h2o_socket_is_writing(sock));
     for (size_t i = 0; i != num_bufs; ++i)
         total += bufs[i].len;
     if (total == 0)
         return true;
-    if (sock->ssl == NULL) {
-        int fd = h2o_socket_get_fd(sock);
-        struct msghdr message = {.msg_iov = (struct iovec *)(void *)bufs, .msg_iovlen = num_bufs};
-        do /* more than IOV_MAX are refused by the kernel; libh2o sends them in portions */
-            sent = num_bufs == 1 ? transmit(fd, *bufs) : sendmsg(fd, &message, MSG_NOSIGNAL);
-        while (sent == -1 && errno == EINTR);
-        if (sent < 0)
-            sent = 0;
-        sock->bytes_written += (size_t)sent;
-        if ((size_t)sent == total)
-            return true;
-    }
-    write_rest(sock, bufs, num_bufs, (size_t)sent, on_written);
+    if (sock->ssl != NULL)
+        return write_tls(sock, bufs, num_bufs, total, on_written);
+    sent = (size_t)transmit_all(h2o_socket_get_fd(sock), bufs, num_bufs);
+    sock->bytes_written += sent;
+    if (sent == total)
+        return true;
+    write_rest(sock, bufs, num_bufs, sent, on_written);
     return false;
 }
 
@@ -279,9 +365,7 @@ bool gw_socket_end(h2o_socket_t *sock, h2o_socket_cb on_written)
      * state */
     h2o_iovec_t rest = h2o_iovec_init(h2o_mem_alloc_pool(&ssl->output.pool, len - (size_t)sent), len - (size_t)sent);
     memcpy(rest.base, alert + sent, rest.len);
-    sock->ssl = NULL;
-    h2o_socket_write(sock, &rest, 1, on_written);
-    sock->ssl = ssl;
+    write_encrypted(sock, &rest, 1, 0, on_written);
     return false;
 }
 

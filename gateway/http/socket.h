@@ -1,5 +1,5 @@
-/* One API over libh2o's sockets for the hot path (libh2o.md 5, "own+send/recv"): plain sockets are read with recv() and
- * written with send()/sendmsg() at once; what does not fit, and all that TLS writes, goes through h2o_socket. Used by
+/* One API over libh2o's sockets for the hot path (libh2o.md 5, "own+send/recv"): read with recv() and written with
+ * send()/sendmsg() at once, plain or after encryption; what does not fit goes through h2o_socket. Used by
  * server connections and by the upstream client. A socket has one reader and one writer, both on its loop, and is
  * written only from callbacks of the loop (libh2o.md 3.1). The process ignores SIGPIPE. */
 #pragma once
@@ -13,10 +13,11 @@ void gw_socket_setup(h2o_socket_t *);
  * together with the EOF stays in input and the EOF is reported by the next call. After an error of a TLS socket nothing
  * may be written (libh2o.md 3.10: it would look like a success). */
 const char *gw_socket_read(h2o_socket_t *, const char *err, size_t max_bytes);
-/* Writes all of bufs; empty ones are fine. Returns true when everything left at once: on_written is NOT called then.
- * Otherwise false, and the memory that bufs point to must stay valid until on_written (plain sockets; TLS has copied
- * it); the array itself is copied. Errors are reported through on_written, from the loop and never from inside this
- * call. Never call while an earlier write waits (h2o_socket_is_writing). */
+/* Writes all of bufs; empty ones are fine. On TLS they share records, of 4 KiB until the connection has written 64 KiB
+ * and of 16 KiB from then on. Returns true when everything left at once: on_written is NOT called then. Otherwise
+ * false, and the memory that bufs point to must stay valid until on_written (plain sockets; TLS has copied it); the
+ * array itself is copied. Errors are reported through on_written, from the loop and never from inside this call. Never
+ * call while an earlier write waits (h2o_socket_is_writing). */
 bool gw_socket_write(h2o_socket_t *, h2o_iovec_t *bufs, size_t num_bufs, h2o_socket_cb on_written);
 /* Says that we send no more, while reading goes on: close_notify on TLS, else a FIN. Like gw_socket_write: true when it
  * left at once, otherwise on_written reports it. Nothing may be written afterwards. */

@@ -8,7 +8,9 @@
 #include <limits.h>
 #include <netinet/in.h>
 #include <openssl/ec.h>
+#include <openssl/err.h>
 #include <openssl/x509.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -379,19 +381,111 @@ static int tear_down_tls(void **state)
     return 0;
 }
 
-static void tls_bytes_arrive_and_writes_complete_by_callback(void **state)
+static unsigned num_records;
+
+static void count_records(int is_write, int version, int type, const void *bytes, size_t len, SSL *ssl, void *arg)
+{
+    if (!is_write && type == SSL3_RT_HEADER)
+        ++num_records;
+}
+
+/* Steps of max_bytes of what has been sent, until no more comes or an error does. */
+static const char *read_in_steps(h2o_socket_t *from, size_t max_bytes)
+{
+    struct pollfd arrived = {.fd = h2o_socket_get_fd(from), .events = POLLIN};
+    const char *err = NULL;
+    while (err == NULL && poll(&arrived, 1, 0) == 1)
+        err = gw_socket_read(from, NULL, max_bytes);
+    return err;
+}
+
+static void tls_small_write_leaves_at_once_and_calls_nobody(void **state)
 {
     h2o_iovec_t bufs[] = {h2o_iovec_init(NULL, 0), h2o_iovec_init(H2O_STRLIT("hello")), h2o_iovec_init(NULL, 0)};
     memset(received, 0, sizeof(received));
     h2o_socket_read_start(client, on_readable);
     assert_true(gw_socket_write(sock, bufs, 1, on_written)); /* nothing to write is nothing to wait for */
-    assert_false(gw_socket_write(sock, bufs, 3, on_written));
-    assert_int_equal(num_written, 0);
-    for (int turn = 0; turn != 100 && (num_written == 0 || received[0] == '\0'); ++turn)
+    assert_true(gw_socket_write(sock, bufs, 3, on_written));
+    assert_int_equal(sock->bytes_written, 5);
+    for (int turn = 0; turn != 100 && received[0] == '\0'; ++turn)
         h2o_evloop_run(loop, 10);
-    assert_int_equal(num_written, 1);
-    assert_null(write_error);
+    assert_int_equal(num_written, 0);
     assert_string_equal(received, "hello");
+}
+
+static void tls_pieces_share_a_record(void **state)
+{
+    static char filler[5000];
+    h2o_iovec_t bufs[] = {h2o_iovec_init(H2O_STRLIT("head ")), h2o_iovec_init(H2O_STRLIT("and ")),
+                          h2o_iovec_init(filler, sizeof(filler)), h2o_iovec_init(H2O_STRLIT("tail"))};
+    memset(filler, 'x', sizeof(filler));
+    assert_null(read_in_steps(client, 65536)); /* tickets */
+    SSL_set_msg_callback(gw_socket_ssl(client), count_records);
+    num_records = 0;
+    assert_true(gw_socket_write(sock, bufs, 2, on_written));
+    assert_null(read_in_steps(client, 65536));
+    assert_int_equal(num_records, 1);
+    assert_true(gw_socket_write(sock, bufs, 4, on_written));
+    assert_null(read_in_steps(client, 65536));
+    assert_int_equal(num_records, 3); /* the first two are of 4 KiB at most */
+    assert_int_equal(client->input->size, 9 + 9 + sizeof(filler) + 4);
+    assert_memory_equal(client->input->bytes, "head and head and xxx", 21);
+    assert_memory_equal(client->input->bytes + client->input->size - 7, "xxxtail", 7);
+}
+
+static void tls_record_in_parts_is_read_when_it_is_complete(void **state)
+{
+    h2o_iovec_t hello = h2o_iovec_init(H2O_STRLIT("hello"));
+    for (size_t step = 1; step != 40; ++step) {
+        for (int i = 0; i != 3; ++i)
+            assert_true(gw_socket_write(sock, &hello, 1, on_written));
+        assert_null(read_in_steps(client, step));
+        assert_int_equal(client->input->size, 15);
+        assert_memory_equal(client->input->bytes, "hellohellohello", 15);
+        h2o_buffer_consume(&client->input, 15);
+        assert_null(gw_socket_read(client, NULL, 65536));
+        assert_false(SSL_has_pending(gw_socket_ssl(client)));
+    }
+}
+
+static void tls_errors_that_others_left_are_not_its_own(void **state)
+{
+    h2o_iovec_t hello = h2o_iovec_init(H2O_STRLIT("hello"));
+    ERR_raise(ERR_LIB_SSL, SSL_R_BAD_LENGTH);
+    assert_true(gw_socket_write(sock, &hello, 1, on_written));
+    assert_null(read_in_steps(client, 3));
+    assert_int_equal(client->input->size, 5);
+    h2o_socket_close(sock);
+    sock = NULL;
+    assert_ptr_equal(read_in_steps(client, 65536), h2o_socket_error_closed); /* close_notify came, too */
+    assert_true(gw_socket_has_ended(client));
+    ERR_clear_error();
+}
+
+static void tls_corrupt_record_is_an_error_each_time(void **state)
+{
+    char record[5 + 64] = {SSL3_RT_APPLICATION_DATA, 3, 3, 0, 64};
+    h2o_iovec_t hello = h2o_iovec_init(H2O_STRLIT("hello"));
+    assert_true(gw_socket_write(sock, &hello, 1, on_written));
+    assert_int_equal(write(h2o_socket_get_fd(sock), record, sizeof(record)), sizeof(record));
+    const char *first = gw_socket_read(client, NULL, 65536);
+    assert_true(first == NULL || first == h2o_socket_error_ssl_decode); /* behind data or not */
+    assert_int_equal(client->input->size, 5);
+    for (int i = 0; i != 3; ++i) {
+        assert_int_equal(write(h2o_socket_get_fd(sock), record, sizeof(record)), sizeof(record));
+        assert_ptr_equal(gw_socket_read(client, NULL, 65536), h2o_socket_error_ssl_decode);
+    }
+}
+
+static void tls_failed_write_is_reported_from_the_loop(void **state)
+{
+    h2o_iovec_t hello = h2o_iovec_init(H2O_STRLIT("hello"));
+    shutdown(h2o_socket_get_fd(sock), SHUT_WR);
+    assert_false(gw_socket_write(sock, &hello, 1, on_written));
+    assert_int_equal(num_written, 0);
+    h2o_evloop_run(loop, 0);
+    assert_int_equal(num_written, 1);
+    assert_ptr_equal(write_error, h2o_socket_error_io);
 }
 
 enum { TLS_STEP = 16384, TLS_TOTAL = 1 << 20 };
@@ -415,17 +509,24 @@ static void on_bulk(h2o_socket_t *readable, const char *err)
 
 static void tls_is_read_in_bounded_steps_up_to_the_end(void **state)
 {
+    enum { NUM_PIECES = 257 }; /* of one byte, two, ... and the rest */
     char *bytes = malloc(TLS_TOTAL);
-    h2o_iovec_t buf = h2o_iovec_init(bytes, TLS_TOTAL);
+    h2o_iovec_t pieces[NUM_PIECES];
+    size_t at = 0;
     for (size_t i = 0; i != TLS_TOTAL; ++i)
         bytes[i] = byte_at(i);
+    for (size_t i = 0; i != NUM_PIECES; at += pieces[i++].len)
+        pieces[i] = h2o_iovec_init(bytes + at, i + 1 != NUM_PIECES ? i : TLS_TOTAL - at);
     num_received = 0;
     end_of_reading = NULL;
     h2o_socket_read_start(client, on_bulk);
-    assert_false(gw_socket_write(sock, &buf, 1, on_written));
+    assert_false(gw_socket_write(sock, pieces, NUM_PIECES, on_written));
+    memset(pieces, 0xff, sizeof(pieces)); /* all is encrypted or copied by now */
+    memset(bytes, 0xff, TLS_TOTAL);
     for (int turn = 0; turn != 10000 && num_written == 0; ++turn)
         h2o_evloop_run(loop, 10);
     assert_null(write_error);
+    assert_int_equal(sock->bytes_written, TLS_TOTAL);
     h2o_socket_close(sock);
     sock = NULL;
     for (int turn = 0; turn != 10000 && end_of_reading == NULL; ++turn)
@@ -454,7 +555,12 @@ int main(void)
         TEST(failed_write_is_reported_from_the_loop),
         TCP_TEST(reset_during_a_write_is_reported),
         TEST(loop_leaves_the_reading_of_plain_sockets_to_us),
-        TLS_TEST(tls_bytes_arrive_and_writes_complete_by_callback),
+        TLS_TEST(tls_small_write_leaves_at_once_and_calls_nobody),
+        TLS_TEST(tls_pieces_share_a_record),
+        TLS_TEST(tls_record_in_parts_is_read_when_it_is_complete),
+        TLS_TEST(tls_errors_that_others_left_are_not_its_own),
+        TLS_TEST(tls_corrupt_record_is_an_error_each_time),
+        TLS_TEST(tls_failed_write_is_reported_from_the_loop),
         TLS_TEST(tls_is_read_in_bounded_steps_up_to_the_end),
     };
     signal(SIGPIPE, SIG_IGN); /* as the gateway does; libh2o writes with writev */
