@@ -1,5 +1,6 @@
 """HTTP/2 towards clients: RFC 9113 sections 3 to 6, with what RFC 7541, 8441 and 9218 add. Sections 7 and 8 are in
 test_http2_messages.py. The tables say: what a client may do wrong, the section that forbids it, the error codes that may come of it."""
+import socket
 import struct
 import subprocess
 import threading
@@ -428,6 +429,28 @@ def test_windows_are_kept_to_byte_by_byte(gateway, origin):
         client.frame(SETTINGS, 0, 0, settings({INITIAL_WINDOW_SIZE: 2**31 - 13_500 - 1}))  # all but what the connection lets through
         wait_for(lambda: client.ping() and sum(len(f.payload) for f in client.frames) >= 65535 - 13_500, "the window to be used")
         assert got() == 65535 - 13_500
+
+
+def test_more_than_the_connections_window_is_a_flow_control_error(weir):
+    """RFC 9113 6.9.1. Nothing takes the bodies: connecting to their target does not come to an end."""
+    with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for one in (first, second):  # these fill its queue
+            one.setblocking(False)
+            one.connect_ex(listener.getsockname())
+        own = weir(TEXT.replace("worker_threads: 1", "worker_threads: 1\nlimits: {http2: {connection_window: 128KiB}}"),
+                   origin=listener.getsockname()[1])
+        with H2Client(own.port("h2c")) as client:
+            client.ping()
+            for _ in range(2):  # all of it
+                stream = opened(client)
+                for _ in range(4):
+                    client.data(stream, b"x" * 16384)
+            client.ping()
+            client.data(opened(client), b"x")
+            assert client.goaway().code == FLOW_CONTROL_ERROR
+            client.wait_closed()
 
 
 def test_a_body_that_is_over_needs_no_window_for_its_end(gateway, origin):
