@@ -3,6 +3,7 @@
 #include <string.h>
 #include "gateway/exchange/client_identity.h"
 #include "gateway/pipeline.h"
+#include "routing/header_rules.h"
 
 /* ---- the question ---- */
 
@@ -182,8 +183,11 @@ void gw_decide(h2o_mem_pool_t *pool, struct gw_snapshot *snapshot, const struct 
     request->facts.is_tls = listener->tls != NULL;
     request->facts.port = listens_on(listener, q->port) ? q->port : listener->conf->address.entries[0].port;
     request->facts.peer_ip = request->facts.client_ip = q->peer;
-    if (parse_head(decision, q))
-        gw_pipeline_run(request);
+    if (!parse_head(decision, q))
+        return;
+    gw_pipeline_run(request);
+    if (listener->response_headers != NULL)
+        routing_header_rules_apply(listener->response_headers, pool, &decision->dry.answer_fields);
 }
 
 h2o_iovec_t gw_decision_route(const struct gw_decision *decision)

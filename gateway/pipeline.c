@@ -96,11 +96,15 @@ static enum gw_step compute_facts(struct gw_request *request)
     return GW_NEXT;
 }
 
-static enum gw_step check_method(struct gw_request *request)
+/* Whatever route there is for it (spec/alb.md 5.1). */
+static enum gw_step check_head(struct gw_request *request)
 {
     h2o_iovec_t method = request->facts.method;
     if (__builtin_expect(method.base[0] == 'T' && h2o_memis(method.base, method.len, H2O_STRLIT("TRACE")), 0))
         return refuse(request, GW_REASON_METHOD_NOT_ALLOWED);
+    if (request->snapshot->config->forwarding.x_forwarded == GW_X_FORWARDED_APPEND &&
+        __builtin_expect(gw_forwarded_count(request) > 30, 0))
+        return refuse(request, GW_REASON_TOO_MANY_FORWARDED);
     return GW_NEXT;
 }
 
@@ -290,10 +294,6 @@ static enum gw_step wait_for_target(struct gw_request *request)
 
 static enum gw_step forward(struct gw_request *request)
 {
-    const struct gw_forwarding_conf *conf = &request->snapshot->config->forwarding;
-
-    if (conf->x_forwarded == GW_X_FORWARDED_APPEND && gw_forwarded_count(request) > 30)
-        return refuse(request, GW_REASON_TOO_MANY_FORWARDED);
     uint32_t random = request->route->num_groups == 1 ? 0
                       : request->worker != NULL       ? gw_thread_random(&request->worker->thread) >> 32
                                                       : request->dry->random;
@@ -338,7 +338,7 @@ static enum gw_step act(struct gw_request *request)
 
 /* The way of a request, top to bottom. */
 static enum gw_step (*const stages[])(struct gw_request *) = {
-    compute_facts, check_method, find_route, shed, check_body_size, check_upgrade, gw_fault_stage, act,
+    compute_facts, check_head, find_route, shed, check_body_size, check_upgrade, gw_fault_stage, act,
 };
 
 static void run_from(struct gw_request *request, size_t i)

@@ -98,6 +98,8 @@ struct gw_worker {
         gw_counter retries_over_budget, hedges, failovers;
         gw_counter retry_buffer_bytes; /* gauge */
         gw_counter retry_buffers_refused;
+        gw_counter lambda_buffer_bytes; /* gauge */
+        gw_counter lambda_buffers_refused;
         gw_counter circuit_refused[4];          /* requests by GW_REASON_CIRCUIT_OPEN and the two after it; retries */
         gw_counter refused_by[GW_REASON_COUNT]; /* only where gw_reason_is_refusal */
         gw_counter requests_in_flight;          /* gauge */

@@ -150,6 +150,8 @@
     X(LAMBDA_INVALID_RESPONSE, 502, "What the function returned is no response.",                                      \
       "`error` in the access log says what is wrong with it.")                                                         \
     X(LAMBDA_RESPONSE_TOO_LARGE, 502, "What the function returned is above 1 MiB.", "Return less.")                    \
+    X(LAMBDA_MEMORY, 503, "What functions are sent and return takes up limits.lambda_buffers already.",                \
+      "Raise limits.lambda_buffers, or bound the requests under way with circuit_breaker.requests of the group.")      \
     X(LAMBDA_CONNECTION_ERROR, 502, "The Invoke endpoint could not be connected to, or broke its answer off.",         \
       "Check the group's targets.")                                                                                    \
     X(LAMBDA_CONNECTION_TIMEOUT, 504, "Connecting to the Invoke endpoint took longer than timeouts.connect.",          \

@@ -88,6 +88,7 @@ static bool build_listeners(struct builder *b)
         listener->name = map->entries[i].name;
         listener->conf = map->entries[i].conf;
         listener->index = i;
+        listener->response_headers = routing_header_rules_create(&listener->conf->response_headers);
         if (listener->conf->accept_rate != 0)
             listener->accepted = alloc_zeroed(1, sizeof(*listener->accepted));
         if (listener->conf->tls != NULL)
@@ -468,6 +469,7 @@ static void destroy(struct gw_snapshot *snapshot)
     free(snapshot->groups);
     for (size_t i = 0; i != snapshot->num_listeners; ++i) {
         tls_context_destroy(snapshot->listeners[i].tls);
+        routing_header_rules_destroy(snapshot->listeners[i].response_headers);
         free(snapshot->listeners[i].accepted);
     }
     free(snapshot->listeners);

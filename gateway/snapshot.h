@@ -43,9 +43,10 @@ struct gw_listener_conf; /* gateway/config/config.h */
 struct gw_snapshot_listener {
     h2o_iovec_t name;
     const struct gw_listener_conf *conf;
-    struct tls_context *tls;   /* NULL: plain */
-    struct gw_l4_listener *l4; /* gateway/l4/l4.h; NULL: requests are served */
-    struct gw_rate *accepted;  /* atomic, of conf->accept_rate; NULL: any rate will do */
+    struct tls_context *tls;                       /* NULL: plain */
+    struct gw_l4_listener *l4;                     /* gateway/l4/l4.h; NULL: requests are served */
+    struct routing_header_rules *response_headers; /* NULL: none */
+    struct gw_rate *accepted;                      /* atomic, of conf->accept_rate; NULL: any rate will do */
     uint32_t index;
 };
 

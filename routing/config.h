@@ -464,7 +464,8 @@ uint32_t routing_max_requests(const struct routing_target_group_conf *);
 /* How many requests of the group may wait for a target; 0 = none. */
 uint64_t routing_max_queue(const struct routing_target_group_conf *);
 
-extern const struct gw_section routing_route_section; /* struct routing_route_conf */
+extern const struct gw_section routing_response_headers_section; /* struct routing_header_rules_conf */
+extern const struct gw_section routing_route_section;            /* struct routing_route_conf */
 /* target_dns.c: what joins the settings of a dns: entry. */
 bool routing_dns_check(struct gw_loader *, struct routing_target_conf *);
 /* What tells one dns: entry of a group from another: "users.internal:8080 A". */

@@ -25,7 +25,7 @@ static const struct gw_section request_headers_section = {
     .settings = header_rules_settings,
     .check = check_header_rules,
 };
-static const struct gw_section response_headers_section = {
+const struct gw_section routing_response_headers_section = {
     .name = "response header rules",
     .help = "Changes the headers that the client gets.",
     .size = sizeof(struct routing_header_rules_conf),
@@ -201,7 +201,7 @@ static const struct gw_setting route_settings[] = {
     {"request_headers", GW_SECTION, AT(request_headers), "Changes to the headers that the target gets.",
      .section = &request_headers_section},
     {"response_headers", GW_SECTION, AT(response_headers), "Changes to the headers that the client gets.",
-     .section = &response_headers_section},
+     .section = &routing_response_headers_section},
     {"rewrite", GW_OPTION, AT(rewrite), "Changes to the URL that the target gets.", .section = &rewrite_section},
     {"max_body", GW_SIZE, AT(max_body), "Largest request body; 0 is unlimited, larger ones are answered 413."},
     {"criticality", GW_CHOICE, AT(criticality),

@@ -153,6 +153,11 @@ static void put_connections(struct gw_exposition *out, struct gw_process *proces
     put_one(out, "weir_retry_buffers_refused_total", "counter",
             "Request bodies that are sent once because limits.retry_buffers was used up.",
             (double)SUM_OF_WORKERS(process, worker->stats.retry_buffers_refused));
+    put_one(out, "weir_lambda_buffer_bytes", "gauge", "Memory of what Lambda functions are sent and return.",
+            (double)SUM_OF_WORKERS(process, worker->stats.lambda_buffer_bytes));
+    put_one(out, "weir_lambda_buffers_refused_total", "counter",
+            "Requests to Lambda functions that failed because limits.lambda_buffers was used up.",
+            (double)SUM_OF_WORKERS(process, worker->stats.lambda_buffers_refused));
     put_one(out, "weir_hedges_total", "counter", "Second targets asked because the first was silent for hedge.after.",
             (double)SUM_OF_WORKERS(process, worker->stats.hedges));
     put_one(out, "weir_failovers_total", "counter", "Requests that a fallback target group was asked for.",

@@ -3,7 +3,10 @@
 #include "gateway/base/json.h"
 #include "gateway/answer/error_page.h"
 #include "gateway/answer/grpc.h"
+#include "gateway/config/config.h"
 #include "gateway/http/response.h"
+#include "gateway/snapshot.h"
+#include "routing/header_rules.h"
 
 /* What a client is told about a status: enough to act upon, nothing of how the gateway is built. The cause in the
  * operator's words is in the access log and in `weir reason`. */
@@ -189,6 +192,16 @@ void gw_answer_error(struct gw_request *request, enum gw_reason reason, int stat
     gw_answer(request, reason, status, type, body, true); /* lives in the request's pool: no second copy */
 }
 
+void gw_answer_start(struct gw_request *request, h2o_generator_t *generator)
+{
+    const struct gw_snapshot_listener *listener = request->listener;
+    h2o_req_t *req = &request->stream->req;
+
+    if (__builtin_expect(listener != NULL && listener->response_headers != NULL, 0))
+        routing_header_rules_apply(listener->response_headers, &req->pool, &req->res.headers);
+    h2o_start_response(req, generator);
+}
+
 static bool may_have_content(int status) { return status >= 200 && status != 204 && status != 304; }
 
 void gw_answer(struct gw_request *request, enum gw_reason reason, int status, h2o_iovec_t content_type,
@@ -219,7 +232,7 @@ void gw_answer(struct gw_request *request, enum gw_reason reason, int status, h2
         req->res.content_length = SIZE_MAX;
         body.len = 0;
     }
-    h2o_start_response(req, &generator);
+    gw_answer_start(request, &generator);
     h2o_send(req, &body, body.len != 0, H2O_SEND_STATE_FINAL);
 }
 
@@ -230,6 +243,8 @@ void gw_answer_add_server(struct gw_request *request)
     if (request->has_server_field)
         return;
     request->has_server_field = true;
+    if (request->listener != NULL && !request->listener->conf->server_header)
+        return;
     if (h2o_find_header(fields, H2O_TOKEN_SERVER, -1) == -1)
         h2o_add_header(request->pool, fields, H2O_TOKEN_SERVER, NULL, H2O_STRLIT("weir"));
 }

@@ -15,5 +15,7 @@ void gw_answer(struct gw_request *, enum gw_reason, int status, h2o_iovec_t cont
                bool is_static);
 /* The fields of the answer: sent or, without a network, noted (struct gw_dry_run). */
 h2o_headers_t *gw_answer_fields(struct gw_request *);
+/* Every response of a request begins here: h2o_start_response, after listeners.NAME.response_headers. */
+void gw_answer_start(struct gw_request *, h2o_generator_t *);
 /* `server: weir`, for those who start a response themselves. */
 void gw_answer_add_server(struct gw_request *);

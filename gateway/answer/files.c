@@ -456,7 +456,7 @@ static void send_parts(struct gw_request *request, int fd, int status, const str
     }
     begin(request, status);
     req->res.content_length = self->total;
-    h2o_start_response(req, &self->generator);
+    gw_answer_start(request, &self->generator);
     send_piece(self, size);
 }
 

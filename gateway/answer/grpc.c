@@ -136,6 +136,6 @@ void gw_grpc_answer(struct gw_request *request, enum gw_reason reason, unsigned 
         const char *name = gw_reason_info(reason)->code;
         add(req, H2O_STRLIT("x-weir-reason"), h2o_iovec_init(name, strlen(name)));
     }
-    h2o_start_response(req, &generator);
+    gw_answer_start(request, &generator);
     h2o_send(req, NULL, 0, H2O_SEND_STATE_FINAL);
 }

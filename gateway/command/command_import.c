@@ -7,12 +7,15 @@
 #include "gateway/snapshot.h"
 
 static const char usage[] =
-    "usage: weir import alb [GROUP=]FILE... [-o OUT]\n"
+    "usage: weir import alb [NAME=]FILE... [--certificate ARN=FILE[,KEYFILE]] [--trust-store ARN=FILE] [-o OUT]\n"
     "  FILEs hold what `aws elbv2 describe-listeners`, describe-rules, describe-target-groups, "
     "describe-target-health,\n"
-    "  describe-target-group-attributes, describe-load-balancer-attributes and `aws ec2 describe-instances` print as "
-    "JSON;\n"
-    "  GROUP= names the target group that describe-target-health or -attributes is about; - is standard input.\n"
+    "  describe-target-group-attributes, describe-listener-attributes, describe-listener-certificates,\n"
+    "  describe-load-balancer-attributes and `aws ec2 describe-instances` print as JSON; - is standard input.\n"
+    "  NAME= says which target group (by name) or listener (by ARN, or as http-80) a file is about that does not say "
+    "it.\n"
+    "  --certificate and --trust-store name the PEM files that hold what an ARN stands for, as often as there are "
+    "some.\n"
     "  The configuration goes to standard output or OUT, the report to standard error.\n"
     "  exit status: 0 everything has a counterpart, 1 something has none (the report says what), 2 usage\n";
 
@@ -49,7 +52,14 @@ static bool add(struct gw_import *import, const struct document *document)
     return ok;
 }
 
-/* Groups first: what is about the only one need not name it, wherever it stands. */
+/* What other files are about. */
+static bool is_first(const struct document *document)
+{
+    return json_object_get(document->json, "TargetGroups") != NULL ||
+           json_object_get(document->json, "Listeners") != NULL;
+}
+
+/* Groups and listeners first: what is about the only one need not name it, wherever it stands. */
 static bool read_files(struct gw_import *import, int num_files, char **files)
 {
     struct document *documents = h2o_mem_alloc(sizeof(*documents) * num_files);
@@ -61,8 +71,7 @@ static bool read_files(struct gw_import *import, int num_files, char **files)
     }
     for (int pass = 0; pass != 2; ++pass)
         for (int i = 0; i != num_files; ++i)
-            if (documents[i].json != NULL &&
-                (json_object_get(documents[i].json, "TargetGroups") != NULL) == (pass == 0))
+            if (documents[i].json != NULL && is_first(&documents[i]) == (pass == 0))
                 ok &= add(import, &documents[i]);
     for (int i = 0; i != num_files; ++i) {
         json_decref(documents[i].json);
@@ -117,7 +126,44 @@ static bool put(const char *path, const char *text, size_t len)
     return ok;
 }
 
-static int import_alb(int num_files, char **files, const char *out)
+/* As the configuration will have to say it: relative to where that lies. */
+static json_t *path_from(const char *path, const char *out)
+{
+    char *absolute = *path != '/' && out != NULL && strchr(out, '/') != NULL ? realpath(path, NULL) : NULL;
+    json_t *text = json_string(absolute != NULL ? absolute : path);
+
+    free(absolute);
+    return text;
+}
+
+/* ARN=FILE[,KEYFILE] */
+static bool take_file(json_t *files, const char *option, const char *value, const char *out)
+{
+    const char *equals = strchr(value, '='), *comma;
+    char *arn, *first;
+    json_t *entry;
+
+    if (equals == NULL || equals == value || equals[1] == '\0') {
+        fprintf(stderr, "weir import: %s %s: which file? (expected ARN=FILE)\n", option, value);
+        return false;
+    }
+    comma = strcmp(option, "--certificate") == 0 ? strchr(equals, ',') : NULL;
+    arn = strndup(value, (size_t)(equals - value));
+    first = comma != NULL ? strndup(equals + 1, (size_t)(comma - equals - 1)) : strdup(equals + 1);
+    entry = json_object();
+    if (strcmp(option, "--certificate") == 0) {
+        json_object_set_new(entry, "cert", path_from(first, out));
+        json_object_set_new(entry, "key", path_from(comma != NULL ? comma + 1 : first, out));
+    } else {
+        json_object_set_new(entry, "store", path_from(first, out));
+    }
+    json_object_set_new(files, arn, entry);
+    free(arn);
+    free(first);
+    return true;
+}
+
+static int import_alb(int num_files, char **files, json_t *given, const char *out)
 {
     struct gw_import import;
     char *text = NULL;
@@ -125,6 +171,7 @@ static int import_alb(int num_files, char **files, const char *out)
     bool ok;
 
     gw_import_init(&import);
+    json_object_update(import.files, given);
     if ((ok = read_files(&import, num_files, files))) {
         FILE *memory = open_memstream(&text, &len);
         gw_import_alb_write(&import, memory);
@@ -142,25 +189,33 @@ int gw_command_import(int argc, char **argv)
 {
     char **files = h2o_mem_alloc(sizeof(*files) * argc);
     const char *out = NULL;
-    int num_files = 0, status = 2;
+    int num_files = 0, status = 2, num_options = 0;
+    int *options = h2o_mem_alloc(sizeof(*options) * argc);
+    json_t *given = json_object();
     bool is_understood = argc >= 2 && strcmp(argv[1], "alb") == 0;
 
     for (int i = 2; i < argc && is_understood; ++i) {
         if (strcmp(argv[i], "-o") == 0 && i + 1 < argc)
             out = argv[++i];
+        else if ((strcmp(argv[i], "--certificate") == 0 || strcmp(argv[i], "--trust-store") == 0) && i + 1 < argc)
+            options[num_options++] = i++;
         else if (argv[i][0] != '-' || strcmp(argv[i], "-") == 0)
             files[num_files++] = argv[i];
         else
             is_understood = false;
     }
+    for (int i = 0; i != num_options; ++i) /* when it is known where the configuration goes */
+        is_understood &= take_file(given, argv[options[i]], argv[options[i] + 1], out);
     if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
         fputs(usage, stdout);
         status = 0;
     } else if (!is_understood || num_files == 0) {
         fputs(usage, stderr);
     } else {
-        status = import_alb(num_files, files, out);
+        status = import_alb(num_files, files, given, out);
     }
+    json_decref(given);
+    free(options);
     free(files);
     return status;
 }

@@ -2,7 +2,6 @@
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
-#include "tls/policy.h"
 
 void gw_import_init(struct gw_import *self)
 {
@@ -13,13 +12,25 @@ void gw_import_init(struct gw_import *self)
                                .targets = json_object(),
                                .attributes = json_object(),
                                .balancer = json_array(),
-                               .addresses = json_object()};
+                               .addresses = json_object(),
+                               .files = json_object(),
+                               .listener_attributes = json_object(),
+                               .listener_certificates = json_object()};
 }
 
 void gw_import_dispose(struct gw_import *self)
 {
-    json_t *all[] = {self->balancers, self->listeners,  self->rules,    self->groups,
-                     self->targets,   self->attributes, self->balancer, self->addresses};
+    json_t *all[] = {self->balancers,
+                     self->listeners,
+                     self->rules,
+                     self->groups,
+                     self->targets,
+                     self->attributes,
+                     self->balancer,
+                     self->addresses,
+                     self->files,
+                     self->listener_attributes,
+                     self->listener_certificates};
     for (size_t i = 0; i != sizeof(all) / sizeof(all[0]); ++i)
         json_decref(all[i]);
     for (size_t i = 0; i != self->num_findings; ++i) {
@@ -67,6 +78,76 @@ static bool is_of_balancer(const json_t *attributes)
     return true;
 }
 
+static bool is_of_listener(const json_t *attributes)
+{
+    size_t i;
+    json_t *entry;
+
+    json_array_foreach(attributes, i, entry)
+    {
+        const char *key = gw_import_string(entry, "Key");
+        if (strncmp(key, "routing.http.response.", 22) != 0 && strncmp(key, "routing.http.request.", 21) != 0)
+            return false;
+    }
+    return json_array_size(attributes) != 0;
+}
+
+/* By its ARN or by the name that it will have here, unless a target group has that; NULL of: the only one. */
+static bool find_listener(const struct gw_import *self, const char *of, char *name, size_t name_len)
+{
+    size_t i;
+    json_t *each;
+
+    json_array_foreach(self->groups, i, each)
+    {
+        if (of != NULL && strcmp(gw_import_string(each, "TargetGroupName"), of) == 0)
+            return false;
+    }
+    json_array_foreach(self->listeners, i, each)
+    {
+        gw_import_listener_name(self, each, name, name_len);
+        if (of != NULL ? strcmp(gw_import_string(each, "ListenerArn"), of) == 0 || strcmp(name, of) == 0
+                       : json_array_size(self->listeners) == 1)
+            return true;
+    }
+    return false;
+}
+
+static bool miss_listener(const struct gw_import *self, const char *of, char *why, size_t why_len)
+{
+    int n = of != NULL ? snprintf(why, why_len, "no file describes the listener %s (expected one of", of)
+                       : snprintf(why, why_len,
+                                  "the listener it is about is not in it (expected NAME=FILE, its ARN or one of");
+    size_t i;
+    json_t *listener;
+
+    json_array_foreach(self->listeners, i, listener)
+    {
+        char name[64];
+        gw_import_listener_name(self, listener, name, sizeof(name));
+        if ((size_t)n + sizeof(name) + 4 < why_len)
+            n += snprintf(why + n, why_len - (size_t)n, " %s", name);
+    }
+    snprintf(why + n, why_len - (size_t)n, ")");
+    return false;
+}
+
+/* What describe-listener-attributes and describe-listener-certificates print. */
+static bool add_of_listener(struct gw_import *self, json_t *document, const char *of, char *why, size_t why_len)
+{
+    json_t *attributes = json_object_get(document, "Attributes"),
+           *certificates = json_object_get(document, "Certificates");
+    char name[64];
+
+    if (!find_listener(self, of, name, sizeof(name)))
+        return miss_listener(self, of, why, why_len);
+    if (attributes != NULL)
+        json_object_set(self->listener_attributes, name, attributes);
+    if (certificates != NULL)
+        json_object_set(self->listener_certificates, name, certificates);
+    return true;
+}
+
 /* Among them NextMarker: there is more than the file holds. */
 static void note_other_keys(struct gw_import *self, json_t *document, const char *const *known, size_t num_known)
 {
@@ -85,8 +166,9 @@ static void note_other_keys(struct gw_import *self, json_t *document, const char
 
 bool gw_import_add(struct gw_import *self, json_t *document, const char *of, char *why, size_t why_len)
 {
-    static const char *const known[] = {"Listeners",  "Rules",        "TargetGroups", "TargetHealthDescriptions",
-                                        "Attributes", "Reservations", "LoadBalancers"};
+    static const char *const known[] = {"Listeners",  "Rules",        "TargetGroups",  "TargetHealthDescriptions",
+                                        "Attributes", "Reservations", "LoadBalancers", "Certificates"};
+    char listener[64];
     const json_t *attributes = json_object_get(document, "Attributes");
     json_t *health = json_object_get(document, "TargetHealthDescriptions");
     bool is_known = false;
@@ -96,9 +178,13 @@ bool gw_import_add(struct gw_import *self, json_t *document, const char *of, cha
     if (!is_known) {
         snprintf(why, why_len,
                  "none of what describe-listeners, describe-rules, describe-target-groups, describe-target-health, "
-                 "describe-target-group-attributes, describe-load-balancer-attributes or describe-instances print");
+                 "describe-target-group-attributes, describe-listener-attributes, describe-listener-certificates, "
+                 "describe-load-balancer-attributes or describe-instances print");
         return false;
     }
+    if (json_is_array(json_object_get(document, "Certificates")) || is_of_listener(attributes) ||
+        (json_array_size(attributes) != 0 && of != NULL && find_listener(self, of, listener, sizeof(listener))))
+        return add_of_listener(self, document, of, why, why_len);
     note_other_keys(self, document, known, sizeof(known) / sizeof(known[0]));
     json_array_extend(self->listeners, json_object_get(document, "Listeners"));
     json_array_extend(self->rules, json_object_get(document, "Rules"));
@@ -175,105 +261,6 @@ const char *gw_import_balancer_value(const struct gw_import *self, const char *k
     return "";
 }
 
-/* A trust store cannot be read: until its PEM bundle is there the configuration does not load, and nobody gets in
- * without a certificate. */
-static void write_client_auth(struct gw_import *self, const json_t *mtls, const char *name)
-{
-    const char *mode = gw_import_string(mtls, "Mode");
-
-    if (strcmp(mode, "passthrough") == 0) {
-        fputs(", client_auth: passthrough", self->out);
-        gw_import_note(self, GW_IMPORT_MAPPED, name, "MutualAuthentication passthrough");
-    } else if (strcmp(mode, "verify") == 0) {
-        bool ignores = json_is_true(json_object_get(mtls, "IgnoreClientCertificateExpiry")),
-             advertises = strcmp(gw_import_string(mtls, "AdvertiseTrustStoreCaNames"), "on") == 0;
-        fprintf(self->out,
-                ", client_auth: {mode: verify, trust_store: %s-trust-store.pem, ignore_expiry: %s, "
-                "advertise_ca_names: %s}",
-                name, ignores ? "true" : "false", advertises ? "true" : "false");
-        gw_import_note(self, GW_IMPORT_REFUSED, name,
-                       "MutualAuthentication verify: the trust store %s cannot be read (expected its PEM bundle as "
-                       "%s-trust-store.pem beside the configuration, which does not load without it)",
-                       gw_import_string(mtls, "TrustStoreArn"), name);
-    } else if (*mode != '\0' && strcmp(mode, "off") != 0) {
-        gw_import_note(self, GW_IMPORT_REFUSED, name, "MutualAuthentication %s: clients are not asked for certificates",
-                       mode);
-    }
-}
-
-/* What the certificates were for is not in the description: they are made anew, for every listener its own. */
-static void write_tls(struct gw_import *self, const json_t *listener, const char *name)
-{
-    const json_t *certificates = json_object_get(listener, "Certificates");
-    const char *policy = gw_import_string(listener, "SslPolicy");
-    size_t i;
-    json_t *certificate;
-
-    fprintf(self->out, ", tls: {certificates: [%s]", name);
-    if (tls_policy_find(policy) != NULL) {
-        fputs(", policy: ", self->out);
-        gw_import_text(self->out, policy);
-        gw_import_note(self, GW_IMPORT_MAPPED, name, "SslPolicy %s", policy);
-    } else if (*policy != '\0') {
-        gw_import_note(self, GW_IMPORT_APPROXIMATED, name, "SslPolicy %s: weir's default policy (intermediate)",
-                       policy);
-    }
-    write_client_auth(self, json_object_get(listener, "MutualAuthentication"), name);
-    fputc('}', self->out);
-    json_array_foreach(certificates, i, certificate)
-    {
-        gw_import_note(self, GW_IMPORT_APPROXIMATED, name,
-                       "certificate %s: a self-signed one stands in for it (expected cert and key)",
-                       gw_import_string(certificate, "CertificateArn"));
-    }
-}
-
-static void write_listeners(struct gw_import *self)
-{
-    size_t i;
-    json_t *listener;
-
-    fputs("listeners:\n", self->out);
-    json_array_foreach(self->listeners, i, listener)
-    {
-        char name[64];
-        const char *protocol = gw_import_string(listener, "Protocol");
-        gw_import_listener_name(self, listener, name, sizeof(name));
-        if (strcmp(protocol, "HTTP") != 0 && strcmp(protocol, "HTTPS") != 0) {
-            gw_import_note(self, GW_IMPORT_REFUSED, name, "listeners of protocol %s are none of an ALB", protocol);
-            continue;
-        }
-        fprintf(self->out, "  %s: {address: \"0.0.0.0:%lld\"", name,
-                (long long)json_integer_value(json_object_get(listener, "Port")));
-        gw_import_note(self, GW_IMPORT_MAPPED, name, "listener on port %lld of every IPv4 address",
-                       (long long)json_integer_value(json_object_get(listener, "Port")));
-        if (strcmp(protocol, "HTTPS") == 0) {
-            write_tls(self, listener, name);
-            if (strcmp(gw_import_balancer_value(self, "routing.http2.enabled"), "false") == 0)
-                fputs(", protocols: [http/1.1]", self->out);
-        }
-        fputs("}\n", self->out);
-    }
-}
-
-static void write_certificates(struct gw_import *self)
-{
-    bool has_any = false;
-    size_t i;
-    json_t *listener;
-
-    json_array_foreach(self->listeners, i, listener)
-    {
-        char name[64];
-        if (strcmp(gw_import_string(listener, "Protocol"), "HTTPS") != 0)
-            continue;
-        gw_import_listener_name(self, listener, name, sizeof(name));
-        fputs(has_any ? "" : "certificates: # in place of the load balancer's own, which cannot be read\n", self->out);
-        fprintf(self->out, "  %s: {self_signed: [localhost]}\n", name);
-        has_any = true;
-    }
-}
-
 /* ---- attributes of the load balancer ---- */
 
 static void write_attribute(struct gw_import *self, const char *key, const char *value)
@@ -295,8 +282,8 @@ static void write_attribute(struct gw_import *self, const char *key, const char 
         gw_import_note(self, GW_IMPORT_APPROXIMATED, where, "%s=%s: weir's own answers have its own Server", key,
                        value);
     else if (strncmp(key, "routing.http.response.", 22) == 0)
-        gw_import_note(self, GW_IMPORT_REFUSED, where, "%s=%s (expected response_headers of the listener's routes)",
-                       key, value);
+        gw_import_note(self, GW_IMPORT_REFUSED, where, "%s=%s (expected among the attributes of a listener)", key,
+                       value);
     else
         gw_import_note(self, GW_IMPORT_REFUSED, where, "%s=%s", key, value);
 }
@@ -324,9 +311,10 @@ static void write_balancer(struct gw_import *self)
     static const char drop[] = "routing.http.drop_invalid_header_fields.enabled",
                       mode[] = "routing.http.xff_header_processing.mode",
                       port[] = "routing.http.xff_client_port.enabled",
+                      host[] = "routing.http.preserve_host_header.enabled",
                       tls[] = "routing.http.x_amzn_tls_version_and_cipher_suite.enabled";
     const char *xff = NULL;
-    bool drops = false, has_port = false, has_tls = false;
+    bool drops = false, has_port = false, has_tls = false, changes_host = false;
     size_t i;
     json_t *attribute;
 
@@ -338,6 +326,8 @@ static void write_balancer(struct gw_import *self)
             drops = is_on;
         else if (strcmp(key, port) == 0)
             has_port = is_on;
+        else if (strcmp(key, host) == 0)
+            changes_host = !is_on;
         else if (strcmp(key, tls) == 0)
             has_tls = is_on;
         else if (strcmp(key, mode) == 0)
@@ -350,19 +340,19 @@ static void write_balancer(struct gw_import *self)
             write_attribute(self, key, value);
     }
     write_limits(self);
-    if (xff != NULL || drops || has_port || has_tls)
+    if (xff != NULL || drops || has_port || has_tls || changes_host)
         fprintf(self->out,
-                "forwarding: {x_forwarded: %s, client_port: %s, tls_headers: %s, drop_invalid_headers: %s}\n",
+                "forwarding: {x_forwarded: %s, client_port: %s, tls_headers: %s, preserve_host: %s, "
+                "drop_invalid_headers: %s}\n",
                 xff != NULL ? xff : "append", has_port ? "true" : "false", has_tls ? "true" : "false",
-                drops ? "true" : "false");
+                changes_host ? "false" : "true", drops ? "true" : "false");
 }
 
 void gw_import_alb_write(struct gw_import *self, FILE *out)
 {
     self->out = out;
     write_balancer(self);
-    write_listeners(self);
-    write_certificates(self);
+    gw_import_listeners(self);
     gw_import_groups(self);
     gw_import_routes(self);
     gw_import_keys(self);

@@ -17,15 +17,18 @@ struct gw_import {
     json_t *attributes;                 /* the same: its Attributes */
     json_t *balancer;                   /* Attributes of the load balancer */
     json_t *addresses;                  /* by id of an instance */
+    json_t *files;                      /* by ARN: {cert, key} of certificates, {store} of trust stores; used: true */
+    json_t *listener_attributes;        /* by name of a listener: its Attributes */
+    json_t *listener_certificates;      /* the same: its Certificates */
     struct gw_import_finding *findings;
     size_t num_findings;
     FILE *out; /* of gw_import_alb_write */
 };
 void gw_import_init(struct gw_import *);
 void gw_import_dispose(struct gw_import *);
-/* Takes over what a file holds, by the keys of its top level. of: the target group that it is about, where the document
- * does not say (describe-target-health, describe-target-group-attributes); NULL: not given. False: why says what is
- * wrong. */
+/* Takes over what a file holds, by the keys of its top level. of: the target group or listener that it is about, where
+ * the document does not say (describe-target-health, describe-listener-attributes ...); NULL: not given. Those that
+ * describe listeners and groups come first. False: why says what is wrong. */
 bool gw_import_add(struct gw_import *, json_t *document, const char *of, char *why, size_t why_len);
 /* Writes the configuration; findings are there afterwards, at least one for every thing that was read. */
 void gw_import_alb_write(struct gw_import *, FILE *);
@@ -40,6 +43,8 @@ const char *gw_import_string(const json_t *object, const char *key); /* "" where
 const char *gw_import_balancer_value(const struct gw_import *, const char *key);
 /* import_keys.c: a finding for every key of the input that says what became of it. */
 void gw_import_keys(struct gw_import *);
+/* import_listeners.c: listeners and their certificates. */
+void gw_import_listeners(struct gw_import *);
 /* import_rules.c */
 void gw_import_routes(struct gw_import *);
 /* The last part of an ARN that tells listeners apart: of a listener or of one of its rules; "" if it has none. */

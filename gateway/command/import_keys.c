@@ -16,8 +16,10 @@ static const struct known of_listeners[] = {
     {"Port", GW_IMPORT_MAPPED},
     {"Protocol", GW_IMPORT_MAPPED},
     {"SslPolicy", GW_IMPORT_MAPPED},
-    {"Certificates.CertificateArn", GW_IMPORT_APPROXIMATED},
-    {"Certificates.IsDefault", GW_IMPORT_APPROXIMATED},
+    {"Certificates.CertificateArn", GW_IMPORT_MAPPED}, /* what became of each is said there */
+    {"Certificates.IsDefault", GW_IMPORT_MAPPED},
+    {"MutualAuthentication.TrustStoreArn", GW_IMPORT_MAPPED},
+    {"MutualAuthentication.TrustStoreAssociationStatus", GW_IMPORT_APPROXIMATED},
     {"MutualAuthentication.Mode", GW_IMPORT_MAPPED},
     {"MutualAuthentication.IgnoreClientCertificateExpiry", GW_IMPORT_MAPPED},
     {"MutualAuthentication.AdvertiseTrustStoreCaNames", GW_IMPORT_MAPPED},
@@ -98,6 +100,11 @@ static const struct known of_targets[] = {
     {"TargetHealth.", GW_IMPORT_APPROXIMATED}, /* found out anew */
     {"AnomalyDetection.", GW_IMPORT_APPROXIMATED},
     {"AdministrativeOverride.", GW_IMPORT_APPROXIMATED},
+    {NULL, GW_IMPORT_REFUSED},
+};
+static const struct known of_certificates[] = {
+    {"CertificateArn", GW_IMPORT_MAPPED},
+    {"IsDefault", GW_IMPORT_MAPPED},
     {NULL, GW_IMPORT_REFUSED},
 };
 static const struct known of_balancers[] = {
@@ -207,5 +214,9 @@ void gw_import_keys(struct gw_import *self)
     json_object_foreach(self->targets, name, targets)
     {
         json_array_foreach(targets, i, target) { note_keys(self, of_targets, target, name); }
+    }
+    json_object_foreach(self->listener_certificates, name, targets)
+    {
+        json_array_foreach(targets, i, target) { note_keys(self, of_certificates, target, name); }
     }
 }

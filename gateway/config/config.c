@@ -118,6 +118,10 @@ static const struct gw_setting limits_settings[] = {
      "share. "
      "Bodies for which there is none left are sent once.",
      .initial = 64 << 20, .max = (uint64_t)1 << 40},
+    {"lambda_buffers", GW_SIZE, LIMIT(lambda_buffers),
+     "Memory of what Lambda functions are sent and return, of all requests; each thread has its share. Requests for "
+     "which there is none left are answered 503.",
+     .initial = 256 << 20, .min = 1 << 10, .max = (uint64_t)1 << 40},
     {"desync_mitigation", GW_CHOICE, LIMIT(desync_mitigation),
      "What happens to HTTP/1 requests that two readers may take for different ones and that no rule of RFC 9112 "
      "refuses: "
@@ -197,6 +201,12 @@ static const struct gw_setting listener_settings[] = {
      .section = &tls_listener_section},
     {"proxy_protocol", GW_OPTION, offsetof(struct gw_listener_conf, proxy_protocol),
      "Balancers that say with a PROXY header, version 1 or 2, who the client is.", .section = &gw_proxy_section},
+    {"response_headers", GW_SECTION, offsetof(struct gw_listener_conf, response_headers),
+     "Changes to the headers of every response on this listener, those of weir's own answers and errors too; after the "
+     "route's.",
+     .section = &routing_response_headers_section},
+    {"server_header", GW_BOOL, offsetof(struct gw_listener_conf, server_header),
+     "Whether answers that weir gives by itself say `server: weir`.", .initial = 1},
     {0},
 };
 
@@ -238,6 +248,10 @@ static const struct gw_setting forwarding_settings[] = {
      "Whether X-Amzn-Trace-Id is written as an ALB does.", .initial = 1},
     {"tls_headers", GW_BOOL, offsetof(struct gw_forwarding_conf, tls_headers),
      "Whether X-Amzn-Tls-Version and X-Amzn-Tls-Cipher-Suite say what the client's connection uses."},
+    {"preserve_host", GW_BOOL, offsetof(struct gw_forwarding_conf, preserve_host),
+     "Whether targets get Host as it came. `false`: in lower case and without a port on listeners of ports 80 and 443, "
+     "with the listener's port on others where the client named none, as from an ALB.",
+     .initial = 1},
     {"drop_invalid_headers", GW_BOOL, offsetof(struct gw_forwarding_conf, drop_invalid_headers),
      "Whether fields are left out whose name has other characters than letters, digits and `-`, as `_`."},
     {0},

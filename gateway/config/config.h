@@ -73,6 +73,7 @@ struct gw_limits_conf {
     uint64_t keepalive_time_ms;                  /* after it a connection takes no further requests; 0 = unlimited */
     uint64_t keepalive_requests;                 /* per client connection, 0 = unlimited */
     uint64_t retry_buffers;                      /* bytes of kept request bodies, of all threads */
+    uint64_t lambda_buffers;                     /* bytes of bodies, events and replies of functions, all threads */
     int desync_mitigation;                       /* enum gw_desync_mode */
     struct gw_http2_conf http2;
 };
@@ -131,6 +132,8 @@ struct gw_listener_conf {
     uint32_t protocols;                   /* bits 1 << enum gw_protocol; default http/1.1, with tls h2 too */
     struct tls_listener_conf *tls;        /* NULL = plain */
     struct gw_proxy_conf *proxy_protocol; /* NULL = nobody's is read */
+    struct routing_header_rules_conf response_headers; /* http: of every response, our own too */
+    bool server_header;                                /* http: our own answers have `server: weir`; default true */
 };
 
 enum gw_x_forwarded { GW_X_FORWARDED_APPEND, GW_X_FORWARDED_PRESERVE, GW_X_FORWARDED_REMOVE };
@@ -145,6 +148,7 @@ struct gw_forwarding_conf {
     bool traceparent;          /* W3C; default true */
     bool amzn_trace_id;        /* X-Amzn-Trace-Id; default true */
     bool tls_headers;          /* X-Amzn-Tls-Version and -Cipher-Suite; default false */
+    bool preserve_host;        /* Host goes as it came; false: as an ALB sends it; default true */
     bool drop_invalid_headers; /* names other than [-A-Za-z0-9]+ are not passed on; default false */
 };
 

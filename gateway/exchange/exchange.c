@@ -167,7 +167,7 @@ static void send_pending(struct gw_exchange *exchange)
     if (exchange->head_is_ready) {
         exchange->head_is_ready = false;
         GW_NOTE(exchange, request->timeline->response_us = gw_now_us());
-        h2o_start_response(req, &exchange->generator);
+        gw_answer_start(request, &exchange->generator);
     }
     exchange->is_sending = true;
     exchange->in_flight = 0;
@@ -395,7 +395,9 @@ static bool set_target_url(struct gw_exchange *exchange)
     const struct routing_facts *facts = &request->facts;
 
     exchange->out.target = request->stream->head.path;
-    exchange->out.host = facts->authority;
+    exchange->out.host = __builtin_expect(request->snapshot->config->forwarding.preserve_host, 1)
+                             ? facts->authority
+                             : gw_forwarded_host(request);
     if (request->route->rewrite == NULL)
         return true;
     return routing_rewrite_apply(request->route->rewrite, request->pool, facts->path, facts->query,

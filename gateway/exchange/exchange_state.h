@@ -45,6 +45,7 @@ struct gw_exchange {
     bool body_is_lost; /* bytes were consumed and not kept: no other try can send them again */
     bool is_writing;   /* the client holds `piece` */
     bool is_gathering; /* the body is taken in whole before the first try: a function gets it in an event */
+    bool is_gathered;  /* `kept` counts as limits.lambda_buffers, not as limits.retry_buffers */
     char *kept;        /* the body so far, to be sent again; NULL: it is not kept (any more). Owned */
     size_t kept_size, kept_room;
     /* response body */
@@ -131,6 +132,6 @@ void gw_exchange_win(struct gw_try *);
 /* kept_body.c */
 /* Keeps a piece of the body for further tries, as far as the policy and limits.retry_buffers allow. */
 void gw_exchange_keep(struct gw_exchange *, h2o_iovec_t piece);
-/* Keeps it whatever these say, for a group that needs all of it. */
-void gw_exchange_gather(struct gw_exchange *, h2o_iovec_t piece);
+/* Keeps it whatever these say, for a group that needs all of it; false: limits.lambda_buffers is used up. */
+bool gw_exchange_gather(struct gw_exchange *, h2o_iovec_t piece);
 void gw_exchange_forget_body(struct gw_exchange *);

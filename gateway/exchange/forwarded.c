@@ -392,6 +392,24 @@ static h2o_iovec_t port_text(struct gw_request *request)
     return h2o_iovec_init(text, len);
 }
 
+h2o_iovec_t gw_forwarded_host(const struct gw_request *request)
+{
+    const struct routing_facts *facts = &request->facts;
+    unsigned listens = request->stream->conn->local_port, port;
+    size_t digits = 0;
+
+    while (digits != facts->authority.len && facts->authority.base[facts->authority.len - 1 - digits] >= '0' &&
+           facts->authority.base[facts->authority.len - 1 - digits] <= '9')
+        ++digits;
+    bool has_port = digits != 0 && digits != facts->authority.len &&
+                    facts->authority.base[facts->authority.len - 1 - digits] == ':';
+    if (facts->host.len == 0 || listens == 80 || listens == 443)
+        return facts->host;
+    port = has_port ? facts->port : listens;
+    char *text = h2o_mem_alloc_pool(request->pool, facts->host.len + 8);
+    return h2o_iovec_init(text, (size_t)sprintf(text, "%.*s:%u", (int)facts->host.len, facts->host.base, port));
+}
+
 /* What a trusted proxy said stands; anybody else's word is replaced. */
 static void append_claim(struct gw_request *request, h2o_headers_t *out, const h2o_iovec_t *name,
                          const h2o_header_t *said, h2o_iovec_t own)

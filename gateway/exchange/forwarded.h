@@ -14,6 +14,8 @@ size_t gw_forwarded_count(const struct gw_request *);
 /* Request id and trace id: taken over when valid, else made. */
 void gw_forwarded_identify(struct gw_request *, struct gw_thread *);
 
+/* Host as an ALB makes it of the client's (spec/alb.md 5.4). Live traffic only. */
+h2o_iovec_t gw_forwarded_host(const struct gw_request *);
 /* X-Amzn-Trace-Id as the target got it, or would have. Live traffic only. */
 h2o_iovec_t gw_forwarded_amzn_trace_id(struct gw_request *);
 

@@ -3,10 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include "gateway/exchange/exchange_state.h"
+#include "gateway/lambda/lambda.h"
 
 static gw_counter *bytes_of_thread(const struct gw_exchange *exchange)
 {
-    return &exchange->request->worker->stats.retry_buffer_bytes;
+    struct gw_worker *worker = exchange->request->worker;
+    return exchange->is_gathered ? &worker->stats.lambda_buffer_bytes : &worker->stats.retry_buffer_bytes;
 }
 
 void gw_exchange_forget_body(struct gw_exchange *exchange)
@@ -63,17 +65,23 @@ void gw_exchange_keep(struct gw_exchange *exchange, h2o_iovec_t piece)
     exchange->kept_size = size;
 }
 
-void gw_exchange_gather(struct gw_exchange *exchange, h2o_iovec_t piece)
+bool gw_exchange_gather(struct gw_exchange *exchange, h2o_iovec_t piece)
 {
     size_t size = exchange->kept_size + piece.len,
            room = exchange->kept_room * 2 > size ? exchange->kept_room * 2 : size;
 
     if (piece.len == 0)
-        return;
+        return true;
     if (size > exchange->kept_room) {
-        gw_count(bytes_of_thread(exchange), room - exchange->kept_room);
+        exchange->is_gathered = true;
+        if (!gw_lambda_hold(exchange->request, room - exchange->kept_room)) {
+            gw_lambda_let_go(exchange->request, room - exchange->kept_room);
+            gw_exchange_forget_body(exchange);
+            return false;
+        }
         exchange->kept = h2o_mem_realloc(exchange->kept, exchange->kept_room = room);
     }
     memcpy(exchange->kept + exchange->kept_size, piece.base, piece.len);
     exchange->kept_size = size;
+    return true;
 }

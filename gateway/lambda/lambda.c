@@ -7,6 +7,7 @@
 
 struct gw_lambda {
     h2o_iovec_t event; /* owned */
+    size_t answer;     /* bytes of the response's body */
     uint32_t group;    /* index of the one that it was made for */
 };
 
@@ -15,6 +16,31 @@ struct gw_invocation {
     struct gw_lambda_call call;
     struct gw_lambda_reply reply;
 };
+
+/* ---- memory: limits.lambda_buffers ---- */
+
+bool gw_lambda_hold(const struct gw_request *request, size_t bytes)
+{
+    gw_counter *held = &request->worker->stats.lambda_buffer_bytes;
+
+    gw_count(held, bytes);
+    if (gw_counter_read(held) <= request->snapshot->config->limits.lambda_buffers / request->snapshot->num_workers)
+        return true;
+    gw_count(&request->worker->stats.lambda_buffers_refused, 1);
+    return false;
+}
+
+void gw_lambda_let_go(const struct gw_request *request, size_t bytes)
+{
+    gw_count(&request->worker->stats.lambda_buffer_bytes, -(uint64_t)bytes);
+}
+
+static void drop_event(struct gw_exchange *exchange)
+{
+    gw_lambda_let_go(exchange->request, exchange->lambda->event.len);
+    free(exchange->lambda->event.base);
+    exchange->lambda->event = h2o_iovec_init(NULL, 0);
+}
 
 /* ---- reasons ---- */
 
@@ -96,6 +122,11 @@ static void pass_on(struct gw_try *try, const struct gw_lambda_response *respons
 
     if (gw_exchange_try_answered(try, response->status))
         return;
+    exchange->lambda->answer = response->body.len; /* until the client has taken it */
+    if (!gw_lambda_hold(exchange->request, response->body.len)) {
+        refuse(try, GW_REASON_LAMBDA_MEMORY, 0, 0, NULL);
+        return;
+    }
     gw_exchange_win(try);
     GW_NOTE(exchange, gw_exchange_note_end(try, GW_CLIENT_OK));
     gw_exchange_end_try(try);
@@ -139,9 +170,14 @@ static void on_head(void *data, const struct gw_response_head *head, bool body_f
 static void on_body(void *data, h2o_iovec_t bytes, bool is_last)
 {
     struct gw_try *try = data;
+    struct gw_lambda_reply *reply = &try->invocation->reply;
+    size_t before = reply->room;
+    bool fits = gw_lambda_reply_add(reply, bytes);
 
-    if (!gw_lambda_reply_add(&try->invocation->reply, bytes))
+    if (!fits)
         refuse(try, GW_REASON_LAMBDA_RESPONSE_TOO_LARGE, 0, 0, NULL);
+    else if (reply->room != before && !gw_lambda_hold(try->exchange->request, reply->room - before))
+        refuse(try, GW_REASON_LAMBDA_MEMORY, 0, 0, NULL);
     else if (is_last)
         finish(try);
     else if (bytes.len != 0)
@@ -188,10 +224,15 @@ static bool make_event(struct gw_exchange *exchange, enum gw_reason *reason)
         .is_multi_value = conf->multi_value_headers,
         .target_group_arn = gw_lambda_target_group_arn(request->pool, conf, request->group->name),
     };
-    free(lambda->event.base);
+    bool is_first = lambda->event.base == NULL;
+    drop_event(exchange);
     lambda->event = gw_lambda_event(&event);
     lambda->group = request->group->index;
-    return lambda->event.base != NULL;
+    if (lambda->event.base == NULL || gw_lambda_hold(request, lambda->event.len) || !is_first)
+        return lambda->event.base != NULL;
+    drop_event(exchange);
+    *reason = GW_REASON_LAMBDA_MEMORY;
+    return false;
 }
 
 bool gw_lambda_prepare(struct gw_exchange *exchange, enum gw_reason *reason)
@@ -201,7 +242,7 @@ bool gw_lambda_prepare(struct gw_exchange *exchange, enum gw_reason *reason)
         return false;
     if (exchange->lambda == NULL) {
         exchange->lambda = h2o_mem_alloc_pool(exchange->request->pool, sizeof(*exchange->lambda));
-        *exchange->lambda = (struct gw_lambda){.event = {NULL, 0}};
+        *exchange->lambda = (struct gw_lambda){.answer = 0};
     }
     return (exchange->lambda->event.base != NULL && exchange->lambda->group == exchange->request->group->index) ||
            make_event(exchange, reason);
@@ -240,7 +281,10 @@ void gw_lambda_gather(struct gw_exchange *exchange)
         gw_exchange_fail(exchange, GW_REASON_LAMBDA_REQUEST_TOO_LARGE, NULL);
         return;
     }
-    gw_exchange_gather(exchange, piece);
+    if (!gw_exchange_gather(exchange, piece)) {
+        gw_exchange_fail(exchange, GW_REASON_LAMBDA_MEMORY, NULL);
+        return;
+    }
     exchange->piece = h2o_iovec_init(NULL, 0);
     if (!exchange->piece_is_last) {
         gw_stream_consumed(exchange->request->stream, piece.len);
@@ -289,10 +333,15 @@ struct gw_client *gw_lambda_invoke(struct gw_try *try, const struct gw_pool_limi
                            allow_reuse, &callbacks, try);
 }
 
-void gw_lambda_end_try(struct gw_try *try) { gw_lambda_reply_dispose(&try->invocation->reply); }
+void gw_lambda_end_try(struct gw_try *try)
+{
+    gw_lambda_let_go(try->exchange->request, try->invocation->reply.room);
+    gw_lambda_reply_dispose(&try->invocation->reply);
+}
 
 void gw_lambda_release(struct gw_exchange *exchange)
 {
-    free(exchange->lambda->event.base);
-    exchange->lambda->event = h2o_iovec_init(NULL, 0);
+    drop_event(exchange);
+    gw_lambda_let_go(exchange->request, exchange->lambda->answer);
+    exchange->lambda->answer = 0;
 }

@@ -16,6 +16,10 @@ struct gw_client *gw_lambda_invoke(struct gw_try *, const struct gw_pool_limits 
                                    bool allow_reuse);
 void gw_lambda_end_try(struct gw_try *);
 void gw_lambda_release(struct gw_exchange *);
+/* Memory of limits.lambda_buffers: what is held counts in any case; false: it is more than the thread's share, so that
+ * whoever asked fails and lets go. */
+bool gw_lambda_hold(const struct gw_request *, size_t bytes);
+void gw_lambda_let_go(const struct gw_request *, size_t bytes);
 
 enum gw_reason gw_lambda_reason_of_client(enum gw_client_error);
 /* The name that an Application Load Balancer's log has for a reason, "LambdaThrottling"; NULL: it has none. */

@@ -1,6 +1,8 @@
 #include "gateway/observe/access_details.h"
 #include <string.h>
+#include <openssl/x509v3.h>
 #include <sys/socket.h>
+#include "gateway/answer/grpc.h"
 #include "gateway/exchange/exchange.h"
 #include "gateway/exchange/forwarded.h"
 #include "gateway/http/socket.h"
@@ -51,6 +53,8 @@ static void fill_certificate(struct gw_access_full *full, const struct gw_reques
     full->is_tls_resumed = ssl != NULL && SSL_session_reused(ssl) == 1; /* then none is chosen */
     if (shown == NULL)
         return;
+    if (conn->server_name != NULL && X509_check_host((X509 *)shown, conn->server_name, 0, 0, NULL) == 1)
+        full->domain_name = full->line.server_name;
     for (size_t i = 0; i != request->snapshot->num_certificates; ++i) {
         const struct tls_certificate *certificate = request->snapshot->certificates[i];
         if (certificate->leaf == shown || X509_cmp(certificate->leaf, shown) == 0) { /* a reload makes new objects */
@@ -126,6 +130,7 @@ void gw_access_details_fill(struct gw_access_full *full, struct gw_access_detail
     ssize_t at = h2o_find_header(&stream->req.res.headers, H2O_TOKEN_LOCATION, -1);
 
     full->authority = request->facts.authority;
+    full->is_grpc = gw_grpc_is_call(request);
     if (stream->response_started)
         full->body_bytes_out = between(stream->head_bytes_out, stream->bytes_out);
     if (request->reason == GW_REASON_REDIRECT && at != -1)

@@ -149,13 +149,14 @@ static bool is(h2o_iovec_t text, const char *literal)
     return text.base != NULL && h2o_memis(text.base, text.len, literal, strlen(literal));
 }
 
-static char *put_type(char *dst, const struct gw_access_line *line)
+static char *put_type(char *dst, const struct gw_access_full *full)
 {
+    const struct gw_access_line *line = &full->line;
     bool is_tls = is(line->scheme, "https");
     if (line->status == 101)
         return is_tls ? PUT(dst, "wss") : PUT(dst, "ws");
     if (is(line->protocol, "HTTP/2.0"))
-        return PUT(dst, "h2");
+        return is_tls && full->is_grpc ? PUT(dst, "grpcs") : PUT(dst, "h2");
     return is_tls ? PUT(dst, "https") : PUT(dst, "http");
 }
 
@@ -227,7 +228,7 @@ static char *put_alb_middle(char *dst, const struct gw_access_full *full)
     *dst++ = ' ';
     dst = put_quoted(dst, full->amzn_trace_id);
     *dst++ = ' ';
-    dst = put_quoted(dst, line->server_name);
+    dst = put_quoted(dst, full->domain_name);
     *dst++ = ' ';
     if (full->is_tls_resumed)
         return PUT(dst, "\"session-reused\"");
@@ -282,7 +283,7 @@ size_t gw_access_alb_write(char *base, const struct gw_access_full *full, h2o_io
                            struct gw_access_clock *clock)
 {
     const struct gw_access_line *line = &full->line;
-    char *dst = put_type(base, line);
+    char *dst = put_type(base, full);
 
     *dst++ = ' ';
     dst = put_precise_time(dst, full->wall_us, clock);

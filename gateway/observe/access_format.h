@@ -24,8 +24,9 @@ struct gw_access_full {
     h2o_iovec_t conn_id;
     uint32_t target_status; /* 0: none */
     uint32_t local_port;
-    int64_t priority; /* of the route; GW_ACCESS_NEVER_PRIORITY: none was found */
-    bool is_rewritten, is_tls_resumed;
+    int64_t priority;        /* of the route; GW_ACCESS_NEVER_PRIORITY: none was found */
+    h2o_iovec_t domain_name; /* the server name, if the certificate that was shown is for it */
+    bool is_rewritten, is_tls_resumed, is_grpc;
 };
 
 /* A compiled template. Part of a configuration, read-only. */

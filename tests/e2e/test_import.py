@@ -291,3 +291,112 @@ def test_checks_by_tls_of_plain_targets_become_connections(tmp_path):
     done = run("import", "alb", *[f for f in ALL if f != "target-groups.json"], edit(tmp_path, "target-groups.json", change), "-o", tmp_path / "weir.yaml")
     assert "health check of protocol HTTPS in a group of protocol HTTP: only connects" in done.stderr
     assert run("check", tmp_path / "weir.yaml").returncode == 0
+
+
+# --- what the command line says of files, and what belongs to one listener ---------------------------------------------
+CERTIFICATE = "arn:aws:acm:eu-central-1:123456789012:certificate/68b353f3-53f3-4e14-a6d1-3b4f9b6e1a2c"
+OTHER = "arn:aws:iam::123456789012:server-certificate/shop.v2"
+STORE = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:truststore/ca/1"
+LISTENER = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/shop/50dc6c495c0c9188/f2f7dc8efc522ab2"
+REST = [f for f in ALL if f != "listeners.json"]
+
+
+@pytest.fixture(scope="module")
+def pems(tmp_path_factory):
+    """A pair in two files, a pair in one, and a bundle."""
+    folder = tmp_path_factory.mktemp("pems")
+    for name in ("site", "shop"):
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout",
+                        folder / f"{name}.key", "-out", folder / f"{name}.pem", "-days", "90", "-subj", f"/CN={name}.example",
+                        "-addext", f"subjectAltName=DNS:{name}.example"], check=True, capture_output=True)
+    (folder / "shop-both.pem").write_text((folder / "shop.pem").read_text() + (folder / "shop.key").read_text())
+    return folder
+
+
+def with_mtls(tmp_path):
+    mtls = {"Mode": "verify", "TrustStoreArn": STORE, "IgnoreClientCertificateExpiry": False}
+    return edit(tmp_path, "listeners.json", lambda d: d["Listeners"][1].update(MutualAuthentication=mtls))
+
+
+def attributes(tmp_path, *pairs):
+    (tmp_path / "attributes.json").write_text(json.dumps({"Attributes": [{"Key": key, "Value": value} for key, value in pairs]}))
+    return tmp_path / "attributes.json"
+
+
+def test_files_for_arns_make_a_configuration_that_needs_no_hand(tmp_path, pems):
+    (tmp_path / "extra.json").write_text(json.dumps({"Certificates": [{"CertificateArn": CERTIFICATE, "IsDefault": True},
+                                                                      {"CertificateArn": OTHER, "IsDefault": False}]}))
+    out = tmp_path / "etc" / "weir.yaml"
+    out.parent.mkdir()
+    done = run("import", "alb", *[FILES / f if "=" not in f else f"{f.split('=')[0]}={FILES / f.split('=')[1]}" for f in REST],
+               with_mtls(tmp_path), f"{LISTENER}={tmp_path}/extra.json", "--certificate", f"{CERTIFICATE}=site.pem,site.key", "--certificate",
+               f"{OTHER}={pems}/shop-both.pem", "--trust-store", f"{STORE}=site.pem", "-o", out, cwd=pems)
+    checked = run("check", out, "--print")
+    assert checked.returncode == 0, checked.stderr
+    told = findings(done)
+    assert not any(kind != "mapped" and ("certificate" in text or "TrustStore" in text) for kind, where, text in told if where == "https-443"), told
+    assert ("mapped", "https-443", f"certificate {CERTIFICATE} is {pems}/site.pem") in told
+    explained = run("explain", "https://shop.example/", "-c", out).stdout
+    assert "cert-shop-v2" in explained, explained
+    assert "cert-68b353f3-53f3-4e14-a6d1-3b4f9b6e1a2c" in run("explain", "https://other.example/", "-c", out).stdout
+
+
+def test_without_files_the_report_says_what_to_fill_in_where(tmp_path):
+    (tmp_path / "extra.json").write_text(json.dumps({"Certificates": [{"CertificateArn": OTHER, "IsDefault": False}]}))
+    told = findings(run("import", "alb", *REST, with_mtls(tmp_path), f"https-443={tmp_path}/extra.json"))
+    assert ("approximated", "https-443", f"certificate {CERTIFICATE}: a self-signed one stands in for it (expected --certificate "
+            f"{CERTIFICATE}=FILE[,KEYFILE], or cert and key instead of self_signed at certificates.https-443)") in told
+    assert ("refused", "https-443", f"certificate {OTHER}: left out (expected --certificate {OTHER}=FILE[,KEYFILE])") in told
+    assert ("refused", "https-443", f"MutualAuthentication verify: the trust store {STORE} cannot be read (expected --trust-store {STORE}=FILE, "
+            "or its PEM bundle as https-443-trust-store.pem beside the configuration, which does not load without it)") in told
+
+
+def test_a_file_for_an_arn_that_no_listener_has_is_told(pems):
+    done = run("import", "alb", *ALL, "--trust-store", f"{STORE}={pems}/site.pem")
+    assert done.returncode == 1 and ("refused", "input", f"{STORE} is given a file, and no listener uses it") in findings(done)
+
+
+@pytest.mark.parametrize("name", [LISTENER, "https-443"])
+def test_attributes_belong_to_their_listener(tmp_path, name):
+    path = attributes(tmp_path, ("routing.http.response.strict_transport_security.header_value", "max-age=31536000; includeSubDomains"),
+                      ("routing.http.response.x_frame_options.header_value", "DENY"), ("routing.http.response.server.enabled", "false"),
+                      ("routing.http.response.content_security_policy.header_value", ""),
+                      ("routing.http.request.x_amzn_mtls_clientcert_subject.header_name", "X-Client-Dn"),
+                      ("routing.http.request.x_amzn_mtls_clientcert_leaf.header_name", "X-Amzn-Mtls-Clientcert-Leaf"),
+                      ("routing.http.request.x_amzn_tls_version.header_name", "X-Tls"))
+    listeners = edit(tmp_path, "listeners.json", lambda d: d["Listeners"][1].update(MutualAuthentication={"Mode": "passthrough"}))
+    done = run("import", "alb", *REST, listeners, f"{name}={path}", "-o", tmp_path / "weir.yaml")
+    assert run("check", tmp_path / "weir.yaml").returncode == 0, done.stderr
+    https, = [line for line in (tmp_path / "weir.yaml").read_text().splitlines() if line.startswith("  https-443: {address")]
+    http, = [line for line in (tmp_path / "weir.yaml").read_text().splitlines() if line.startswith("  http-80: {address")]
+    assert ('response_headers: {set: {"strict-transport-security": "max-age=31536000; includeSubDomains", "x-frame-options": "DENY"}}, '
+            "server_header: false") in https
+    assert 'client_auth: {mode: passthrough, headers: {subject: "X-Client-Dn"}}' in https
+    assert "response_headers" not in http and "server_header" not in http
+    told = findings(done)
+    assert ("mapped", "https-443", "routing.http.response.x_frame_options.header_value=DENY") in told
+    assert ("refused", "https-443", "routing.http.request.x_amzn_tls_version.header_name=X-Tls: the field keeps its usual name") in told
+    assert all(any(key in text for _, where, text in told if where == "https-443") for key in
+               (each["Key"] for each in json.loads(path.read_text())["Attributes"]))
+
+
+def test_attributes_of_no_known_listener_are_told(tmp_path):
+    path = attributes(tmp_path, ("routing.http.response.x_frame_options.header_value", "DENY"))
+    done = run("import", "alb", *ALL, path)
+    assert done.returncode == 1 and "the listener it is about is not in it (expected NAME=FILE, its ARN or one of http-80 https-443)" in done.stderr
+    (tmp_path / "extra.json").write_text(json.dumps({"Certificates": []}))
+    done = run("import", "alb", *ALL, f"https-8443={tmp_path}/extra.json")
+    assert done.returncode == 1 and "no file describes the listener https-8443 (expected one of http-80 https-443)" in done.stderr
+
+
+def test_the_only_listener_need_not_be_named(tmp_path):
+    path = attributes(tmp_path, ("routing.http.response.x_frame_options.header_value", "DENY"))
+    listeners = edit(tmp_path, "listeners.json", lambda d: d["Listeners"].pop())
+    assert 'response_headers: {set: {"x-frame-options": "DENY"}}' in run("import", "alb", path, listeners).stdout
+
+
+def test_hosts_are_sent_as_the_balancer_sends_them(tmp_path):
+    for value, line in ("false", "preserve_host: false"), ("true", "preserve_host: true"):
+        path = edit(tmp_path, "load-balancer-attributes.json", lambda d: d["Attributes"].append(
+            {"Key": "routing.http.preserve_host_header.enabled", "Value": value}))
+        assert line in run("import", "alb", path, *[f for f in ALL if "load-balancer" not in f]).stdout

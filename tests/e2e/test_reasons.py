@@ -357,6 +357,16 @@ def too_much_memory(case):
     wait_for(lambda: case.gateway.metric("weir_overload_pressure") < 1, "calm")
 
 
+def too_little_for_functions(case):
+    case.gateway.configure(TEXT.replace("limits: {", "limits: {lambda_buffers: 1KiB, ", 1))
+    case.gateway.reload()
+    try:
+        return case.ask("/function", "POST", body=b"x" * 2000)
+    finally:
+        case.gateway.configure(TEXT)
+        case.gateway.reload()
+
+
 def raw_bytes(data):
     """On the listener that looks for a ClientHello."""
     def trigger(case):
@@ -562,6 +572,7 @@ TRIGGERS = {
     "LAMBDA_FUNCTION_ERROR": function_says(200, fields="X-Amz-Function-Error: Unhandled\r\n"),
     "LAMBDA_INVALID_RESPONSE": function_says(200),
     "LAMBDA_RESPONSE_TOO_LARGE": function_says(200, b"x" * ((1 << 20) + 1)),
+    "LAMBDA_MEMORY": too_little_for_functions,
     "LAMBDA_CONNECTION_ERROR": lambda case: case.ask("/lost_function"),
     "LAMBDA_CONNECTION_TIMEOUT": lambda case: connect_that_hangs(case, "/full_function"),
     "INTERNAL_ERROR": no_descriptors,
