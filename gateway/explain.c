@@ -99,7 +99,7 @@ static void json_decision(struct gw_json *json, const struct gw_decision *d)
 {
     const struct gw_request *r = &d->request;
     const h2o_iovec_t none = {NULL, 0};
-    bool has_target = r->group != NULL && r->target != ROUTING_NO_TARGET;
+    bool has_target = r->group != NULL && r->target < ROUTING_BUSY_TARGETS;
 
     json_name(json, "listener", r->listener->name);
     json_name(json, "certificate", d->certificate != NULL ? d->certificate->name : none);

@@ -288,8 +288,12 @@ static enum gw_step wait_for_target(struct gw_request *request)
     enum gw_reason reason = GW_REASON_NO_TARGETS;
 
     if (request->target == ROUTING_BUSY_TARGETS)
-        reason = request->stream != NULL ? gw_target_queue_join(request) : GW_REASON_TARGETS_BUSY;
-    return reason == GW_REASON_NONE ? GW_PARKED : refuse(request, reason);
+        reason = request->stream != NULL  ? gw_target_queue_join(request)
+                 : request->trace != NULL ? gw_explain_wait(request)
+                                          : GW_REASON_TARGETS_BUSY;
+    if (reason != GW_REASON_NONE)
+        return refuse(request, reason);
+    return request->stream != NULL ? GW_PARKED : GW_ANSWERED;
 }
 
 static enum gw_step forward(struct gw_request *request)
@@ -313,8 +317,10 @@ static enum gw_step forward(struct gw_request *request)
         gw_trace(request->trace, "mirror", request->route->conf->mirror->at,
                  "%g%% of the requests are copied to \"%.*s\"", request->route->conf->mirror->percent,
                  (int)request->route->mirror_group->name.len, request->route->mirror_group->name.base);
-    if (request->stream == NULL)
-        return forward_dry(request);
+    if (request->stream == NULL) {
+        enum gw_reason reason = gw_explain_bounds(request);
+        return reason == GW_REASON_NONE ? forward_dry(request) : refuse(request, reason);
+    }
     gw_exchange_start(request);
     return GW_PARKED;
 }

@@ -325,6 +325,9 @@ static const char *why_lost(const struct routing_balancer *self, const struct ro
         return (override & ROUTING_OVERRIDE_WEIGHT) != 0 ? "has weight 0, set by an operator" : "has weight 0";
     if (is_foreign(self, target))
         return "stands in another zone";
+    if (self->effective[target] != 0 && self->rings[1].is_member != NULL && self->rings[1].is_member[target] &&
+        self->local_share >= 1)
+        return "stands in another zone, and all requests stay in this one";
     if (self->effective[target] != 0)
         return balance_is_busy(self, target) ? "has as many requests as it may" : NULL;
     switch (state_of(self, target)) {
@@ -349,9 +352,13 @@ static const char *describe(const struct routing_balancer *self, uint32_t target
     int n = snprintf(buf, len, "weight %u%s, %s", weight, is_set ? " set by an operator" : "",
                      routing_health_name(state_of(self, target)));
 
+    if (self->has_zones && !t->is_local)
+        n += snprintf(buf + n, len - n, ", in another zone");
     if (self->effective[target] != weight * WEIGHT_UNIT)
-        n += snprintf(buf + n, len - n, ", at %.0f%% of it",
-                      100.0 * self->effective[target] / ((double)weight * WEIGHT_UNIT));
+        n += snprintf(buf + n, len - n, ", at %.0f%% of it (%s)",
+                      100.0 * self->effective[target] / ((double)weight * WEIGHT_UNIT),
+                      __atomic_load_n((const uint64_t *)&t->health->ramp_from_ms, __ATOMIC_RELAXED) != 0 ? "slow start"
+                                                                                                         : "anomalous");
     if (self->algorithm == ROUTING_LEAST_OUTSTANDING || self->algorithm == ROUTING_RANDOM_TWO_CHOICES ||
         self->algorithm == ROUTING_PEAK_EWMA || self->max_requests != 0)
         n += snprintf(buf + n, len - n, ", %u in flight", routing_target_in_flight(t->load));
@@ -363,7 +370,7 @@ static void trace_target(const struct routing_balancer *self, const struct routi
 {
     const struct routing_target *t = &self->group->targets[target];
     const char *why = why_lost(self, pick, target);
-    char how[128];
+    char how[160];
 
     if (target == picked)
         return;
@@ -375,21 +382,35 @@ static void trace_target(const struct routing_balancer *self, const struct routi
                        (int)t->name.len, t->name.base, describe(self, target, how, sizeof(how)));
 }
 
+/* Before the first checks. */
+static bool is_nobody_known(const struct routing_balancer *self)
+{
+    for (uint32_t i = 0; i != self->size; ++i)
+        if (self->effective[i] != 0 && state_of(self, i) != ROUTING_HEALTH_INITIAL)
+            return false;
+    return true;
+}
+
 static void trace_pick(const struct routing_balancer *self, const struct routing_pick *pick, uint32_t picked,
                        struct gw_trace *trace)
 {
     enum { MAX_LINES = 50 };
     const struct routing_target_group *group = self->group;
     const struct routing_target_group_conf *conf = group->conf;
-    uint32_t candidates = self->rings[0].size + self->rings[1].size;
-    char how[128];
+    bool is_by_ip = conf != NULL && conf->stickiness != NULL && conf->stickiness->source_ip;
+    uint32_t candidates = self->rings[0].size + (self->local_share < 1 ? self->rings[1].size : 0);
+    char how[160];
 
     if (conf != NULL)
-        gw_trace_write(trace, "algorithm", conf->algorithm.at != NULL ? conf->algorithm.at : conf->at,
+        gw_trace_write(trace, "algorithm",
+                       is_by_ip                     ? conf->stickiness->at
+                       : conf->algorithm.at != NULL ? conf->algorithm.at
+                                                    : conf->at,
                        "%s among %u of %u targets%s", routing_balance_name(conf), candidates, self->size,
-                       self->algorithm != ROUTING_CONSISTENT_HASH ? ""
-                       : pick->has_key                            ? ", by the request's key"
-                                                                  : ", at random: the request has no key");
+                       is_by_ip                                     ? ", by the client's address (stickiness)"
+                       : self->algorithm != ROUTING_CONSISTENT_HASH ? ""
+                       : pick->has_key                              ? ", by the request's key"
+                                                                    : ", at random: the request has no key");
     if (self->local_share < 1)
         gw_trace_write(trace, "algorithm", conf->zones.at, "%.0f%% of the requests stay in the zone",
                        self->local_share * 100);
@@ -405,9 +426,10 @@ static void trace_pick(const struct routing_balancer *self, const struct routing
                    (int)group->targets[picked].name.len, group->targets[picked].name.base,
                    self->algorithm == ROUTING_ROUND_ROBIN ? "takes its turn of" : "is chosen from",
                    (int)group->name.len, group->name.base, describe(self, picked, how, sizeof(how)),
-                   !self->is_failing_open ? ""
-                   : self->fit == 0       ? "; no target is healthy, so all take part"
-                                          : "; too few targets are healthy, so all take part");
+                   !self->is_failing_open  ? ""
+                   : is_nobody_known(self) ? "; no target has been checked yet, so all take part"
+                   : self->fit == 0        ? "; no target is healthy, so all take part"
+                                           : "; too few targets are healthy, so all take part");
 }
 
 /* ---- picking ---- */
@@ -468,6 +490,11 @@ bool routing_balancer_may_take(struct routing_balancer *self, uint32_t target, u
 {
     look_if_needed(self, now_ms);
     return target < self->size && self->effective[target] != 0;
+}
+
+bool routing_balancer_is_busy(const struct routing_balancer *self, uint32_t target)
+{
+    return balance_is_busy(self, target);
 }
 
 void routing_balancer_count(struct routing_balancer *self, uint64_t now_ms, uint32_t *fit, uint32_t *registered)

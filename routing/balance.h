@@ -33,6 +33,8 @@ uint32_t routing_balancer_pick(struct routing_balancer *, const struct routing_p
 
 /* Whether a target would be one of the candidates of a pick now: what a sticky request asks. */
 bool routing_balancer_may_take(struct routing_balancer *, uint32_t target, uint64_t now_ms);
+/* Whether it has as many requests as target_limits lets it have. */
+bool routing_balancer_is_busy(const struct routing_balancer *, uint32_t target);
 /* How many targets are fit, of how many that are registered (have a weight and are not draining). */
 void routing_balancer_count(struct routing_balancer *, uint64_t now_ms, uint32_t *fit, uint32_t *registered);
 static inline bool routing_is_below(const struct routing_minimum_conf *minimum, uint32_t fit, uint32_t registered)

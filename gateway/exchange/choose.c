@@ -187,16 +187,28 @@ uint32_t gw_choose_target(struct gw_request *request, uint64_t exclude, struct g
 static uint32_t choose_sticky(struct gw_request *request)
 {
     const struct routing_target_group *group = request->group;
+    struct routing_balancer *balancer = gw_choose_balancer(request, group);
     uint32_t target = gw_sticky_target(request);
 
-    if (target == ROUTING_NO_TARGET ||
-        !routing_balancer_may_take(gw_choose_balancer(request, group), target, now_ms(request)))
+    if (target == ROUTING_NO_TARGET)
         return ROUTING_NO_TARGET;
+    const struct routing_target *found = &group->targets[target];
+    if (!routing_balancer_may_take(balancer, target, now_ms(request))) {
+        gw_trace(request->trace, "stickiness", group->conf->stickiness->at,
+                 "target \"%.*s\" loses the client's session: it takes no requests (%s)", (int)found->name.len,
+                 found->name.base, routing_health_name(routing_health_state(found->health)));
+        return ROUTING_NO_TARGET;
+    }
     request->sticky->target = target;
-    if (counts(group) && request->stream != NULL && !claim(request, target, true))
+    if (counts(group) &&
+        (request->stream != NULL ? !claim(request, target, true) : routing_balancer_is_busy(balancer, target))) {
+        gw_trace(request->trace, "stickiness", group->conf->stickiness->at,
+                 "target \"%.*s\" keeps the client's session, but has as many requests as it may", (int)found->name.len,
+                 found->name.base);
         return ROUTING_NO_TARGET;
-    gw_trace(request->trace, "target", group->conf->stickiness->at, "target \"%.*s\" has the client's session",
-             (int)group->targets[target].name.len, group->targets[target].name.base);
+    }
+    gw_trace(request->trace, "target", group->conf->stickiness->at, "target \"%.*s\" has the client's session (%s)",
+             (int)found->name.len, found->name.base, routing_health_name(routing_health_state(found->health)));
     return target;
 }
 

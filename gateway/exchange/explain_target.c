@@ -1,6 +1,7 @@
 #include "gateway/exchange/explain_target.h"
 #include <stdio.h>
 #include "gateway/exchange/exchange_state.h"
+#include "gateway/exchange/target_queue.h"
 #include "gateway/process.h"
 
 /* A line that is put together piece by piece; what does not fit is left out. */
@@ -128,7 +129,7 @@ static void add_bound(struct line *line, const char *name, uint64_t used, uint64
             name);
 }
 
-static void explain_bounds(const struct gw_request *request)
+static void trace_bounds(const struct gw_request *request)
 {
     static const struct routing_load no_load;
     static const struct gw_group_use no_use;
@@ -153,6 +154,39 @@ static void explain_bounds(const struct gw_request *request)
     if (adaptive != NULL)
         gw_trace_write(request->trace, "limits", adaptive->at, "adaptive concurrency: %llu of %llu requests at present",
                        (unsigned long long)requests, (unsigned long long)routing_limit_now(load, adaptive));
+}
+
+/* As routing_limit_enter, without entering. */
+enum gw_reason gw_explain_bounds(const struct gw_request *request)
+{
+    const struct routing_target_group *group = request->group;
+    const struct routing_circuit_breaker_conf *breaker = group->conf->circuit_breaker;
+    const struct routing_adaptive_conf *adaptive = group->conf->adaptive_concurrency;
+
+    if (group->load == NULL)
+        return GW_REASON_NONE;
+    uint64_t requests = __atomic_load_n((const uint64_t *)&group->load->requests, __ATOMIC_RELAXED);
+    if (breaker != NULL && breaker->requests != 0 && requests >= breaker->requests)
+        return GW_REASON_CIRCUIT_OPEN;
+    return adaptive != NULL && requests >= routing_limit_now(group->load, adaptive) ? GW_REASON_CONCURRENCY_LIMIT
+                                                                                    : GW_REASON_NONE;
+}
+
+enum gw_reason gw_explain_wait(const struct gw_request *request)
+{
+    const struct routing_target_group *group = request->group;
+    const struct gw_group_entry *entry = group->entry;
+    const struct routing_target_limits_conf *limits = &group->conf->target_limits;
+    uint32_t waiting = entry != NULL && entry->queues != NULL ? gw_target_queue_size(entry->queues) : 0;
+
+    if (!group->has_queue)
+        return GW_REASON_TARGETS_BUSY;
+    if (waiting >= routing_max_queue(group->conf))
+        return limits->queue != 0 ? GW_REASON_TARGET_QUEUE_FULL : GW_REASON_CIRCUIT_PENDING;
+    gw_trace_write(request->trace, "queue", limits->at != NULL ? limits->at : group->conf->at,
+                   "the request waits for a place: %u of %llu do, each for up to %llums", waiting,
+                   (unsigned long long)routing_max_queue(group->conf), (unsigned long long)limits->queue_timeout_ms);
+    return GW_REASON_NONE;
 }
 
 /* ---- asking again ---- */
@@ -180,7 +214,7 @@ void gw_explain_target(const struct gw_request *request)
 {
     explain_protocol(request);
     explain_timeouts(request);
-    explain_bounds(request);
+    trace_bounds(request);
     if (request->group->conf->lambda == NULL)
         explain_retries(request);
 }

@@ -5,3 +5,7 @@
 
 /* Writes to request->trace, which is not NULL; request->group is set, the target may be none. */
 void gw_explain_target(const struct gw_request *);
+/* Why the group would not let the request in at this moment; GW_REASON_NONE: it would. */
+enum gw_reason gw_explain_bounds(const struct gw_request *);
+/* The same where every target is full; GW_REASON_NONE: it would wait. */
+enum gw_reason gw_explain_wait(const struct gw_request *);

@@ -57,16 +57,48 @@ static bool find_session(struct gw_request *request, const struct routing_sticki
     return open_cookie(request, NAME("AWSALBAPP-0"), context_of(request, "AWSALBAPP", request->group->name, buf), what);
 }
 
+/* Why the client has no session. */
+static void explain_none(const struct gw_request *request, const struct routing_stickiness_conf *conf)
+{
+    h2o_iovec_t value;
+    bool is_app = conf->app_cookie != NULL;
+    bool has_cookie = is_app ? routing_balance_cookie(&request->facts, NAME("AWSALBAPP-0"), &value)
+                             : routing_balance_cookie(&request->facts, NAME("AWSALBCORS"), &value) ||
+                                   routing_balance_cookie(&request->facts, NAME("AWSALB"), &value);
+
+    if (conf->source_ip)
+        return;
+    if (is_app && !routing_balance_cookie(&request->facts, conf->app_cookie->name, &value))
+        gw_trace_write(request->trace, "stickiness", conf->at, "no session: the client has no cookie %.*s",
+                       (int)conf->app_cookie->name.len, conf->app_cookie->name.base);
+    else if (!has_cookie)
+        gw_trace_write(request->trace, "stickiness", conf->at, "no session: the client has no cookie %s",
+                       is_app ? "AWSALBAPP-0" : "AWSALB or AWSALBCORS");
+    else if (request->snapshot->sticky_keys == NULL)
+        gw_trace_write(request->trace, "stickiness", conf->at,
+                       "the client's cookie cannot be read here: the running gateway has the key");
+    else
+        gw_trace_write(request->trace, "stickiness", conf->at,
+                       "no session: the client's cookie has expired, is of another group or was not made by this key");
+}
+
 uint32_t gw_sticky_target(struct gw_request *request)
 {
     const struct routing_target_group *group = request->group;
+    const struct routing_stickiness_conf *conf = group->conf->stickiness;
     uint64_t what;
 
-    if (group->conf->stickiness == NULL || !find_session(request, group->conf->stickiness, &what))
+    if (conf == NULL)
         return ROUTING_NO_TARGET;
+    if (!find_session(request, conf, &what)) {
+        if (__builtin_expect(request->trace != NULL, 0))
+            explain_none(request, conf);
+        return ROUTING_NO_TARGET;
+    }
     for (uint32_t i = 0; i != group->size; ++i)
         if (group->targets[i].sticky_id == what)
             return i;
+    gw_trace(request->trace, "stickiness", conf->at, "the target of the client's session is gone");
     return ROUTING_NO_TARGET;
 }
 
@@ -249,10 +281,12 @@ struct routing_sticky_keys *gw_sticky_keys_create(struct gw_process *process, co
 {
     h2o_iovec_t own;
 
-    if (!is_needed(config) || process == NULL)
+    if (!is_needed(config))
         return NULL;
     if (config->stickiness_keys.size != 0)
         return routing_sticky_keys_create(config->stickiness_keys.entries, config->stickiness_keys.size);
+    if (process == NULL) /* explain, test: sessions of a running gateway are for its admin API to tell */
+        return NULL;
     if (!process->has_sticky_key) {
         if (RAND_bytes(process->sticky_key, GW_STICKY_KEY) != 1)
             h2o_fatal("no random numbers");
