@@ -45,13 +45,15 @@ bool routing_outlier_return(struct routing_outlier *outlier, uint64_t now_ms)
         return false;
     outlier->until_ms = 0;
     outlier->why = ROUTING_OUTLIER_NOT;
+    outlier->is_back = true;
     return true;
 }
 
 void routing_outlier_calm(struct routing_outlier *outlier)
 {
-    if (outlier->until_ms == 0 && outlier->times != 0)
+    if (outlier->until_ms == 0 && outlier->times != 0 && !outlier->is_back)
         --outlier->times;
+    outlier->is_back = false;
 }
 
 /* ---- comparing ---- */

@@ -19,6 +19,7 @@ struct routing_outlier {
     uint64_t until_ms; /* ejected; 0: it is not */
     uint32_t times;    /* ejections that count for the length of the next one; a quiet interval takes one off */
     enum routing_outlier_why why;
+    bool is_back; /* since the last comparison: it was not in for all of that interval */
 };
 /* May one more be ejected? One always may, of two or more. */
 bool routing_outlier_may_eject(const struct routing_outlier_conf *, size_t num_ejected, size_t num_targets);
@@ -26,7 +27,7 @@ void routing_outlier_eject(struct routing_outlier *, const struct routing_outlie
                            uint64_t now_ms);
 /* True: the time is over, and it takes requests again. */
 bool routing_outlier_return(struct routing_outlier *, uint64_t now_ms);
-/* An interval without ejection is over. */
+/* An interval without ejection is over: one less counts, unless it was out for a part of it. */
 void routing_outlier_calm(struct routing_outlier *);
 
 /* What a target did in one interval. */

@@ -8,6 +8,7 @@ understood it. FastOrigin runs tests/bench/origin.c for load.
     origin.on("/slow", lambda exchange: exchange.send(...))                    # by path
     origin.requests[0].raw
 """
+import http.client
 import re
 import socket
 import struct
@@ -266,6 +267,13 @@ class FastOrigin:
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.port = int(re.match(r"listening (\d+)", self.process.stdout.readline())[1])
         self.address = f"{address}:{self.port}"
+
+    def say(self, path):
+        """Asks it for something, as /fault/... of origin.c."""
+        connection = http.client.HTTPConnection(*self.address.rsplit(":", 1), timeout=20)
+        connection.request("GET", path)
+        assert connection.getresponse().status == 200
+        connection.close()
 
     def terminate(self):
         """SIGTERM: it closes everything at once, whatever it is doing. The port is free when this returns."""

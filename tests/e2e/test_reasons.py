@@ -22,7 +22,7 @@ from weir import BINARY, Weir, wait_for
 
 TEXT = """
 worker_threads: 1
-limits: {url: 8KiB, header_timeout: 400ms, body_timeout: 400ms, send_timeout: 600ms, max_body: 1MB}
+limits: {url: 8KiB, header_timeout: 2s, body_timeout: 1s, send_timeout: 1s, max_body: 1MB}
 listeners:
   http: {address: "127.0.0.1:@http@"}
   bytes: {address: "127.0.0.1:@bytes@", protocol: tcp, forward: bytes, idle_timeout: 300ms, max_connections: 4}
@@ -43,12 +43,12 @@ target_groups:
   mute:
     protocol: https
     targets: ["127.0.0.1:@origin@"]
-    tls: {handshake_timeout: 100ms}
+    tls: {handshake_timeout: 500ms}
     health_check: {enabled: false}
   origin:
     targets: ["127.0.0.1:@origin@"]
     health_check: {enabled: false}
-    timeouts: {connect: 300ms, first_byte: 300ms, idle: 300ms, tunnel_idle: 300ms}
+    timeouts: {connect: 1s, first_byte: 1s, idle: 1s, tunnel_idle: 1s}
   patient: {targets: ["127.0.0.1:@origin@"], health_check: {enabled: false}}
   full: {targets: ["127.0.0.1:@full@"], health_check: {enabled: false}, timeouts: {connect: 300ms}}
   nobody: {targets: ["127.0.0.1:@nobody@"], health_check: {enabled: false}}
@@ -64,7 +64,7 @@ target_groups:
   queued:
     targets: ["127.0.0.1:@origin@"]
     health_check: {enabled: false}
-    target_limits: {requests: 1, queue: 1, queue_timeout: 500ms}
+    target_limits: {requests: 1, queue: 1, queue_timeout: 2s}
   leaving: {targets: [{file: leaving.yaml}], deregistration_delay: 100ms, health_check: {enabled: false}}
   bytes: {protocol: tcp, targets: ["127.0.0.1:@echo@"], health_check: {enabled: false}}
   flows: {protocol: udp, targets: ["127.0.0.1:@datagrams@"]}

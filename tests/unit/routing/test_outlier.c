@@ -26,6 +26,20 @@ static void each_ejection_is_longer_up_to_the_longest(void **state)
     }
 }
 
+/* Where ejections last as long as intervals, or some of them, it comes back when the comparison is due. */
+static void the_interval_in_which_it_came_back_is_not_quiet(void **state)
+{
+    struct routing_outlier outlier = {0};
+    for (unsigned i = 1; i != 4; ++i) {
+        routing_outlier_eject(&outlier, &conf, ROUTING_OUTLIER_SUCCESS_RATE, 0);
+        assert_int_equal(outlier.times, i);
+        routing_outlier_return(&outlier, outlier.until_ms);
+        routing_outlier_calm(&outlier);
+    }
+    routing_outlier_calm(&outlier); /* all of this one was */
+    assert_int_equal(outlier.times, 2);
+}
+
 static void quiet_intervals_shorten_the_next_ejection(void **state)
 {
     struct routing_outlier outlier = {0};
@@ -126,6 +140,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_ejection_is_longer_up_to_the_longest),
+        cmocka_unit_test(the_interval_in_which_it_came_back_is_not_quiet),
         cmocka_unit_test(quiet_intervals_shorten_the_next_ejection),
         cmocka_unit_test(at_most_their_share_is_ejected_but_one_always_may),
         cmocka_unit_test(failing_target_stands_out_from_the_others),
