@@ -56,9 +56,11 @@ def test_a_connection_takes_no_more_streams_than_its_window_has_room_for():
     gate = threading.Event()
     with H2Origin(lambda exchange: (gate.wait(30), exchange.respond()), settings={SettingCodes.MAX_CONCURRENT_STREAMS: 1000}) as origin, \
             start(origin, config=BOTH) as gateway, H2Client(gateway.port("http"), timeout=30) as client:
+        origin.on("/first", lambda exchange: exchange.respond())
+        assert client.fetch("/first").status == 200  # how many the target takes is known from here on
         streams = [client.request("/") for _ in range(300)]
-        wait_for(lambda: len(origin.requests) == 300, "all requests", 30)
-        most = max(len(connection.exchanges) for connection in origin.connections)
+        wait_for(lambda: len(origin.requests) == 301, "all requests", 30)
+        most = max(sum(exchange.get(":path") == "/" for exchange in connection.exchanges.values()) for connection in origin.connections)
         gate.set()
         assert [client.answer(stream).status for stream in streams] == [200] * 300
         assert most == OF_CONNECTION // WINDOW and len(origin.connections) == 2
