@@ -95,6 +95,7 @@ static void an_alb_line_has_every_field_in_its_place(void **state)
     full.to_client_us = 0;
     full.target_status = 200;
     full.amzn_trace_id = text("Root=1-2-3");
+    full.domain_name = full.line.server_name;
     full.certificate = text("site");
     full.priority = 5;
     full.actions = text("rewrite,forward");
@@ -124,7 +125,7 @@ static void alb_lines_satisfy_the_documented_expression(void **state)
 
     assert_int_equal(regcomp(&regex, documented, REG_EXTENDED), 0);
     assert_int_equal(regexec(&regex, written(GW_ACCESS_ALB, &full, NULL), 0, NULL, 0), 0);
-    full.line.user_agent = full.line.query = full.amzn_trace_id = full.line.server_name = text(odd);
+    full.line.user_agent = full.line.query = full.amzn_trace_id = full.domain_name = text(odd);
     full.authority = text(odd);
     assert_int_equal(regexec(&regex, written(GW_ACCESS_ALB, &full, NULL), 0, NULL, 0), 0);
     full.line.method = full.line.path = none; /* a head that could not be read */
@@ -203,7 +204,8 @@ static void the_longest_lines_fit_their_bounds(void **state)
     h2o_iovec_t huge = h2o_iovec_init(value, LONG);
     full.line.client = full.line.peer = full.line.method = full.line.path = full.line.query = full.line.protocol = huge;
     full.line.user_agent = full.line.referer = full.line.target = full.line.target_group = full.line.tls_cipher = huge;
-    full.line.tls_version = full.line.scheme = full.line.server_name = full.line.reason = full.authority = huge;
+    full.line.tls_version = full.line.scheme = full.line.server_name = full.domain_name = full.line.reason =
+        full.authority = huge;
     full.amzn_trace_id = full.location = full.certificate = full.actions = full.sent_host = full.sent_url = huge;
     full.conn_id = full.local = huge;
     full.line.status = full.target_status = UINT32_MAX;
