@@ -96,7 +96,8 @@ bool routing_lambda_check(struct gw_loader *load, struct routing_target_group_co
                            "endpoints of functions speak http or https (expected protocol: http or https)");
     if (group->stickiness != NULL)
         return gw_error_at(load->errors, gw_setting_at(group->at, "stickiness"),
-                           "\"stickiness\" has no use with lambda");
+                           "\"stickiness\" has no use with lambda: whichever endpoint is asked, the service chooses "
+                           "where the function runs (a route's forward.stickiness keeps clients with a group)");
     if (is_given(group->health_check.at, "host") && group->health_check.protocol == ROUTING_HEALTH_CHECK_LAMBDA)
         return gw_error_at(load->errors, gw_setting_at(group->health_check.at, "host"),
                            "\"host\" has no use in checks of functions (expected lambda.host)");

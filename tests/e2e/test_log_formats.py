@@ -11,6 +11,7 @@ import threading
 import pytest
 
 from client import Client, fetch, insecure_context
+from h2client import H2Client
 from origin import Origin, reply
 from weir import CONFIG, SANITIZED, Weir, wait_for
 
@@ -168,6 +169,23 @@ def test_tls_fills_its_fields_of_an_alb_line(alb):
     assert entry["type"] == "https" and entry["request_url"].startswith("https://www.example.com:")
     assert (entry["ssl_cipher"], entry["ssl_protocol"]) == (cipher, version)
     assert (entry["domain_name"], entry["chosen_cert_arn"]) == ("www.example.com", "local")
+
+
+def test_a_name_that_no_certificate_is_for_is_no_domain_of_an_alb_line(alb):
+    with Client(alb.port("https"), tls="other.example.com") as client:
+        client.request("GET", "/fixed", [("User-Agent", "agent-other")], host="www.example.com")
+        client.response()
+    entry = alb_entry(alb, "agent-other")
+    assert (entry["domain_name"], entry["chosen_cert_arn"]) == ("-", "local")
+
+
+@pytest.mark.parametrize("content, kind", [("application/grpc", "grpcs"), ("application/grpc+proto", "grpcs"), ("text/plain", "h2")])
+def test_calls_of_grpc_have_a_type_of_their_own_in_an_alb_line(alb, content, kind):
+    agent = "agent-" + content.replace("/", "-").replace("+", "-")
+    with H2Client(alb.port("https"), tls="www.example.com") as client:
+        assert client.fetch("/fixed", "POST", [("content-type", content), ("user-agent", agent)]).status == 200
+    entry = alb_entry(alb, f'"{agent}"')
+    assert entry["type"] == kind and entry["domain_name"] == "www.example.com"
 
 
 def test_a_resumed_session_is_told_by_an_alb_line(alb):
