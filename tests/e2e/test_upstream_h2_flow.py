@@ -82,7 +82,6 @@ def test_a_stream_that_is_read_fast_gets_a_wide_window():
         assert windows[0] == WINDOW and max(windows) <= WIDE
 
 
-@pytest.mark.skipif(SANITIZED, reason="measures memory")
 @pytest.mark.parametrize("size", [1, 100, 2500])
 def test_small_frames_for_a_slow_reader_take_little_more_memory_than_their_bytes(size):
     """A block of its own for each byte would be 3 MB for each of 20 streams."""
@@ -109,4 +108,4 @@ def test_small_frames_for_a_slow_reader_take_little_more_memory_than_their_bytes
                 got = 0
                 while got < WINDOW // size * size:
                     got += len(client.wait_kind(DATA, stream).payload)
-        assert grown < count * 3 * WINDOW, f"{grown} bytes"
+        assert SANITIZED or grown < count * 3 * WINDOW, f"{grown} bytes"
