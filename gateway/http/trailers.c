@@ -82,10 +82,12 @@ size_t gw_trailers_count(h2o_iovec_t section)
 
 size_t gw_trailers_cut(h2o_iovec_t section, const char *head, h2o_header_t *fields, h2o_iovec_t *names)
 {
-    char *p = section.base, *end = p + section.len;
+    char *p = section.base;
     size_t n = 0;
 
-    while (p != end) {
+    if (section.len == 0) /* its base may be NULL, to which C adds nothing, not even 0 */
+        return 0;
+    for (char *end = p + section.len; p != end;) {
         char *line_end = (char *)memchr(p, '\n', (size_t)(end - p)) - 1;
         char *colon = memchr(p, ':', (size_t)(line_end - p)), *from = colon + 1, *to = line_end;
         h2o_iovec_t name = h2o_iovec_init(p, (size_t)(colon - p));
