@@ -294,6 +294,7 @@ static enum gw_head_result check_desync(struct gw_request_head *head, const stru
 {
     bool is_get_or_head;
 
+    head->desync = GW_DESYNC_NONE;
     if (__builtin_expect(!may_be_desync(found, head->method, line, &is_get_or_head), 1))
         return GW_HEAD_OK;
     head->desync = (uint8_t)gw_desync_of_fields(line->next, end, is_get_or_head, line->next[-3] - '0');

@@ -188,6 +188,30 @@ def test_calls_of_grpc_have_a_type_of_their_own_in_an_alb_line(alb, content, kin
     assert entry["type"] == kind and entry["domain_name"] == "www.example.com"
 
 
+@pytest.mark.parametrize("listener, kind", [("http", "ws"), ("https", "wss")])
+def test_a_websocket_is_one_alb_line_with_all_its_bytes(alb, origin, listener, kind):
+    def switch(exchange):
+        exchange.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+                      b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n" + b"y" * 3000)
+        while len(exchange.stream.buffer) < 2000:
+            exchange.stream.more()
+        exchange.stream.buffer = b""
+        exchange.close()
+    origin.on("/forward/" + kind, switch)
+    with Client(alb.port(listener), tls="www.example.com" if kind == "wss" else None) as client:
+        client.send(f"GET /forward/{kind} HTTP/1.1\r\nHost: www.example.com\r\nUser-Agent: agent-{kind}\r\nConnection: upgrade\r\n"
+                    "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode())
+        assert client.response().status == 101
+        assert client.exactly(3000) == b"y" * 3000
+        assert f"agent-{kind}" not in alb.stdout_path.read_text(), "not before it is over"
+        client.send(b"z" * 2000)
+        assert client.is_closed(), "the target has"
+    entry = alb_entry(alb, f'"agent-{kind}"')
+    assert (entry["type"], entry["elb_status_code"], entry["target_status_code"]) == (kind, "101", "101")
+    assert int(entry["received_bytes"]) > 2000 and int(entry["sent_bytes"]) > 3000
+    assert len([line for line in lines(alb) if f'"agent-{kind}"' in line]) == 1
+
+
 def test_a_resumed_session_is_told_by_an_alb_line(alb):
     context = insecure_context()
     context.maximum_version = ssl.TLSVersion.TLSv1_2  # the session is there when the handshake ends

@@ -125,17 +125,28 @@ static void check_glimpse(const char *bytes, size_t len)
         assert(slices[i].base == NULL || (slices[i].base >= bytes && slices[i].base + slices[i].len <= bytes + len));
 }
 
+/* The look at the bytes alone says of a head that was taken what the parser says of it, and does not block it. */
+static void check_desync(const uint8_t *data, size_t len, const struct gw_request_head *head)
+{
+    char *bytes = fuzz_copy(data, len);
+    assert(gw_desync_of_head(bytes, len) == (enum gw_desync)head->desync);
+    assert(!gw_desync_blocks(limits.desync_mode, gw_desync_class(head->desync)));
+    free(bytes);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     static struct parsed whole, part;
     size_t cut = fuzz_cut(data, len, 0);
     char *bytes = fuzz_copy(data, len);
     check_glimpse(bytes, len);
+    (void)gw_desync_name(gw_desync_of_head(bytes, len));
     parse(&whole, bytes, len, 0);
     if (whole.result == GW_HEAD_OK) {
         assert(whole.consumed <= len && whole.consumed <= limits.max_bytes);
         check_clean(&whole.head, bytes, whole.consumed);
         check_round_trip(&whole.head);
+        check_desync(data, whole.consumed, &whole.head);
     }
     free(bytes);
 
