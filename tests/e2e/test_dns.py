@@ -144,7 +144,7 @@ def test_an_answer_that_udp_has_no_room_for_comes_over_tcp():
 
 def test_many_groups_that_ask_for_one_name_ask_once():
     groups = "".join(f"\n  g{i}: {{targets: {{dns: users.test, port: {1000 + i}, type: a}}, health_check: {{enabled: false}}}}" for i in range(50))
-    text = HEAD.replace("forward: users", "forward: g0") + f"target_groups:{groups}\n"
+    text = HEAD.replace("forward: users", "forward: g0").replace("timeout: 500ms", "timeout: 10s") + f"target_groups:{groups}\n"
     with Nameserver({"users.test": ["127.0.0.1"]}, ttl=300) as dns, Weir(text, dns=dns.port) as gateway:
         assert all(members(gateway, f"g{i}") == {f"127.0.0.1:{1000 + i}": 1} for i in (0, 49))
         assert gateway.metric("weir_dns_queries_total") == 1
@@ -152,7 +152,7 @@ def test_many_groups_that_ask_for_one_name_ask_once():
 
 def test_a_reload_keeps_what_is_known_and_asks_nothing():
     with Origin() as origin, Nameserver({"users.test": ["127.0.0.1"]}, ttl=300) as dns, \
-            Weir(A, origin=origin.port, dns=dns.port) as gateway:
+            Weir(A.replace("timeout: 500ms", "timeout: 10s"), origin=origin.port, dns=dns.port) as gateway:
         dns.stop()  # nobody could be asked
         began = time.monotonic()
         for _ in range(3):
@@ -314,7 +314,7 @@ def test_an_answer_as_large_as_they_come_is_taken_whole():
 
     def whole(query):
         return (lambda message: len(message).to_bytes(2, "big") + message)(reply(query, *[a(address, 300) for address in addresses]))
-    with RudeNameserver(lambda query: reply(query, flags=0x8380), over_tcp=whole) as dns, Weir(A, origin=9, dns=dns.port) as gateway:
+    with RudeNameserver(lambda query: reply(query, flags=0x8380), over_tcp=whole) as dns, Weir(A.replace("timeout: 500ms", "timeout: 10s"), origin=9, dns=dns.port) as gateway:
         wait_members(gateway, {f"{address}:9": 1 for address in addresses})
         assert dns.questions == [("users.test", False), ("users.test", True)]
 
@@ -333,7 +333,7 @@ def test_slow_answers_hold_up_neither_requests_nor_reloads():
 
 
 def test_the_next_server_is_asked_when_the_first_is_silent():
-    text = A.replace('servers: "127.0.0.1:@dns@"', 'servers: ["127.0.0.1:@silent@", "127.0.0.1:@dns@"]')
+    text = A.replace('servers: "127.0.0.1:@dns@", timeout: 500ms', 'servers: ["127.0.0.1:@silent@", "127.0.0.1:@dns@"], timeout: 1500ms')
     with Origin() as origin, RudeNameserver(lambda query: b"") as silent, Nameserver({"users.test": ["127.0.0.1"]}) as dns, \
             Weir(text, origin=origin.port, silent=silent.port, dns=dns.port) as gateway:
         assert members(gateway) == {f"127.0.0.1:{origin.port}": 1}

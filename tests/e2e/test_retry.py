@@ -29,8 +29,9 @@ routes:
   - {name: anything, match: {path: /anything}, forward: two, retry: {on: [reset, 5xx], budget: 100%, backoff: 1ms, non_idempotent: true, buffer: 64KiB}}
   - {name: slow, match: {path: /slow}, forward: two, retry: {on: timeout, per_try_timeout: 300ms, budget: 100%, backoff: 1ms}}
   - {name: bad, match: {path: /bad}, forward: two, retry: {on: bad_response, budget: 100%, backoff: 1ms}}
-  - {name: total, match: {path: "/total/*"}, forward: two, timeouts: {total: 500ms}}
+  - {name: total, match: {path: "/total/*"}, forward: two, timeouts: {total: 1s}}
   - {name: budget, match: {path: /budget}, forward: budgeted, retry: {attempts: 3, on: 503, budget: 20%, backoff: 1ms}}
+  - {name: left, match: {path: /left}, forward: two, retry: {attempts: 2, on: 503, budget: 100%, backoff: 10s, max_backoff: 10s}}
   - {name: paused, match: {path: /paused}, forward: two, retry: {attempts: 2, on: 503, budget: 100%, backoff: 400ms, max_backoff: 400ms}}
   - {name: pair, match: {path: "/pair*"}, forward: {primary: one, fallback: second}}
   - {name: pair_404, match: {path: /missing}, forward: {primary: one, fallback: second, on: [404]}}
@@ -211,7 +212,7 @@ def test_a_try_that_is_silent_for_per_try_timeout_is_given_up(gateway, origins):
     answer_both(origins, failing(1, lambda exchange: exchange.wait_peer_closed()))
     began = time.monotonic()
     assert fetch(gateway.port("http"), "/slow").body == b"fine"
-    assert 0.29 <= time.monotonic() - began < 4
+    assert 0.29 <= time.monotonic() - began < 20
 
 
 def test_when_every_try_is_silent_the_client_gets_504(gateway, origins):
@@ -242,7 +243,7 @@ def test_timeouts_total_ends_a_request_without_a_response(gateway, origins):
     answer_both(origins, lambda exchange: exchange.wait_peer_closed())
     began = time.monotonic()
     assert fetch(gateway.port("http"), "/total/none").status == 504
-    assert 0.49 <= time.monotonic() - began < 4
+    assert 0.99 <= time.monotonic() - began < 20
     entry = gateway.wait_log(lambda entry: entry["path"] == "/total/none")[0]
     assert entry["reason"] == "TOTAL_TIMEOUT"
 
@@ -268,16 +269,16 @@ def test_there_is_a_pause_before_the_second_try(gateway, origins):
     answer_both(origins, failing(1))
     began = time.monotonic()
     assert fetch(gateway.port("http"), "/paused").status == 200
-    assert 0.19 <= time.monotonic() - began < 4  # half of 400 ms at least
+    assert 0.19 <= time.monotonic() - began < 20  # half of 400 ms at least
 
 
 def test_a_client_that_leaves_during_the_pause_ends_it(gateway, origins):
     answer_both(origins, failing(1))
     with Client(gateway.port("http")) as client:
-        client.request("GET", "/paused")
+        client.request("GET", "/left")
         wait_for(lambda: sum(hits(origins)) == 1, "the first try")
         client.reset()
-    assert gateway.wait_log(lambda entry: entry["path"] == "/paused" and entry["reason"] == "CLIENT_CLOSED")
+    assert gateway.wait_log(lambda entry: entry["path"] == "/left" and entry["reason"] == "CLIENT_CLOSED")
     assert sum(hits(origins)) == 1
 
 
