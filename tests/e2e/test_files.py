@@ -16,6 +16,7 @@ DATE, EARLIER, LATER = (email.utils.formatdate(CHANGED + step, usegmt=True) for 
 
 CONFIG = """
 worker_threads: 1
+limits: {desync_mitigation: monitor}  # a GET with a body keeps its connection
 listeners: {http: {address: "127.0.0.1:@http@"}}
 routes:
   - {name: static, match: {path: "/static*"}, files: {root: "@tmp@/site/sub", strip_prefix: /static}}
