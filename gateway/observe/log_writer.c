@@ -17,6 +17,7 @@
 enum {
     MAX_FREE_CHUNKS = 32,
     LAST_WORDS_MS = 2000, /* how long destroy lets a slow reader hold the process */
+    LAST_WRITE_S = 10,    /* and a dead disk, which a busy machine must not be taken for */
     PIPE_PIECE = 4096,    /* PIPE_BUF: what poll() promises to take at once */
 };
 
@@ -239,7 +240,7 @@ static void *run(void *data)
         }
         if ((writer->head = chunk->next) == NULL)
             writer->tail = &writer->head;
-        bool is_late = writer->give_up_ms != 0 && gw_now_ms() >= writer->give_up_ms;
+        bool is_late = !writer->is_regular && writer->give_up_ms != 0 && gw_now_ms() >= writer->give_up_ms;
         pthread_mutex_unlock(&writer->lock);
         if (is_late)
             drop(writer, chunk->num_lines);
@@ -288,7 +289,7 @@ void gw_log_writer_destroy(struct gw_log_writer *writer)
     pthread_cond_signal(&writer->wake);
     pthread_mutex_unlock(&writer->lock);
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += LAST_WORDS_MS / 1000 + 1;
+    until.tv_sec += LAST_WRITE_S;
     if (pthread_timedjoin_np(writer->tid, NULL, &until) != 0)
         return; /* stuck inside a write (a dead network disk): the process ends without it */
     for (struct gw_log_chunk *chunk = writer->free_chunks, *next; chunk != NULL; chunk = next) {
