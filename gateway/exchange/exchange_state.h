@@ -108,7 +108,12 @@ void gw_exchange_end_tries(struct gw_exchange *); /* with every timer of theirs 
 void gw_exchange_note_end(struct gw_try *, enum gw_client_error);
 /* Counts the request at its group. False: the group takes no more; the reason is set. */
 bool gw_exchange_enter(struct gw_exchange *, enum gw_reason *);
-void gw_exchange_leave(struct gw_exchange *);
+void gw_exchange_leave_limits(struct gw_exchange *);
+static inline void gw_exchange_leave(struct gw_exchange *exchange)
+{
+    if (__builtin_expect(exchange->entered[0] != NULL || exchange->retrying != NULL, 0))
+        gw_exchange_leave_limits(exchange);
+}
 
 /* exchange_retry.c */
 /* Hedges, and the share of the budget that the request pays in. */

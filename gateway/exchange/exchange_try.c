@@ -194,7 +194,7 @@ static uint64_t time_taken_us(const struct gw_request *request)
     return request->status >= 500 ? gw_now_us() - request->upstream_started_us : 0;
 }
 
-void gw_exchange_leave(struct gw_exchange *exchange)
+void gw_exchange_leave_limits(struct gw_exchange *exchange)
 {
     struct gw_request *request = exchange->request;
 
