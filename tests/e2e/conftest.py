@@ -14,6 +14,8 @@ from weir import BINARY, SANITIZED, Weir  # noqa: E402
 def pytest_configure(config):
     config.addinivalue_line("markers", "timeout(seconds): a test's own limit; 60 s without the mark")
     config.addinivalue_line("markers", "xdist_group(name): tests of one group run one after the other (pytest-xdist)")
+    # Whoever starts the tests in the background may have them ignore it, and all they start would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # Some tests hold a thousand connections; the usual soft limit is 1,024 descriptors.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 1 << 16

@@ -106,7 +106,8 @@ def run_ejection(kind, targets=5, rate=2000, ejection_s=1, times=3, delay_ms=50)
             # from the fault to the last request that began at it before its first return
             "to_last_ms": (max(in_first) - failed_at) * 1000,
             "after_ejection_ms": max(0, (max(in_first) - first_out) * 1000),
-            "failed_first": sum(failed_at <= began <= first_out + ejection_s / 2 and status >= 500 for began, status in its),
+            # some began before the fault, and were answered after it
+            "failed_first": sum(began <= first_out + ejection_s / 2 and status >= 500 for began, status in its),
             "failed": sum(status >= 500 for _, status in its), "failed_elsewhere": sum(status != 200 for status in others),
             # of each ejection: how long it was, and how many requests came meanwhile (but for the moments of the change)
             "lengths_s": [end - out for out, end in back],
