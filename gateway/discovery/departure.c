@@ -206,11 +206,12 @@ static bool can_be_forgotten(const struct gw_group_entry *group)
 static void look_at_leaving_groups(struct gw_departures *self)
 {
     struct gw_process *process = self->process;
-    struct parting *parting = h2o_mem_alloc(sizeof(*parting) + process->groups.size * sizeof(parting->groups[0]));
+    struct parting *parting;
 
+    pthread_mutex_lock(&process->lock); /* a load may find one, or make one more */
+    parting = h2o_mem_alloc(sizeof(*parting) + process->groups.size * sizeof(parting->groups[0]));
     *parting = (struct parting){self, process->num_workers, 0};
     self->num_groups = 0;
-    pthread_mutex_lock(&process->lock); /* a load may find one */
     for (size_t i = 0; i != process->groups.size; ++i) {
         struct gw_group_entry *group = process->groups.entries[i];
         self->num_groups += group->is_leaving;
