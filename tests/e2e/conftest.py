@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+from again import Again  # noqa: E402
 from origin import FastOrigin, Origin  # noqa: E402
 from weir import BINARY, SANITIZED, Weir  # noqa: E402
 
@@ -14,6 +15,7 @@ from weir import BINARY, SANITIZED, Weir  # noqa: E402
 def pytest_configure(config):
     config.addinivalue_line("markers", "timeout(seconds): a test's own limit; 60 s without the mark")
     config.addinivalue_line("markers", "xdist_group(name): tests of one group run one after the other (pytest-xdist)")
+    config.pluginmanager.register(Again(), "again")
     # Whoever starts the tests in the background may have them ignore it, and all they start would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # Some tests hold a thousand connections; the usual soft limit is 1,024 descriptors.
