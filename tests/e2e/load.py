@@ -4,6 +4,7 @@ import threading
 import time
 
 from client import Client, Closed
+from weir import wait_for
 
 
 class Load:
@@ -87,12 +88,17 @@ class Load:
             thread.start()
         return self
 
-    def wait_requests(self, more, timeout=30):
+    def wait_requests(self, more, timeout=60):
         """Until so many further requests were answered."""
         goal, deadline = self.requests + more, time.monotonic() + timeout
         while self.requests < goal:
             assert time.monotonic() < deadline, f"only {self.requests} of {goal} requests; {self.failures[:3]}"
             time.sleep(0.005)
+
+    def wait_turn(self, timeout=30):
+        """Until every client was answered once more: what they ask for after that was asked for after the call."""
+        before = list(self.counts)
+        wait_for(lambda: all(now > then for now, then in zip(self.counts, before)), f"every client's next answer; {self.failures[:3]}", timeout)
 
     def wait_ended(self, timeout=30):
         """Until every client has stopped by itself."""

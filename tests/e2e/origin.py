@@ -8,8 +8,10 @@ understood it. FastOrigin runs tests/bench/origin.c for load.
     origin.on("/slow", lambda exchange: exchange.send(...))                    # by path
     origin.requests[0].raw
 """
+import ctypes
 import http.client
 import re
+import select
 import socket
 import struct
 import subprocess
@@ -17,6 +19,7 @@ import threading
 
 from weir import BINARY, wait_for
 
+SO_ATTACH_FILTER = 26  # asm-generic/socket.h; Python does not name it
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: text/plain\r\n\r\nok"
 
 
@@ -166,13 +169,13 @@ class Origin:
         self.paths[path] = answer
         return self
 
-    def wait(self, count=1, timeout=10):
+    def wait(self, count=1, timeout=30):
         """Waits until `count` requests came whole; returns them all."""
         wait_for(lambda: sum(r.is_whole for r in self.requests) >= count,
                  f"{count} requests at the origin, have {self.requests}", timeout)
         return self.requests
 
-    def take(self, timeout=10):
+    def take(self, timeout=30):
         """The only request so far, and forgets it."""
         self.wait(1, timeout)
         assert len(self.requests) == 1, self.requests
@@ -230,6 +233,15 @@ class Origin:
                 self.sockets.discard(sock)
             self.busy.discard(number)
             sock.close()
+
+    def refuse(self):
+        """From now on new connections are refused, and none that was made before gets lost: the kernel drops what comes
+        (a filter that lets nothing in) until the last of those that wait is taken, and refuses when the port is closed."""
+        drop = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))
+        self.listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HL", 1, ctypes.addressof(drop)))
+        wait_for(lambda: not select.select([self.listener], [], [], 0)[0], "the last connection to be taken")
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
 
     def close_connections(self):
         with self.lock:

@@ -1,5 +1,6 @@
 """Targets that fail: what the client gets, what the log says, what is tried again, and how health checks keep requests
 away from them."""
+import contextlib
 import json
 import random
 import socket
@@ -20,9 +21,11 @@ target_groups:
   origin:
     targets: "127.0.0.1:@origin@"
     health_check: {enabled: false}
-    timeouts: {connect: 300ms, first_byte: 300ms, idle: 300ms}
+    timeouts: {connect: 20s, first_byte: 20s, idle: 20s}
 routes: [{name: all, forward: origin}]
 """
+# For what is given up: the limit under test is short, the others are far away.
+HASTY = {name: CONFIG.replace(f"{name}: 20s", f"{name}: 300ms") for name in ("connect", "first_byte", "idle")}
 TWO_TARGETS = """
 worker_threads: 1
 listeners: {http: {address: "127.0.0.1:@http@"}}
@@ -30,7 +33,7 @@ target_groups:
   origin:
     targets: ["127.0.0.1:@first@", "127.0.0.1:@second@"]
     health_check: {enabled: false}
-    timeouts: {connect: 300ms, first_byte: 10s, idle: 10s}
+    timeouts: {connect: @connect@, first_byte: 20s, idle: 20s}
 routes: [{name: all, forward: origin}]
 """
 
@@ -41,17 +44,33 @@ def gateway(origin):
         yield gateway
 
 
+@pytest.fixture
+def hasty(origin):
+    """hasty("idle") waits 300 ms for that, and long for anything else."""
+    with contextlib.ExitStack() as stack:
+        yield lambda what: stack.enter_context(Weir(HASTY[what], origin=origin.port))
+
+
 def last_log(gateway, path, count=1):
     return gateway.wait_log(lambda entry: entry["path"] == path, count)[-1]
 
 
 # --- a target that dies before it has answered ------------------------------------------------------------------------
 def after(data, end):
-    """An answer that sends data, waits until it has arrived, and ends the connection."""
+    """An answer that sends data and, most often apart from it, the end of the connection."""
     def answer(exchange):
         if data:
             exchange.send(data)
-            time.sleep(0.05)  # apart from the end, so that both are seen
+            time.sleep(0.05)
+        end(exchange)
+    return answer
+
+
+def once_seen(data, end):
+    """An answer that sends data and ends the connection when the client has something of it."""
+    def answer(exchange):
+        exchange.send(data)
+        assert exchange.origin.is_seen.wait(20)
         end(exchange)
     return answer
 
@@ -109,32 +128,39 @@ def test_a_target_that_fails_before_its_head_is_a_502_with_its_reason(gateway, o
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
 SIZED = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello"
 WITHIN_THE_BODY = {
-    "sized, closed": (after(SIZED, close), "UPSTREAM_TRUNCATED"),
-    "sized, reset": (after(SIZED, reset), "UPSTREAM_RESET"),
-    "sized, stalls": (after(SIZED, hold), "UPSTREAM_IDLE_TIMEOUT"),
-    "chunked, closed behind a chunk": (after(CHUNKED, close), "UPSTREAM_TRUNCATED"),
-    "chunked, closed in a chunk": (after(CHUNKED + b"5\r\nwo", close), "UPSTREAM_TRUNCATED"),
-    "chunked, closed before the last line": (after(CHUNKED + b"0\r\n", close), "UPSTREAM_TRUNCATED"),
-    "chunked, reset": (after(CHUNKED, reset), "UPSTREAM_RESET"),
-    "chunked, stalls": (after(CHUNKED, hold), "UPSTREAM_IDLE_TIMEOUT"),
-    "chunked, junk": (lambda e: (e.send(CHUNKED), time.sleep(0.05), e.send(b"junk\r\n"), hold(e)), "UPSTREAM_BAD_CHUNK"),
-    "until the end, reset": (after(b"HTTP/1.1 200 OK\r\n\r\nhello", reset), "UPSTREAM_RESET"),
+    "sized, closed": (once_seen(SIZED, close), "UPSTREAM_TRUNCATED"),
+    "sized, reset": (once_seen(SIZED, reset), "UPSTREAM_RESET"),
+    "sized, stalls": (once_seen(SIZED, hold), "UPSTREAM_IDLE_TIMEOUT"),
+    "chunked, closed behind a chunk": (once_seen(CHUNKED, close), "UPSTREAM_TRUNCATED"),
+    "chunked, closed in a chunk": (once_seen(CHUNKED + b"5\r\nwo", close), "UPSTREAM_TRUNCATED"),
+    "chunked, closed before the last line": (once_seen(CHUNKED + b"0\r\n", close), "UPSTREAM_TRUNCATED"),
+    "chunked, reset": (once_seen(CHUNKED, reset), "UPSTREAM_RESET"),
+    "chunked, stalls": (once_seen(CHUNKED, hold), "UPSTREAM_IDLE_TIMEOUT"),
+    "chunked, junk": (once_seen(CHUNKED, lambda exchange: (exchange.send(b"junk\r\n"), hold(exchange))), "UPSTREAM_BAD_CHUNK"),
+    "until the end, reset": (once_seen(b"HTTP/1.1 200 OK\r\n\r\nhello", reset), "UPSTREAM_RESET"),
 }
+
+
+STALLS = [answer for answer, reason in WITHIN_THE_BODY.values() if reason == "UPSTREAM_IDLE_TIMEOUT"]
 
 
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
 @pytest.mark.parametrize("case", WITHIN_THE_BODY)
-def test_a_response_that_breaks_off_never_looks_whole(gateway, origin, case, version):
+def test_a_response_that_breaks_off_never_looks_whole(weir, origin, case, version):
     answer, reason = WITHIN_THE_BODY[case]
     origin.on("/x", answer)
+    origin.is_seen = threading.Event()
+    gateway = weir(HASTY["idle"] if answer in STALLS else CONFIG, origin=origin.port)
     with Client(gateway.port("http")) as client:
         client.request("GET", "/x", version=version)
         head = client.head()
         assert head.status == 200
+        while b"hello" not in client.buffer:
+            client._more()  # what came is passed on
+        origin.is_seen.set()
         if head.all("content-length") or version == "1.1":
             with pytest.raises(Closed):  # before the length, or without the last chunk
                 client.until(b"0\r\n\r\n") if head.all("transfer-encoding") else client.exactly(10)
-            assert b"hello" in client.buffer, "what came was passed on"
         else:  # an HTTP/1.0 client has only the reset to tell
             with pytest.raises(ConnectionResetError):
                 while client.socket.recv(65536):
@@ -172,52 +198,73 @@ def full_listener():
 
 def test_a_connect_that_hangs_is_a_504(weir):
     listener, fillers = full_listener()
-    gateway = weir(CONFIG, origin=listener.getsockname()[1])
+    gateway = weir(HASTY["connect"], origin=listener.getsockname()[1])
     response, seconds = elapsed(lambda: fetch(gateway.port("http"), "/x"))
     assert response.status == 504
-    assert 0.28 < seconds < 3
+    assert seconds > 0.28
     assert last_log(gateway, "/x")["reason"] == "CONNECT_TIMEOUT"
     for sock in (listener, *fillers):
         sock.close()
 
 
-def test_a_target_that_does_not_answer_is_a_504_and_not_asked_again(gateway, origin):
+def test_a_target_that_does_not_answer_is_a_504_and_not_asked_again(hasty, origin):
+    gateway = hasty("first_byte")
     origin.on("/x", hold)
     response, seconds = elapsed(lambda: fetch(gateway.port("http"), "/x"))
     assert response.status == 504
-    assert 0.28 < seconds < 3
+    assert seconds > 0.28
     entry = last_log(gateway, "/x")
     assert (entry["reason"], entry["attempts"]) == ("FIRST_BYTE_TIMEOUT", 1)
-    assert len(origin.requests) == 1
+    assert len(origin.wait()) == 1
 
 
-def test_a_head_that_drips_is_a_504(gateway, origin):
+def test_a_head_that_drips_is_a_504(hasty, origin):
+    gateway = hasty("first_byte")
+
     def answer(exchange):
         exchange.send(b"HTTP/1.1 200 OK\r\nx: ")
         try:
-            for _ in range(200):
+            for _ in range(1000):  # 20 s
                 exchange.send(b"y")
                 time.sleep(0.02)
         except OSError:
             pass
         exchange.close()
     origin.on("/x", answer)
-    response, seconds = elapsed(lambda: fetch(gateway.port("http"), "/x"))
-    assert response.status == 504 and seconds < 3
+    assert fetch(gateway.port("http"), "/x").status == 504
     assert last_log(gateway, "/x")["reason"] == "FIRST_BYTE_TIMEOUT"
 
 
-def test_a_body_that_drips_slower_than_no_timeout_comes_whole(gateway, origin):
-    def answer(exchange):
-        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n")
-        for _ in range(8):  # 800 ms in all, each pause below the 300 ms of idle
-            time.sleep(0.1)
-            exchange.send(b"x")
-    origin.on("/x", answer)
-    assert fetch(gateway.port("http"), "/x").body == b"x" * 8
+def with_limits(weir, origin, attempt, names):
+    """attempt(gateway, seconds) with time limits of 300 ms; where it fails, once more with 3 s and with 20 s: a machine that
+    stands still may break one, but what is wrong is wrong with each."""
+    for limit in (0.3, 3, 20):
+        config = CONFIG
+        for name in names:
+            config = config.replace(f"{name}: 20s", f"{name}: {limit * 1000:.0f}ms")
+        gateway = weir(config, origin=origin.port)
+        try:
+            return attempt(gateway, limit)
+        except (AssertionError, Closed, OSError):
+            if limit == 20:
+                raise
 
 
-def test_a_target_that_does_not_read_its_request_is_a_504(gateway, origin):
+def test_a_body_that_drips_slower_than_no_timeout_comes_whole(weir, origin):
+    def attempt(gateway, limit):
+        def answer(exchange):
+            exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n")
+            for _ in range(6):  # twice the limit in all, each pause a third of it
+                time.sleep(limit / 3)
+                exchange.send(b"x")
+        origin.on("/x", answer)
+        response, seconds = elapsed(lambda: fetch(gateway.port("http"), "/x", timeout=60))
+        assert response.body == b"x" * 6 and seconds > limit
+    with_limits(weir, origin, attempt, ["first_byte", "idle"])
+
+
+def test_a_target_that_does_not_read_its_request_is_a_504(hasty, origin):
+    gateway = hasty("idle")
     is_over = threading.Event()
     origin.reads_body = False
     origin.on("/x", lambda exchange: (is_over.wait(20), exchange.close()))
@@ -239,14 +286,17 @@ def send_all(client, size):
         pass
 
 
-def test_a_client_that_sends_its_body_slowly_is_not_the_targets_fault(gateway, origin):
-    with Client(gateway.port("http")) as client:
-        client.send(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
-        for byte in (b"h", b"e", b"l", b"l", b"o"):
-            time.sleep(0.15)  # 750 ms, above first_byte and idle
-            client.send(byte)
-        assert client.response().status == 200
-    assert origin.take().body == b"hello"
+def test_a_client_that_sends_its_body_slowly_is_not_the_targets_fault(weir, origin):
+    def attempt(gateway, limit):
+        origin.requests.clear()
+        with Client(gateway.port("http"), timeout=60) as client:
+            client.send(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
+            for byte in (b"h", b"e", b"l", b"l", b"o"):
+                time.sleep(limit / 2)
+                client.send(byte)
+            assert client.response().status == 200
+        assert origin.take().body == b"hello"
+    with_limits(weir, origin, attempt, ["first_byte", "idle"])
 
 
 # --- what is tried again ------------------------------------------------------------------------------------------------
@@ -271,7 +321,7 @@ def test_an_idempotent_request_survives_a_stale_connection(gateway, origin, meth
     for i in range(5):
         assert fetch(gateway.port("http"), "/x", method).status == 200
     log = gateway.wait_log(lambda entry: entry["path"] == "/x", 5)
-    assert [entry["attempts"] for entry in log] == [1, 2, 1, 2, 1] or [entry["attempts"] for entry in log] == [1, 2, 2, 2, 2]
+    assert log[0]["attempts"] == 1 and log[1]["attempts"] == 2 and {entry["attempts"] for entry in log} == {1, 2}
     assert {entry["reason"] for entry in log} == {"-"}
 
 
@@ -328,7 +378,7 @@ def test_a_request_on_a_new_connection_that_closes_is_not_sent_twice(gateway, or
 
 
 def test_a_target_that_refuses_costs_no_request_while_another_one_serves(weir, origin):
-    gateway = weir(TWO_TARGETS, first=origin.port)  # nobody listens on the second
+    gateway = weir(TWO_TARGETS, connect="20s", first=origin.port)  # nobody listens on the second
     for i in range(10):
         assert fetch(gateway.port("http"), "/x").status == 200
         assert fetch(gateway.port("http"), "/x", "POST", body=b"never processed, so safe").status == 200
@@ -339,7 +389,7 @@ def test_a_target_that_refuses_costs_no_request_while_another_one_serves(weir, o
 
 def test_a_target_whose_connect_hangs_costs_no_request_while_another_one_serves(weir, origin):
     listener, fillers = full_listener()
-    gateway = weir(TWO_TARGETS, first=origin.port, second=listener.getsockname()[1])
+    gateway = weir(TWO_TARGETS, connect="300ms", first=origin.port, second=listener.getsockname()[1])
     for i in range(4):
         assert fetch(gateway.port("http"), "/x").status == 200
     for sock in (listener, *fillers):
@@ -347,7 +397,7 @@ def test_a_target_whose_connect_hangs_costs_no_request_while_another_one_serves(
 
 
 def test_targets_that_all_refuse_are_a_502(weir):
-    gateway = weir(TWO_TARGETS)
+    gateway = weir(TWO_TARGETS, connect="20s")
     assert fetch(gateway.port("http"), "/x").status == 502
     entry = last_log(gateway, "/x")
     assert (entry["reason"], entry["attempts"]) == ("CONNECT_FAILED", 2)
@@ -464,9 +514,9 @@ def test_an_origin_that_closes_idle_connections_at_random_costs_no_request(weir,
             threading.Timer(rng.random() * 0.01, shut).start()
 
     origin.answer = answer
-    gateway = weir(CONFIG.replace("300ms", "10s"), origin=origin.port)
+    gateway = weir(CONFIG, origin=origin.port)
     with Load(gateway.port("http"), [("GET", "/", None, None)], connections=8) as load:
-        load.wait_requests(3000, 50)
+        load.wait_requests(3000, 100)
     load.check()
     assert gateway.metric("weir_upstream_reuses_total") > 100
     assert origin.num_connections > 100
@@ -479,7 +529,7 @@ listeners: {http: {address: "127.0.0.1:@http@"}}
 target_groups:
   origin:
     targets: ["127.0.0.1:@first@", "127.0.0.1:@second@"]
-    health_check: {path: /healthz, interval: 100ms, timeout: 100ms, healthy_threshold: 2, unhealthy_threshold: 2}
+    health_check: {path: /healthz, interval: 100ms, timeout: 20s, healthy_threshold: 2, unhealthy_threshold: 2}
 routes: [{name: all, forward: origin}]
 """
 
@@ -509,7 +559,7 @@ def test_a_target_out_of_health_gets_no_request_and_comes_back(pair):
             first.on("/healthz", reply(b"", "500 Oops"))
             wait_for(lambda: health(gateway, first)["state"] == "unhealthy", "the first to be unhealthy")
             assert health(gateway, first)["reason"] == "Target.ResponseCodeMismatch"
-            load.wait_requests(16)  # what was chosen before
+            load.wait_turn()  # what was chosen before
             before = served(first)
             load.wait_requests(300)
             assert served(first) == before, "requests to a target that is known to be unhealthy"
@@ -526,17 +576,20 @@ def test_a_target_that_dies_under_load_costs_no_request(pair):
     port = first.port
     with Load(gateway.port("http"), [("GET", "/", None, None)], connections=8) as load:
         load.wait_requests(100)
-        first.listener.shutdown(socket.SHUT_RDWR)  # new connections are refused; what is under way ends well
-        first.listener.close()
+        first.refuse()  # what is under way ends well
         wait_for(lambda: health(gateway, first)["state"] == "unhealthy", "the first to be unhealthy")
         assert health(gateway, first)["reason"] == "Target.FailedHealthChecks"
+        load.wait_turn()
         first.close_connections()
         load.wait_requests(300)
     load.check()
 
 
 def test_a_target_that_hangs_is_found_by_the_timeout(pair):
+    """Ten times in a row, as the other one may not fail while the machine stands still."""
     gateway, first, second = pair
+    gateway.configure(HEALTH.replace("timeout: 20s", "timeout: 400ms").replace("unhealthy_threshold: 2", "unhealthy_threshold: 10"))
+    gateway.reload()
     first.on("/healthz", hold)
     wait_for(lambda: health(gateway, first)["state"] == "unhealthy", "the first to be unhealthy")
     assert health(gateway, first)["reason"] == "Target.Timeout"
@@ -544,6 +597,25 @@ def test_a_target_that_hangs_is_found_by_the_timeout(pair):
     for i in range(10):
         assert fetch(gateway.port("http")).status == 200
     assert served(first) == before
+
+
+def test_a_check_may_take_longer_than_the_interval_and_the_next_one_waits_for_it(pair):
+    gateway, first, second = pair
+    at_once, most, lock = [0], [0], threading.Lock()
+
+    def slowly(exchange):
+        with lock:
+            at_once[0] += 1
+            most[0] = max(most[0], at_once[0])
+        time.sleep(0.35)
+        with lock:
+            at_once[0] -= 1
+        exchange.send(OK)
+    first.on("/healthz", slowly)
+    wait_for(lambda: at_once[0] == 1, "a slow check")
+    before = health(gateway, first)["checks"]
+    wait_for(lambda: health(gateway, first)["checks"] >= before + 4, "more checks")
+    assert most[0] == 1 and health(gateway, first)["state"] == "healthy"
 
 
 def test_when_all_are_out_of_health_all_are_tried(pair):

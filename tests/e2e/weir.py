@@ -48,7 +48,7 @@ HAS_IPV6 = has_ipv6()
 needs_ipv6 = pytest.mark.skipif(not HAS_IPV6, reason="this machine has no IPv6")
 
 
-def wait_for(condition, what="condition", timeout=10.0):
+def wait_for(condition, what="condition", timeout=30.0):
     """Polls until condition() is true and returns its value. For things only visible from outside, like a log line."""
     deadline = time.monotonic() + timeout
     while True:
@@ -171,7 +171,7 @@ class Weir:
         part.rename(self.config_path)
 
     # --- life ----------------------------------------------------------------------------------------------------
-    def start(self, timeout=20):
+    def start(self, timeout=60):
         with open(self.stdout_path, "ab") as stdout, open(self.stderr_path, "ab") as stderr:
             self.process = subprocess.Popen([*self.prefix, self.binary, "run", "-c", self.config_path, *self.args], env=self.env,
                                             stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, cwd=self.cwd)
@@ -187,7 +187,7 @@ class Weir:
         except OSError:
             return False
 
-    def wait_answer(self, name, path="/", timeout=20):
+    def wait_answer(self, name, path="/", timeout=60):
         """For configurations with an admin section of their own: waits for a 200 on one of its TCP ports."""
         def answers():
             if self.process.poll() is not None:
@@ -202,7 +202,7 @@ class Weir:
                 connection.close()
         wait_for(answers, f"{path} on {name}; stderr: {self.stderr()}", timeout)
 
-    def reload(self, timeout=20):
+    def reload(self, timeout=60):
         """SIGHUP, then waits until the new snapshot serves."""
         before = self.generation()
         self.process.send_signal(signal.SIGHUP)
@@ -302,7 +302,7 @@ class Weir:
         lines = self.stdout_path.read_bytes().split(b"\n")[:-1]
         return [json.loads(line) for line in lines if line]
 
-    def wait_log(self, condition=lambda entry: True, count=1, timeout=10):
+    def wait_log(self, condition=lambda entry: True, count=1, timeout=30):
         """The first `count` access log entries for which condition holds; waits until they are there."""
         def enough():
             entries = [entry for entry in self.access_log() if condition(entry)]
@@ -312,7 +312,7 @@ class Weir:
     def run(self, *args, **kwargs):
         """Another command of the same binary with this configuration in place of CONFIG: run("check", CONFIG)."""
         words = [str(self.config_path) if arg is CONFIG else str(arg) for arg in args]
-        return subprocess.run([self.binary, *words], env=self.env, capture_output=True, text=True, timeout=30, **kwargs)
+        return subprocess.run([self.binary, *words], env=self.env, capture_output=True, text=True, timeout=120, **kwargs)
 
     def __enter__(self):
         return self
