@@ -55,7 +55,7 @@ static void drain(struct gw_process *process, uint64_t timeout_ms, bool has_succ
     process->is_draining = true;
     process->num_accepting = process->num_workers;
     for (unsigned i = 0; i != process->num_workers; ++i)
-        gw_worker_tell_drain(&process->workers[i], udp);
+        gw_worker_tell_number(&process->workers[i], gw_worker_drain, udp);
 }
 
 void gw_process_drain(struct gw_process *process, uint64_t timeout_ms, bool has_successor)

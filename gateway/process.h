@@ -2,6 +2,7 @@
  * health checks, loads are started from it) and N workers, each with its loop. The registries are registry.c. */
 #pragma once
 #include <pthread.h>
+#include "gateway/base/lag.h"
 #include "gateway/observe/access_log.h"
 #include "gateway/compression/compression.h"
 #include "gateway/gate.h"
@@ -19,12 +20,6 @@ enum { GW_MAX_THREADS = 256, GW_STICKY_KEY = 32 };
 struct gw_registry_index {
     uint32_t *slots;
     size_t num_slots;
-};
-
-/* The worst of two windows, so that it is not forgotten before somebody could see it. */
-struct gw_lag_window {
-    uint64_t now_us, before_us; /* worst of this window and of the one before */
-    uint64_t began_us;
 };
 
 struct gw_message;

@@ -1,6 +1,7 @@
 /* A worker thread: acceptors, serves, drains. Everything here runs on its loop; other threads speak to it with
- * gw_worker_tell. */
+ * gw_worker_tell (gateway/message.h). */
 #pragma once
+#include "gateway/message.h"
 #include "gateway/process.h"
 
 /* A snapshot as one thread holds it: a plain count of the requests (and handshakes) that use it. */
@@ -22,35 +23,19 @@ struct gw_acceptor {
     struct gw_timer resume;
 };
 
-/* A closure that runs on the worker's (or the control thread's) loop; freed after it ran. */
-struct gw_message {
-    h2o_multithread_message_t super;
-    void (*run)(struct gw_message *);
-    struct gw_worker *worker;
-    struct gw_process *process;
-    void *data;
-    uint64_t number;
-};
-void gw_worker_tell(struct gw_worker *, void (*run)(struct gw_message *), void *data);
-void gw_process_tell(struct gw_process *, void (*run)(struct gw_message *), struct gw_worker *from, void *data);
-void gw_process_tell_number(struct gw_process *, void (*run)(struct gw_message *), struct gw_worker *from, void *data,
-                            uint64_t number);
-void gw_message_receive(h2o_multithread_receiver_t *, h2o_linklist_t *messages);
-
 /* By the worker's own thread, before gw_worker_main. */
 void gw_worker_init(struct gw_worker *, struct gw_process *, unsigned index, h2o_globalconf_t *);
 void *gw_worker_main(void *worker);
 
 /* Messages. publish: data is a struct gw_publication. */
 void gw_worker_publish(struct gw_message *);
-void gw_worker_drain(struct gw_message *);
-void gw_worker_tell_drain(struct gw_worker *, uint64_t how); /* enum gw_udp_drain */
-void gw_worker_stop(struct gw_message *);                    /* closes what is left */
-
-/* Takes how late a timer was; returns the worst of the last 15 to 30 s. */
-uint64_t gw_lag_note(struct gw_lag_window *, uint64_t now_us, uint64_t late_us);
+void gw_worker_drain(struct gw_message *); /* its number: enum gw_udp_drain */
+void gw_worker_stop(struct gw_message *);  /* closes what is left */
 
 void gw_held_snapshot_release(struct gw_worker *, struct gw_held_snapshot *);
+
+/* gateway/serving.c: what the server's connections call for each request. */
+void gw_serving_init(struct gw_server *);
 
 /* gateway/arrival.c: from an accepted socket to whoever serves it: PROXY header, caps per address, TLS. */
 void gw_arrival_begin(struct gw_acceptor *, h2o_socket_t *);

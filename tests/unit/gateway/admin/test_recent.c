@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include "gateway/admin/recent.h"
-#include "gateway/worker.h"
 
 static void the_last_ones_are_kept_from_the_newest_on(void **state)
 {
@@ -35,25 +34,11 @@ static void what_routes_are_there_for_is_no_error(void **state)
     assert_int_equal(num_errors, GW_REASON_COUNT - 7);
 }
 
-static void lag_is_remembered_for_one_window_and_forgotten_after_the_next(void **state)
-{
-    const uint64_t s = 1000 * 1000;
-    struct gw_lag_window window = {.now_us = 0};
-    assert_int_equal(gw_lag_note(&window, 100 * s, 5), 5);
-    assert_int_equal(gw_lag_note(&window, 101 * s, 900), 900);
-    assert_int_equal(gw_lag_note(&window, 102 * s, 7), 900);
-    assert_int_equal(gw_lag_note(&window, 116 * s, 3), 900); /* of the window before */
-    assert_int_equal(gw_lag_note(&window, 129 * s, 20), 900);
-    assert_int_equal(gw_lag_note(&window, 132 * s, 1), 20);
-    assert_int_equal(gw_lag_note(&window, 200 * s, 2), 2); /* nothing is known of the time between */
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_last_ones_are_kept_from_the_newest_on),
         cmocka_unit_test(what_routes_are_there_for_is_no_error),
-        cmocka_unit_test(lag_is_remembered_for_one_window_and_forgotten_after_the_next),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
