@@ -27,13 +27,13 @@ class Exchange:
         assert len(values) <= 1, (name, values)
         return values[0] if values else default
 
-    def body(self, timeout=10):
+    def body(self, timeout=30):
         data = b""
         while (piece := self.pieces.get(timeout=timeout)) is not None:
             data += piece
         return data
 
-    def piece(self, timeout=10):
+    def piece(self, timeout=30):
         """The next piece of the body, None at its end."""
         return self.pieces.get(timeout=timeout)
 
@@ -72,7 +72,7 @@ class Exchange:
     def raw(self, frame):
         self.connection.raw(frame)
 
-    def wait_reset(self, timeout=10):
+    def wait_reset(self, timeout=30):
         return wait_for(lambda: self.reset_code is not None and (self.reset_code,), "a reset of the stream", timeout)[0]
 
 

@@ -24,7 +24,7 @@ target_groups:
     targets: "127.0.0.1:@origin@"
     @tls@
     health_check: {enabled: false}
-    timeouts: {connect: 2s, first_byte: 5s, idle: 5s}
+    timeouts: {connect: 30s, first_byte: 30s, idle: 30s}
 routes: [{name: all, forward: origin}]
 """
 
@@ -156,6 +156,7 @@ def test_a_target_that_takes_no_body_holds_the_client_back_and_memory_stays_flat
                     sent += client.socket.send(b"x" * 65536)
             assert sent < 20_000_000
             assert SANITIZED or gateway.rss() - before < 4 << 20
+            client.reset()
 
 
 @pytest.mark.parametrize("method, status", [("HEAD", 200), ("GET", 204), ("GET", 304)])
@@ -277,8 +278,9 @@ def test_a_reset_before_the_response_is_502(gateway, origin):
 
 def test_a_target_that_does_not_answer_is_504_and_its_stream_is_cancelled(origin):
     origin.answer = lambda exchange: None
-    with start(origin, config=CONFIG.replace("first_byte: 5s", "first_byte: 200ms")) as gateway:
+    with start(origin, config=CONFIG.replace("first_byte: 30s", "first_byte: 200ms")) as gateway:
         assert fetch(gateway.port("http")).status == 504
+        wait_for(lambda: origin.requests, "the request at the origin")
         assert origin.requests[0].wait_reset() == 8
 
 
@@ -476,12 +478,17 @@ def test_nghttpd_serves_files_through_the_gateway(tmp_path):
 
 
 # --- the life of connections -------------------------------------------------------------------------------------------
-def test_an_idle_connection_is_asked_whether_it_lives_and_closed_in_the_end(origin):
-    with start(origin, config=CONFIG.replace("health_check:", "pool: {idle: 2s}\n    health_check:")) as gateway:
-        assert fetch(gateway.port("http")).status == 200
-        wait_for(lambda: origin.connections[0].pings == 1, "a PING")
-        wait_for(lambda: origin.connections[0].is_closed, "the end")
-        assert gateway.metric("weir_upstream_idle_connections") == 0
+@pytest.mark.timeout(180)
+def test_an_idle_connection_is_asked_whether_it_lives_and_closed_in_the_end():
+    for idle in (2, 10, 40):  # who stands still for half of it closes without a question
+        with H2Origin() as origin, \
+                start(origin, config=CONFIG.replace("health_check:", f"pool: {{idle: {idle}s}}\n    health_check:")) as gateway:
+            assert fetch(gateway.port("http")).status == 200
+            wait_for(lambda: origin.connections[0].is_closed, "the end", idle + 30)
+            assert gateway.metric("weir_upstream_idle_connections") == 0
+            if origin.connections[0].pings == 1:
+                return
+    raise AssertionError("no PING")
 
 
 def test_a_reload_that_changes_the_protocol_mixes_no_connections(origin):
@@ -499,7 +506,7 @@ def test_a_reload_that_changes_the_protocol_mixes_no_connections(origin):
 
 
 def test_health_checks_speak_the_groups_http2(origin):
-    config = CONFIG.replace("health_check: {enabled: false}", "health_check: {interval: 300ms, path: /healthz}")
+    config = CONFIG.replace("health_check: {enabled: false}", "health_check: {interval: 300ms, timeout: 20s, path: /healthz}")
     with start(origin, config=config) as gateway:
         wait_for(lambda: gateway.metric("weir_target_group_targets", state="healthy") == 1, "a healthy target")
         assert origin.requests[0].get(":path") == "/healthz"

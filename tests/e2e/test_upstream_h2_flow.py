@@ -14,7 +14,7 @@ from weir import SANITIZED, wait_for
 WINDOW, WIDE, OF_CONNECTION = 64 << 10, 256 << 10, 16 << 20
 OK = b"\x88"
 BOTH = CONFIG.replace('@http@"}', '@http@", protocols: [h2, http/1.1]}').replace(
-    "worker_threads: 1", "worker_threads: 1\nlimits: {send_timeout: 60s, http2: {max_streams: 1000}}").replace("idle: 5s", "idle: 60s")
+    "worker_threads: 1", "worker_threads: 1\nlimits: {send_timeout: 60s, http2: {max_streams: 1000}}").replace("idle: 30s", "idle: 60s")
 
 
 def shut_client(gateway, paths):

@@ -300,7 +300,7 @@ def test_frames_for_a_stream_that_we_have_reset_are_ignored_and_its_fields_count
         client.request("GET", "/late")
         wait_for(lambda: seen, "the request")
         client.reset()
-    assert gate.wait(10)
+    assert gate.wait(30)
     response = fetch(gateway.port("http"), "/late")
     assert seen[0].connection is seen[1].connection and response.get("x-kept") == "in the table"
 

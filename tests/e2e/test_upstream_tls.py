@@ -21,7 +21,7 @@ target_groups:
     targets: "@target@"
     tls: {@tls@}
     health_check: {enabled: false}
-    timeouts: {connect: 2s, first_byte: 10s, idle: 10s}
+    timeouts: {connect: 20s, first_byte: 20s, idle: 20s}
 routes: [{name: all, forward: origin}]
 """
 CA = certificate(["weir test authority"], kind="p256 ca", is_ca=True)
@@ -180,9 +180,9 @@ def test_a_handshake_that_hangs_ends_with_its_own_reason_within_its_own_time(tmp
     with socket.create_server(("127.0.0.1", 0)) as listener:
         with start(None, tls="ca: ca.pem, handshake_timeout: 200ms",
                    target=f"127.0.0.1:{listener.getsockname()[1]}") as gateway:
-            assert fetch(gateway.port("http")).status == 504
+            assert fetch(gateway.port("http"), timeout=30).status == 504
             assert last_log(gateway)["reason"] == "UPSTREAM_TLS_TIMEOUT"
-            assert 150 <= last_log(gateway)["duration_ms"] < 1900
+            assert 150 <= last_log(gateway)["duration_ms"] < 15000, "not that of the connect"
             assert failures(gateway) == {"timeout": 1}
 
 
@@ -270,7 +270,7 @@ def test_a_reload_that_changes_the_trust_uses_no_connection_of_before(tmp_path):
 
 
 CHECKED = CONFIG.replace("health_check: {enabled: false}",
-                         "health_check: {interval: 500ms, unhealthy_threshold: 1, path: /healthz@more@}")
+                         "health_check: {interval: 500ms, timeout: 20s, unhealthy_threshold: 1, path: /healthz@more@}")
 
 
 def test_health_checks_of_an_https_group_speak_https_and_verify(tmp_path):
