@@ -18,7 +18,7 @@ const service = {
     download: method('Download', false, true), chat: method('Chat', true, true),
     fail: method('Fail', false, false), hang: method('Hang', false, false), watch: method('Watch', false, false),
 };
-const cancelled = [];
+const hangs = {begun: 0, cancelled: 0};
 
 function metadata(pairs) {
     const m = new grpc.Metadata();
@@ -53,8 +53,8 @@ function serve(certificate, key) {
             call.on('end', () => call.end());
         },
         fail: (call, reply) => reply({code: grpc.status.FAILED_PRECONDITION, details: 'nö: 100%'}),
-        hang: call => call.on('cancelled', () => cancelled.push('hang')),
-        watch: (call, reply) => reply(null, Buffer.from(JSON.stringify(cancelled.splice(0)))),
+        hang: call => { ++hangs.begun; call.on('cancelled', () => { ++hangs.cancelled; }); },
+        watch: (call, reply) => reply(null, Buffer.from(JSON.stringify(hangs))),
     });
     let serving = 1;
     server.addService({check: {...method('', false, false), path: '/grpc.health.v1.Health/Check'}}, {
@@ -106,6 +106,15 @@ async function stream(c, pieces) {
     return {code: status.code, sizes: got.map(bytes => bytes.length), same: got.every((bytes, i) => bytes.equals(pieces[i]))};
 }
 
+// What the server says of the calls that hang, once that is as it shall be or 10 s have passed.
+async function watch(client, condition) {
+    for (let i = 0; ; ++i) {
+        const seen = JSON.parse((await call(done => client.watch(Buffer.from('x'), done))).text);
+        if (condition(seen) || i === 200) return seen;
+        await new Promise(resolve => setTimeout(resolve, 50));
+    }
+}
+
 async function talk(address, ca) {
     const credentials = grpc.credentials.createSsl(fs.readFileSync(ca));
     const client = new (grpc.makeGenericClientConstructor(service, 'Test'))(address, credentials, {
@@ -130,17 +139,21 @@ async function talk(address, ca) {
     });
     results.chat = await stream(client.chat(), [1, 10, 70000, 3].map(n => Buffer.alloc(n, n & 255)));
     results.fail = await call(done => client.fail(Buffer.from('x'), done));
-    const begun = Date.now();
-    results.deadline = await call(done => client.hang(Buffer.from('x'), {deadline: Date.now() + 400}, done));
-    results.deadline.ms = Date.now() - begun;
+    for (const limit of [400, 4000, 20000]) { // who stands still may take up a call when its deadline is over
+        const begun = Date.now();
+        results.deadline = await call(done => client.hang(Buffer.from('x'), {deadline: begun + limit}, done));
+        Object.assign(results.deadline, {ms: Date.now() - begun, limit});
+        const seen = await watch(client, hangs => hangs.begun > 0 && hangs.cancelled === hangs.begun);
+        results.cancelledByDeadline = seen.begun > 0 && seen.cancelled === seen.begun;
+        if (results.cancelledByDeadline) break;
+    }
+    const {begun} = await watch(client, () => true);
     const hanging = client.hang(Buffer.from('x'), () => {});
     hanging.on('error', () => {});
-    setTimeout(() => hanging.cancel(), 200);
-    for (let i = 0, seen = []; i < 100 && seen.length < 2; ++i) { // the deadline's cancellation and this one's
-        await new Promise(resolve => setTimeout(resolve, 50));
-        const more = await call(done => client.watch(Buffer.from('x'), done));
-        results.cancelled = seen = seen.concat(JSON.parse(more.text));
-    }
+    await watch(client, hangs => hangs.begun > begun);
+    hanging.cancel();
+    const {begun: all, cancelled} = await watch(client, hangs => hangs.cancelled === begun + 1);
+    results.cancelled = all === begun + 1 && cancelled === all;
     results.nowhere = await call(done => client.makeUnaryRequest('/weir.Nowhere/Call', same, same, Buffer.from('x'), done));
     results.dead = await call(done => client.makeUnaryRequest('/weir.Dead/Call', same, same, Buffer.from('x'), done));
     console.log(JSON.stringify(results));

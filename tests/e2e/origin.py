@@ -83,7 +83,7 @@ class Exchange:
         self.socket.close()
         self.is_closed = True
 
-    def wait_peer_closed(self, timeout=10):
+    def wait_peer_closed(self, timeout=30):
         """True when the gateway closes its side within the time."""
         self.socket.settimeout(timeout)
         try:

@@ -28,6 +28,7 @@ target_groups:
     targets: "127.0.0.1:@origin@"
     @tls@
     health_check: @check@
+    timeouts: {connect: 20s}
   dead: {protocol: grpc, targets: "127.0.0.1:@dead@", health_check: {enabled: false}}
 routes:
   - {name: dead, match: {path: "/weir.Dead/*"}, forward: dead}
@@ -69,7 +70,7 @@ class Server:
 
 def talk(gateway):
     done = subprocess.run(["node", SCRIPT, "talk", f"127.0.0.1:{gateway.port('https')}", str(gateway.folder / "self.pem")],
-                          env=dict(os.environ, WEIR_NODE=str(NODE)), capture_output=True, text=True, timeout=100)
+                          env=dict(os.environ, WEIR_NODE=str(NODE)), capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -116,11 +117,11 @@ def test_an_error_of_the_server_arrives_with_its_message(results):
 
 def test_a_deadline_ends_the_call(results):
     assert results["deadline"]["code"] == 4
-    assert 300 < results["deadline"]["ms"] < 5000
+    assert results["deadline"]["ms"] > results["deadline"]["limit"] - 100
 
 
 def test_cancellation_reaches_the_server(results):
-    assert results["cancelled"] == ["hang", "hang"]
+    assert results["cancelledByDeadline"] and results["cancelled"]
 
 
 def test_errors_of_weir_are_grpc_errors(results):
@@ -150,12 +151,15 @@ def test_weirs_errors_are_trailers_only(tmp_path):
 
 def test_grpc_timeout_is_a_cap_that_answers_deadline_exceeded():
     with H2Origin(lambda exchange: None) as origin, start(origin.port) as gateway:
+        origin.on("/raw/first", lambda exchange: exchange.respond())
+        call(gateway, "/raw/first")  # the connection is there
         response = call(gateway, headers=[*GRPC, ("grpc-timeout", "200m")])
         assert (response.status, response.get("grpc-status")) == (200, "4")
-        entry = gateway.wait_log()[-1]
+        entry = gateway.wait_log(lambda entry: entry["path"] == "/raw/x")[0]
         assert entry["reason"] == "GRPC_DEADLINE" and entry["duration_ms"] >= 190
-        assert origin.requests[0].get("grpc-timeout") == "200m"
-        assert origin.requests[0].wait_reset() == 8
+        wait_for(lambda: len(origin.requests) == 2, "the call at the target")
+        assert origin.requests[1].get("grpc-timeout") == "200m"
+        assert origin.requests[1].wait_reset() == 8
 
 
 def test_a_target_that_resets_is_unavailable():
@@ -178,7 +182,7 @@ def state(gateway, name):
 
 
 def test_a_health_check_calls_the_health_service():
-    with Server() as server, start(server.port, check="{interval: 300ms}") as gateway:
+    with Server() as server, start(server.port, check="{interval: 300ms, timeout: 20s}") as gateway:
         wait_for(lambda: state(gateway, "healthy") == 1, "a healthy target")
         server.process.send_signal(signal.SIGUSR2)
         wait_for(lambda: state(gateway, "unhealthy") == 1, "NOT_SERVING to be seen")
@@ -189,13 +193,13 @@ def test_a_server_without_a_health_service_is_healthy_as_long_as_it_says_so(code
     """spec/alb.md 4: UNIMPLEMENTED shows that a server is alive"""
     def answer(exchange):
         exchange.head(200, [("content-type", "application/grpc"), ("grpc-status", code)], end=True)
-    with H2Origin(answer) as origin, start(origin.port, check="{interval: 300ms}") as gateway:
+    with H2Origin(answer) as origin, start(origin.port, check="{interval: 300ms, timeout: 20s}") as gateway:
         wait_for(lambda: state(gateway, expected) == 1, f"a target that is {expected}")
 
 
 def test_a_matcher_takes_codes_of_grpc():
     """On an ALB: a path that is not there and 12, UNIMPLEMENTED, show that a server is alive (spec/alb.md, 4)."""
-    check = "{interval: 300ms, path: /AWS.ALB/healthcheck, matcher: \"%s\"}"
+    check = "{interval: 300ms, timeout: 20s, path: /AWS.ALB/healthcheck, matcher: \"%s\"}"
     with Server() as server:
         with start(server.port, check=check % "12") as gateway:
             wait_for(lambda: state(gateway, "healthy") == 1, "a healthy target")

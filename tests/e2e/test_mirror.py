@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from client import Client, elapsed, fetch
+from client import Client, fetch
 from origin import Origin, reply
 from weir import CONFIG, Weir, wait_for
 
@@ -13,7 +13,8 @@ worker_threads: 1
 listeners: {http: {address: "127.0.0.1:@http@"}}
 target_groups:
   main: {targets: ["127.0.0.1:@main@"], health_check: {enabled: false}}
-  shadow: {targets: ["127.0.0.1:@shadow@"], health_check: {enabled: false}, timeouts: {first_byte: 2s, connect: 1s}}
+  shadow: {targets: ["127.0.0.1:@shadow@"], health_check: {enabled: false}, timeouts: {first_byte: 60s, connect: 20s}}
+  hasty: {targets: ["127.0.0.1:@shadow@"], health_check: {enabled: false}, timeouts: {first_byte: 300ms, connect: 20s}}
   dead: {targets: ["127.0.0.1:@dead@"], health_check: {enabled: false}}
   nobody: {targets: []}
 routes:
@@ -25,6 +26,7 @@ routes:
   - {name: dead, match: {path: /dead}, mirror: dead, forward: main}
   - {name: nobody, match: {path: /nobody}, mirror: nobody, forward: main}
   - {name: down, match: {path: /down}, mirror: shadow, forward: dead}
+  - {name: hasty, match: {path: /hasty}, mirror: hasty, forward: main}
   - {name: all, match: {path: "/m*"}, mirror: shadow, forward: main}
   - {name: plain, forward: main}
 """
@@ -96,6 +98,7 @@ def test_a_percentage_is_a_share_of_the_requests(gateway, both):
             client.request("GET", "/some")
             assert client.response().status == 200
     wait_for(lambda: not gateway.metric("weir_requests_in_flight"), "all to be done")
+    wait_for(lambda: counts(gateway)[0] - before[0] == len(both[1].requests) > 0, "the copies to be answered")
     copies = counts(gateway)[0] - before[0]
     assert 88 < copies < 212  # 30 %, six standard deviations
 
@@ -109,12 +112,14 @@ def test_routes_without_the_policy_copy_nothing(gateway, both):
 def test_a_shadow_that_does_not_answer_delays_nobody(gateway, both):
     before = counts(gateway)
     release = threading.Event()
-    both[1].on("/m", lambda exchange: release.wait(20))
-    response, seconds = elapsed(lambda: fetch(gateway.port("http"), "/m"))
-    assert response.status == 200 and seconds < 1.5
-    both[1].wait(1)
+    both[1].on("/m", lambda exchange: (release.wait(60), exchange.send(reply(b"at last"))))
+    both[1].on("/hasty", lambda exchange: release.wait(60))
+    for path in ("/m", "/hasty"):
+        assert fetch(gateway.port("http"), path).status == 200
+    both[1].wait(2)
     wait_counts(gateway, before, failed=1)  # first_byte of its group
     release.set()
+    wait_counts(gateway, before, failed=1, answered=1)
 
 
 @pytest.mark.parametrize("path", ["/dead", "/nobody"])
@@ -170,7 +175,7 @@ def test_a_body_above_the_limit_is_not_copied(gateway, both, is_chunked):
 def test_copies_under_way_are_bounded(gateway, both):
     before = counts(gateway)
     release = threading.Event()
-    both[1].on("/few", lambda exchange: (release.wait(20), exchange.send(reply(b"late"))))
+    both[1].on("/few", lambda exchange: (release.wait(60), exchange.send(reply(b"late"))))
     for _ in range(6):
         assert fetch(gateway.port("http"), "/few").status == 200
     wait_counts(gateway, before, dropped=4)
@@ -198,8 +203,8 @@ def test_a_process_that_ends_gives_its_copies_up(weir, origins):
     main, shadow = origins
     shadow.settle()
     hold = threading.Event()
-    shadow.on("/m", lambda exchange: hold.wait(20))
-    gateway = weir(CONFIGURATION.replace("first_byte: 2s", "first_byte: 1h"), main=main.port, shadow=shadow.port)
+    shadow.on("/m", lambda exchange: hold.wait(60))
+    gateway = weir(CONFIGURATION.replace("first_byte: 60s", "first_byte: 1h"), main=main.port, shadow=shadow.port)
     assert fetch(gateway.port("http"), "/m").status == 200
     shadow.wait(1)
     gateway.reload()

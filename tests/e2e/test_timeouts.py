@@ -34,9 +34,10 @@ KINDS = {
 
 def group(name, kind, value):
     setting, protocol, port = KINDS[kind][:3]
+    connect = "" if setting == "connect" else "connect: 30s, "  # with HTTP/2 that includes the target's SETTINGS
     tls = ", tls: {insecure: true}" if protocol in ("protocol: https", "protocol: h2") else ""
     return (f'  {kind}_{name}: {{{protocol}{tls}, targets: ["127.0.0.1:@{port}@"], health_check: {{enabled: false}}, '
-            f'retry: 0, timeouts: {{{setting}: {value}}}}}\n')
+            f'retry: 0, timeouts: {{{connect}{setting}: {value}}}}}\n')
 
 
 def route(name, kind, group_name, value):
@@ -109,25 +110,32 @@ def ask(gateway, kind, name, timeout=30):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_timeout_of_a_group_or_route_ends_the_request_with_its_reason(gateway, kind, where):
     status, reason = KINDS[kind][3:]
-    with ask(gateway, kind, where) as client:
-        if status == 504:
-            assert client.response().status == 504
-        else:
-            assert client.head().status == status
-            with pytest.raises(Closed):
-                while True:
-                    client.exactly(1)
-    entry = gateway.wait_log(lambda entry: entry["path"] == f"/{kind}/{where}")[0]
-    assert (entry["reason"], entry["status"]) == (reason, status)
-    assert 290 <= entry["duration_ms"] < 20000
+    for time in range(1, 20):
+        with ask(gateway, kind, where) as client:
+            if status == 504:
+                seen = client.response().status
+            else:
+                seen = client.head().status
+                if seen == status:
+                    with pytest.raises(Closed):
+                        while True:
+                            client.exactly(1)
+        entry = gateway.wait_log(lambda entry: entry["path"] == f"/{kind}/{where}", time)[-1]
+        assert (entry["reason"], entry["status"]) == (reason, seen)
+        assert 290 <= entry["duration_ms"] < 20000
+        if seen == status:
+            return
+        assert kind == "total_body" and seen == 504  # the target was not quick enough with its head: once more
+    raise AssertionError("no response has begun in time")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_longer_timeout_of_the_route_stands_above_the_group_s(gateway, kind):
-    with ask(gateway, kind, "longer", timeout=1) as client:  # three times the group's
+    with ask(gateway, kind, "longer") as client:
         if KINDS[kind][3] != 504:
             head = client.head()
             assert head.status == KINDS[kind][3]
+        client.socket.settimeout(1)  # three times the group's
         with pytest.raises(socket.timeout):
             while True:
                 client.exactly(1)
