@@ -23,7 +23,7 @@
 #include "gateway/worker.h"
 #include "tls/status.h"
 
-enum { LAST_WORDS_MS = 1000 };
+enum { LAST_WORDS_MS = 1000, LAST_TURN_MS = 100 };
 
 /* ---- shutting down ---- */
 
@@ -70,6 +70,7 @@ void gw_process_worker_stopped(struct gw_process *process, struct gw_worker *wor
         return;
     process->is_over = true;
     process->over_at_ms = gw_now_ms();
+    process->over_at_turn = process->control.turns;
 }
 
 /* ---- upgrades ---- */
@@ -291,16 +292,19 @@ static void join_workers(struct gw_process *process)
         pthread_join(process->workers[i].tid, NULL);
 }
 
-/* The worker threads have ended; whoever asked the admin API for an upgrade still wants the answer. */
+/* The worker threads have ended; whoever asked the admin API for an upgrade still wants the answer. The turns are
+ * counted, too: a process that stood still for so long has not spoken. */
 static bool has_last_words(const struct gw_process *process)
 {
-    return !gw_admin_is_idle(process->admin) && gw_now_ms() < process->over_at_ms + LAST_WORDS_MS;
+    return !gw_admin_is_idle(process->admin) &&
+           (gw_now_ms() < process->over_at_ms + LAST_WORDS_MS ||
+            process->control.turns < process->over_at_turn + LAST_WORDS_MS / LAST_TURN_MS);
 }
 
 static void serve(struct gw_process *process)
 {
     while (!process->is_over || has_last_words(process))
-        if (gw_thread_turn(&process->control, process->is_over ? 100 : 1000) != 0 && errno != EINTR) {
+        if (gw_thread_turn(&process->control, process->is_over ? LAST_TURN_MS : 1000) != 0 && errno != EINTR) {
             gw_log(GW_LOG_ERROR, "process", "control loop failed: %s", strerror(errno));
             abort();
         }

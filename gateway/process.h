@@ -181,6 +181,7 @@ struct gw_process {
     unsigned num_accepting; /* when draining: workers that still listen */
     bool is_over;
     uint64_t over_at_ms;        /* monotonic */
+    uint64_t over_at_turn;      /* of the control thread */
     struct gw_snapshot *active; /* held */
     uint64_t generation;
     bool is_ready; /* first snapshot is served by all workers */

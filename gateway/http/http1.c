@@ -5,6 +5,7 @@
 #include "gateway/http/http1_conn.h"
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 /* How long a client that shut down its sending side may wait for the next byte of its answer: nothing tells it apart
  * from one that went away, and the target should not work for those. While bytes move, they tell. */
@@ -13,6 +14,8 @@ enum { HALF_CLOSED_GRACE_MS = 1000 };
 enum { LINGER_MS = 2000 };
 /* An idle connection told to drain may have a request on its way. */
 enum { DRAIN_IDLE_GRACE_MS = 500 };
+/* An idle connection on which something has come that is about to be read. */
+enum { UNREAD_GRACE_MS = 100 };
 
 /* Where a request is expected, more than a few kilobytes at once are hundreds of them: no need to hurry. */
 enum { HEADS_READ = 16 * 1024 };
@@ -81,6 +84,14 @@ static void on_half_closed_due(struct gw_http1_conn *conn)
         gw_http1_close(conn, GW_END_CLIENT_GONE);
 }
 
+/* Bytes that came in time although nobody has read them yet: the thread has much to do, or the machine stood still. */
+static bool has_come(struct gw_http1_conn *conn)
+{
+    char byte;
+    return gw_thread_is_deferred(&conn->read_turn) ||
+           recv(h2o_socket_get_fd(conn->super.sock), &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1;
+}
+
 static void on_recv_due(struct gw_http1_conn *conn)
 {
     enum gw_http1_wait wait = conn->wait;
@@ -98,6 +109,10 @@ static void on_recv_due(struct gw_http1_conn *conn)
             gw_http1_close(conn, GW_END_COMPLETE);
         break;
     case GW_WAIT_IDLE:
+        if (has_come(conn)) {
+            gw_http1_expect(conn, GW_WAIT_IDLE, UNREAD_GRACE_MS);
+            break;
+        }
         gw_count(&server->stats.closed_idle, 1);
         gw_http1_close(conn, GW_END_COMPLETE);
         break;

@@ -296,6 +296,15 @@ static void tell_systemd(struct gw_supervisor *supervisor, uint64_t now_ms)
     supervisor->alive_at_ms = now_ms + supervisor->alive_every_ms;
 }
 
+/* Where this process stood still, the new worker may have said in time that it serves, and may do so by now. */
+static void end_late_upgrade(struct gw_supervisor *supervisor)
+{
+    if (supervisor->next != NULL)
+        read_child(supervisor, supervisor->next);
+    if (supervisor->upgrade.is_running)
+        gw_supervisor_fail_upgrade(supervisor, "it did not serve within upgrade.ready_timeout");
+}
+
 static void run_timers(struct gw_supervisor *supervisor)
 {
     uint64_t now_ms = gw_now_ms();
@@ -303,7 +312,7 @@ static void run_timers(struct gw_supervisor *supervisor)
     if (supervisor->restart_at_ms != 0 && now_ms >= supervisor->restart_at_ms)
         gw_supervisor_start_worker(supervisor);
     if (supervisor->upgrade.is_running && now_ms >= supervisor->upgrade.deadline_ms)
-        gw_supervisor_fail_upgrade(supervisor, "it did not serve within upgrade.ready_timeout");
+        end_late_upgrade(supervisor);
     gw_supervisor_watch(supervisor, now_ms);
     tell_systemd(supervisor, now_ms);
     for (size_t i = 0; i != supervisor->num_children; ++i) {

@@ -89,7 +89,6 @@ void gw_supervisor_fail_upgrade(struct gw_supervisor *supervisor, const char *wh
     struct gw_child *next = supervisor->next;
 
     gw_log(GW_LOG_ERROR, "supervisor", "upgrade failed: %s; the binary that runs goes on", why);
-    gw_supervisor_answer_upgrade(supervisor, false, why);
     supervisor->upgrade.is_running = false;
     close_binary(supervisor);
     if (next != NULL && next->is_upgrade) {
@@ -103,6 +102,7 @@ void gw_supervisor_fail_upgrade(struct gw_supervisor *supervisor, const char *wh
         }
     }
     gw_inventory_drop_next(&supervisor->inventory);
+    gw_supervisor_answer_upgrade(supervisor, false, why);       /* whoever hears it may count on all being as before */
     if (supervisor->active == NULL && !supervisor->is_stopping) /* it died meanwhile */
         gw_supervisor_start_worker(supervisor);
 }

@@ -33,7 +33,7 @@ class Response:
 
 
 class Client:
-    def __init__(self, port, host="127.0.0.1", *, tls=None, source=None, timeout=10, unix=None, receive_buffer=None):
+    def __init__(self, port, host="127.0.0.1", *, tls=None, source=None, timeout=30, unix=None, receive_buffer=None):
         """tls: server name to ask for (certificates are not verified), or a (context, name) pair. source: local
         address, as any 127.x.y.z."""
         if unix:
@@ -163,7 +163,7 @@ class Client:
             parts.append(data)
         return b"".join(parts)
 
-    def is_closed(self, timeout=5.0):
+    def is_closed(self, timeout=20.0):
         """True when the peer closes (or resets) within the time; False when it sends anything instead or stays."""
         if self.buffer:
             return False

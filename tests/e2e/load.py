@@ -15,14 +15,16 @@ class Load:
 
     Each client takes the wishes in turn. A wish is (method, target, body, check); check(response) returns an error text
     or None. A client that is told `Connection: close` counts in .told_to_close and opens a new connection, unless
-    stops_when_told. A connection that ends without that word is a failure, unless the client had kept it idle for
-    nearly as long as a gateway waits that drains: it may close those, and the request is sent again on a new one.
+    stops_when_told. A connection that ends without that word is a failure, unless it may have been idle for nearly as
+    long as a gateway waits that drains: it may close those, and the request is sent again on a new one. How long it was
+    idle for the gateway only the gateway knows; at most since the request before was sent. With stops_when_told it counts
+    in .let_go instead, as the gateway may be about to end.
     """
     IDLE = 0.4
 
     def __init__(self, port, wishes, connections=8, stops_when_told=False, pause=0.0, **client):
         self.port, self.wishes, self.stops_when_told, self.pause, self.client = port, wishes, stops_when_told, pause, client
-        self.failures, self.told_to_close, self.opened = [], 0, 0
+        self.failures, self.told_to_close, self.let_go, self.opened = [], 0, 0, 0
         self.latest = [0.0] * connections
         self.counts = [0] * connections
         self.seconds = [0.0] * connections  # the longest answer of each client
@@ -41,10 +43,10 @@ class Load:
             at += 1
             try:
                 if connection is None:
+                    idle_since = time.monotonic()
                     connection = Client(self.port, **self.client)
                     with self.lock:
                         self.opened += 1
-                    idle_since = time.monotonic()
                 started = time.monotonic()
                 sent = None
                 try:
@@ -55,9 +57,13 @@ class Load:
                     idle = (sent or time.monotonic()) - idle_since
                     if idle < self.IDLE or (isinstance(error, Closed) and "b''" not in str(error)):
                         raise
+                    if self.stops_when_told:
+                        with self.lock:
+                            self.let_go += 1
+                        return
                     connection, at = None, at - 1
                     continue
-                idle_since = time.monotonic()
+                idle_since = sent
                 self.seconds[number] = max(self.seconds[number], time.monotonic() - started)
                 error = check(response) if check else (None if response.status == 200 else f"status {response.status}")
                 if error:
@@ -100,7 +106,7 @@ class Load:
         before = list(self.counts)
         wait_for(lambda: all(now > then for now, then in zip(self.counts, before)), f"every client's next answer; {self.failures[:3]}", timeout)
 
-    def wait_ended(self, timeout=30):
+    def wait_ended(self, timeout=60):
         """Until every client has stopped by itself."""
         for thread in self.threads:
             thread.join(timeout)
@@ -109,7 +115,7 @@ class Load:
     def stop(self):
         self.is_over.set()
         for thread in self.threads:
-            thread.join(15)
+            thread.join(60)
 
     def check(self):
         assert not self.failures, f"{len(self.failures)} of {self.requests} failed: {self.failures[:5]}"

@@ -282,7 +282,7 @@ class FastOrigin:
 
     def say(self, path):
         """Asks it for something, as /fault/... of origin.c."""
-        connection = http.client.HTTPConnection(*self.address.rsplit(":", 1), timeout=20)
+        connection = http.client.HTTPConnection(*self.address.rsplit(":", 1), timeout=30)
         connection.request("GET", path)
         assert connection.getresponse().status == 200
         connection.close()

@@ -1,4 +1,5 @@
 """Changes to a running gateway: reload closes nothing and fails nothing, a bad file changes nothing, SIGTERM drains."""
+import os
 import signal
 import socket
 import threading
@@ -9,6 +10,7 @@ import pytest
 from client import Client, Closed, fetch
 from load import Load
 from origin import Origin, reply
+from test_supervisor import freeze
 from weir import SANITIZED, Weir, wait_for
 
 pytestmark = pytest.mark.xdist_group("load")
@@ -19,9 +21,9 @@ listeners:
   http: {{address: "127.0.0.1:@http@"}}
   tls: {{address: "127.0.0.1:@tls@", tls: {{certificates: self}}}}
 certificates: {{self: {{self_signed: [localhost]}}}}
-shutdown_timeout: 10s
+shutdown_timeout: 30s
 target_groups:
-  origin: {{targets: "127.0.0.1:@origin@", health_check: {{path: /health, interval: 1s, timeout: 1s}}}}
+  origin: {{targets: "127.0.0.1:@origin@", health_check: {{path: /health, interval: 1s, timeout: 10s}}}}
 routes:
   - {{name: version, match: {{path: /version}}, respond: {{status: 200, body: "{version}"}}}}
   {more}
@@ -70,12 +72,12 @@ def test_an_idle_connection_lives_through_a_reload_and_sees_the_new_routes(weir,
 
 
 def test_connections_to_targets_live_through_a_reload(weir, origin):
-    gateway = weir(config(1).replace("path: /health, interval: 1s, timeout: 1s", "enabled: false") + "worker_threads: 1\n", origin=origin.port)
+    gateway = weir(config(1).replace("path: /health, interval: 1s, timeout: 10s", "enabled: false") + "worker_threads: 1\n", origin=origin.port)
     with Client(gateway.port("http")) as client:
         for version in (2, 3, 4):
             client.request("GET", "/")
             assert client.response().status == 200
-            gateway.configure(config(version).replace("path: /health, interval: 1s, timeout: 1s", "enabled: false") + "worker_threads: 1\n")
+            gateway.configure(config(version).replace("path: /health, interval: 1s, timeout: 10s", "enabled: false") + "worker_threads: 1\n")
             gateway.reload()
     assert len(origin.requests) == 3
     assert {request.connection for request in origin.requests} == {0}, "one connection carried them all"
@@ -83,7 +85,7 @@ def test_connections_to_targets_live_through_a_reload(weir, origin):
 
 def test_a_request_keeps_the_configuration_it_started_with(weir, origin):
     go = threading.Event()
-    origin.on("/slow", lambda exchange: (go.wait(20), exchange.send(reply(b"done"))))
+    origin.on("/slow", lambda exchange: (go.wait(60), exchange.send(reply(b"done"))))
     header = 'response_headers: {set: {x-generation: "%s"}}'
     gateway = weir(config(1, "- {name: slow, match: {path: /slow}, forward: origin, " + header % "old" + "}"), origin=origin.port)
     with Client(gateway.port("http")) as client:
@@ -112,7 +114,8 @@ def test_a_reload_of_a_broken_file_keeps_serving_and_says_why(weir, origin, what
         gateway.configure(text)
     with Client(gateway.port("http")) as client:
         gateway.process.send_signal(signal.SIGHUP)
-        wait_for(lambda: "weir.yaml" in gateway.stderr(), "the error in the log")
+        wait_for(lambda: "reload failed" in gateway.stderr(), "the error in the log")
+        assert "/weir.yaml" in gateway.stderr()
         client.request("GET", "/version")
         assert client.response().text == "1"
     assert gateway.generation() == generation
@@ -140,6 +143,8 @@ def test_listeners_come_and_go_with_reloads(weir, origin):
             try:
                 fetch(third)
                 return False
+            except Closed:
+                return False
             except OSError:
                 return True
 
@@ -149,11 +154,11 @@ def test_listeners_come_and_go_with_reloads(weir, origin):
 
 def test_a_target_group_changes_under_load(weir):
     with Origin(reply(b"old")) as old, Origin(reply(b"new")) as new:
-        gateway = weir(config(1).replace("path: /health, interval: 1s, timeout: 1s", "enabled: false"), origin=old.port)
+        gateway = weir(config(1).replace("path: /health, interval: 1s, timeout: 10s", "enabled: false"), origin=old.port)
         with Load(gateway.port("http"), [("GET", "/", None, None)], connections=4) as load:
             load.wait_requests(50)
             gateway.values["origin"] = str(new.port)
-            gateway.configure(config(2).replace("path: /health, interval: 1s, timeout: 1s", "enabled: false"))
+            gateway.configure(config(2).replace("path: /health, interval: 1s, timeout: 10s", "enabled: false"))
             gateway.reload()
             load.wait_requests(50)
             assert fetch(gateway.port("http")).text == "new"
@@ -178,11 +183,12 @@ def test_sigterm_drains_without_a_failed_request(fast_origin, attempt):
         wishes = [("GET", "/", None, None), ("GET", "/delay/50", None, None), ("POST", "/up", b"x" * 100000, None),
                   ("GET", "/size/300000", None, None)]
         with Load(gateway.port("http"), wishes, connections=12, stops_when_told=True) as load:
+            wait_for(lambda: all(load.counts), "an answer for every client")
             load.wait_requests(100)
             assert gateway.terminate() == 0
             load.wait_ended()
         load.check()
-        assert load.told_to_close == 12, "every client was told before its connection closed"
+        assert load.told_to_close + load.let_go == 12, "every client was told before its connection closed, if it did not sleep"
 
 
 def test_a_long_request_is_finished_after_sigterm(weir, origin):
@@ -190,7 +196,7 @@ def test_a_long_request_is_finished_after_sigterm(weir, origin):
 
     def answer(exchange):
         exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345")
-        go.wait(20)
+        go.wait(60)
         exchange.send(b"67890")
 
     origin.on("/long", answer)
@@ -202,7 +208,7 @@ def test_a_long_request_is_finished_after_sigterm(weir, origin):
 
         def refuses():
             try:
-                socket.create_connection(("127.0.0.1", gateway.port("http")), timeout=1).close()
+                socket.create_connection(("127.0.0.1", gateway.port("http")), timeout=30).close()
                 return False
             except OSError:
                 return True
@@ -212,12 +218,12 @@ def test_a_long_request_is_finished_after_sigterm(weir, origin):
         go.set()
         assert client.exactly(10) == b"1234567890"
         assert client.is_closed()
-    assert gateway.process.wait(10) == 0
+    assert gateway.process.wait(60) == 0
 
 
 def test_not_ready_while_draining(weir, origin):
     go = threading.Event()
-    origin.on("/long", lambda exchange: (go.wait(20), exchange.send(reply())))
+    origin.on("/long", lambda exchange: (go.wait(60), exchange.send(reply())))
     gateway = weir(config(), origin=origin.port)
     with Client(gateway.port("http")) as client:
         client.request("GET", "/long")
@@ -230,14 +236,13 @@ def test_not_ready_while_draining(weir, origin):
 
 
 def test_shutdown_timeout_ends_what_does_not_end(weir, origin):
-    gateway = weir(config().replace("shutdown_timeout: 10s", "shutdown_timeout: 1s"), origin=origin.port)
-    origin.on("/never", lambda exchange: exchange.wait_peer_closed(30))
+    gateway = weir(config().replace("shutdown_timeout: 30s", "shutdown_timeout: 1s"), origin=origin.port)
+    origin.on("/never", lambda exchange: exchange.wait_peer_closed(60))
     with Client(gateway.port("http")) as client:
         client.request("GET", "/never")
         wait_for(lambda: any(request.target == "/never" for request in origin.requests), "the request at the origin")
-        started = time.monotonic()
-        assert gateway.terminate() == 0
-        assert time.monotonic() - started < 8
+        assert gateway.terminate() == 0, "it would have been killed if it had not ended by itself"
+        assert "shutdown_timeout passed: closing what is left" in gateway.stderr()
         with pytest.raises((Closed, OSError)):
             client.response()
             raise Closed
@@ -246,20 +251,18 @@ def test_shutdown_timeout_ends_what_does_not_end(weir, origin):
 
 
 def test_sigterm_closes_idle_connections_soon(weir, origin):
-    gateway = weir(config(), origin=origin.port)
+    gateway = weir(config().replace("shutdown_timeout: 30s", "shutdown_timeout: 10m"), origin=origin.port)
     with Client(gateway.port("http")) as client:
         client.request("GET", "/version")
         assert client.response().status == 200
-        started = time.monotonic()
-        assert gateway.terminate() == 0
-        assert time.monotonic() - started < 5, "idle connections do not use up shutdown_timeout"
+        assert gateway.terminate() == 0, "idle connections do not use up shutdown_timeout"
         assert client.is_closed()
 
 
 def test_sigint_ends_it_too(weir, origin):
     gateway = weir(config(), origin=origin.port)
     gateway.process.send_signal(signal.SIGINT)
-    assert gateway.process.wait(15) == 0
+    assert gateway.process.wait(60) == 0
 
 
 def test_a_restart_gets_the_same_ports_at_once(weir, origin):
@@ -271,3 +274,33 @@ def test_a_restart_gets_the_same_ports_at_once(weir, origin):
         assert gateway.terminate() == 0
         gateway.start()
         assert fetch(gateway.port("http"), "/version").status == 200
+
+
+def test_requests_that_came_while_the_worker_stood_still_are_served_although_idle_timeout_has_passed(weir):
+    gateway = weir("""
+worker_threads: 1
+limits: {idle_timeout: 3s}
+watchdog_timeout: 0s
+listeners: {http: {address: "127.0.0.1:@http@"}}
+routes: [{name: all, respond: {status: 200, body: hello}}]
+""")
+    worker = gateway.worker()
+    for _ in range(20):  # once, unless it takes us too long to send them in time
+        began = time.monotonic()
+        clients = [Client(gateway.port("http")).request("GET", "/") for _ in range(600)]  # more than one look finds
+        for client in clients:
+            assert client.response().text == "hello"
+        freeze(worker)
+        for client in clients:
+            client.request("GET", "/")
+        were_in_time = time.monotonic() - began < 3
+        wait_for(lambda: time.monotonic() - began > 6.1, "all timers to be due")
+        os.kill(worker, signal.SIGCONT)
+        if were_in_time:
+            break
+        for client in clients:
+            client.close()
+    assert were_in_time
+    for client in clients:
+        assert client.response().text == "hello"
+        client.close()

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from client import Client, Closed, fetch
+from client import Client, Closed, elapsed, fetch
 from load import Load
-from weir import BINARY, SANITIZED, Weir, wait_for
+from weir import BINARY, PORTS, SANITIZED, Weir, wait_for
 
 IS_ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="only root can become another user")
@@ -25,7 +25,7 @@ needs_root = pytest.mark.skipif(not IS_ROOT, reason="only root can become anothe
 CONFIG = """
 worker_threads: 2
 listeners: {{http: {{address: "127.0.0.1:@http@"}}}}
-shutdown_timeout: 5s
+shutdown_timeout: 30s
 routes: [{{name: all, respond: {{status: 200, body: "{body}"}}}}]
 {more}
 """
@@ -38,9 +38,8 @@ def config(body="hello", more=""):
 def kill_worker(gateway, sig=signal.SIGKILL):
     """Kills the worker that serves; returns its pid and when it was."""
     pid = gateway.worker()
-    at = time.monotonic()
     os.kill(pid, sig)
-    return pid, at
+    return pid, time.monotonic()
 
 
 def freeze(pid):
@@ -53,14 +52,14 @@ def freeze(pid):
     wait_for(is_still, "all threads to stand still")
 
 
-def wait_new_worker(gateway, old, timeout=20):
+def wait_new_worker(gateway, old, timeout=60):
     def found():
         try:
-            return gateway.worker() != old
+            pid = gateway.worker()
         except OSError:
-            return False
-    wait_for(found, f"another worker than {old}; stderr: {gateway.stderr()}", timeout)
-    return gateway.worker()
+            return None
+        return pid if pid != old else None
+    return wait_for(found, f"another worker than {old}; stderr: {gateway.stderr()}", timeout)
 
 
 def children(pid):
@@ -68,9 +67,16 @@ def children(pid):
             for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split()]
 
 
+def name_of(pid):
+    try:
+        return Path(f"/proc/{pid}/comm").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
 def refuses(port):
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        socket.create_connection(("127.0.0.1", port), timeout=30).close()
         return False
     except ConnectionRefusedError:
         return True
@@ -89,8 +95,7 @@ class Visitors:
     """One connection for each request, as fast as they come. Knows the refused ones from those that a dying worker took with it."""
 
     def __init__(self, port, count=4):
-        self.port, self.refused, self.cut, self.answered = port, 0, 0, 0
-        self.latest = 0.0  # when the last answer came on a connection that was opened after .since
+        self.port, self.refused, self.cut, self.wrong, self.answered = port, 0, 0, 0, 0
         self.is_over = threading.Event()
         self.threads = [threading.Thread(target=self._run, daemon=True) for _ in range(count)]
         self.answers = []  # (opened, answered) of the last ones
@@ -100,9 +105,12 @@ class Visitors:
         while not self.is_over.is_set():
             opened = time.monotonic()
             try:
-                with Client(self.port, timeout=30) as client:
+                with Client(self.port, timeout=60) as client:
                     client.request("GET", "/", [("Connection", "close")])
-                    assert client.response().status == 200
+                    status = client.response().status
+                if status != 200:
+                    self.wrong += 1
+                    continue
                 with self.lock:
                     self.answered += 1
                     self.answers.append((opened, time.monotonic()))
@@ -127,7 +135,7 @@ class Visitors:
     def __exit__(self, *_):
         self.is_over.set()
         for thread in self.threads:
-            thread.join(30)
+            thread.join(60)
 
 
 # --- a worker that dies -----------------------------------------------------------------------------------------------
@@ -140,20 +148,21 @@ def test_20_killed_workers_refuse_no_connection_and_are_back_within_200_ms():
         seconds = []
         with Visitors(gateway.port("http")) as visitors:
             for _ in range(kills):
-                started = time.monotonic()
                 wait_for(lambda: visitors.answered > 0, "an answer")
+                served = time.monotonic()
+                # a worker that lives for a second is no crash loop
+                wait_for(lambda: time.monotonic() - served > 1.1, "a second of life")
                 pid, at = kill_worker(gateway)
                 seconds.append(visitors.first_answer_after(at))
                 wait_new_worker(gateway, pid)
-                # a worker that lives for a second is no crash loop
-                wait_for(lambda: time.monotonic() - started > 1.1, "a second of life")
-        assert visitors.refused == 0
+        assert (visitors.refused, visitors.wrong) == (0, 0)
         assert visitors.cut <= kills * 8, "only what a dying worker had in its hands is lost"
         assert gateway.metric("weir_worker_restarts_total") == kills
-        if not SANITIZED:
-            # 10 ms on a machine that does nothing else; the slower ones measure its other work (make bench-long has all)
-            assert sorted(seconds)[len(seconds) // 4] < 0.2, sorted(seconds)
         assert gateway.stderr().count("was killed by signal 9 (Killed)") == kills
+        assert gateway.stderr().count("another is started at once") == kills
+        # 10 ms on a machine that does nothing else; the slower ones measure its other work (make bench-long has all)
+        start = min(elapsed(lambda: gateway.run("check", str(gateway.config_path)))[1] for _ in range(5))
+        assert sorted(seconds)[kills // 10] < max(0.2, 5 * start), (start, sorted(seconds))
 
 
 def test_a_connection_that_waits_while_the_worker_dies_is_served_by_the_next(weir):
@@ -181,14 +190,19 @@ def test_workers_that_die_young_are_started_ever_more_slowly(weir):
         return found[0] if found else None
 
     pid = gateway.worker()
-    for _ in range(5):
+    for _ in range(100):  # five are enough, unless one lives for a second because this process stands still
         os.kill(pid, signal.SIGKILL)
         pid = wait_for(lambda: newest(pid), "another worker")
+        if "in 800 ms" in gateway.stderr():
+            break
     wait_new_worker(gateway, 0)
-    delays = re.findall(r"another is started (at once|in \d+ ms)", gateway.stderr())
-    # the first worker may have lived for a second by then
-    assert delays[-4:] == ["in 100 ms", "in 200 ms", "in 400 ms", "in 800 ms"] or \
-        delays == ["at once", "in 100 ms", "in 200 ms", "in 400 ms", "in 800 ms"], delays
+    deaths = re.findall(r"after ([\d.]+) s; another is started (at once|in \d+ ms)", gateway.stderr())
+    delay = 0
+    for seconds, when in deaths:
+        delay = 0 if float(seconds) >= 1 else delay
+        assert when == ("at once" if delay == 0 else f"in {delay} ms"), deaths
+        delay = 2 * delay or 100
+    assert deaths[-1][1] == "in 800 ms", deaths
     assert fetch(gateway.port("http")).text == "hello"
 
 
@@ -246,8 +260,7 @@ def test_after_a_crash_a_taken_admin_path_does_not_matter(weir):
     assert Path(gateway.admin_socket).read_text() == "mine"
     os.unlink(gateway.admin_socket)
     gateway.process.send_signal(signal.SIGHUP)
-    wait_for(lambda: os.path.exists(gateway.admin_socket), "the admin socket")
-    assert gateway.admin("/readyz")[0] == 200
+    wait_for(gateway.is_ready, "the admin socket")
 
 
 def test_after_a_crash_a_log_that_cannot_be_opened_does_not_matter(weir):
@@ -270,7 +283,7 @@ def test_tls_sessions_are_resumed_after_a_crash(weir):
     context.maximum_version = ssl.TLSVersion.TLSv1_2  # the session is there when the handshake ends
 
     def visit(session):
-        plain = socket.create_connection(("127.0.0.1", gateway.port("http")), timeout=10)
+        plain = socket.create_connection(("127.0.0.1", gateway.port("http")), timeout=30)
         with context.wrap_socket(plain, server_hostname="localhost", session=session) as tls:
             return tls.session, tls.session_reused
 
@@ -339,24 +352,26 @@ def loop_thread(pid, number):
 
 
 def test_a_worker_of_which_one_thread_hangs_is_replaced(weir):
-    gateway = weir(config(more="watchdog_timeout: 2s"))
+    gateway = weir(config(more="watchdog_timeout: 3s"))
     gateway.may_die = True
-    pid = gateway.worker()
-    stopped = StoppedThread(loop_thread(pid, 1))
-    wait_for(lambda: "hangs" in gateway.stderr(), "the worker to be missed", 30)
-    stopped.wait_end()
-    new = wait_new_worker(gateway, pid)
-    assert re.search(r"warning process: thread 1 has not turned for a second", gateway.stderr())
-    assert re.search(rf"error supervisor: worker {pid} hangs: no sign of life for \d+ s; killing it \(watchdog_timeout\)",
-                     gateway.stderr())
-    assert f"worker {pid} died: it was killed by signal 6 (Aborted)" in gateway.stderr()
-    assert new != pid
-    for _ in range(20):
-        assert fetch(gateway.port("http")).text == "hello"
+    for _ in range(5):  # one is enough, unless this process stands still: the stopped thread ends with its help or is killed
+        pid = gateway.worker()
+        stopped = StoppedThread(loop_thread(pid, 1))
+        wait_for(lambda: f"worker {pid} hangs" in gateway.stderr(), "the worker to be missed")
+        stopped.wait_end()
+        assert wait_new_worker(gateway, pid) != pid
+        assert re.search(r"warning process: thread 1 has not turned for a second", gateway.stderr())
+        assert re.search(rf"error supervisor: worker {pid} hangs: no sign of life for \d+ s; killing it \(watchdog_timeout\)",
+                         gateway.stderr())
+        for _ in range(20):
+            assert fetch(gateway.port("http")).text == "hello"
+        if f"worker {pid} died: it was killed by signal 6 (Aborted)" in gateway.stderr():
+            return
+    raise AssertionError(gateway.stderr())
 
 
 def test_a_worker_that_hangs_as_a_whole_is_replaced(weir):
-    gateway = weir(config(more="watchdog_timeout: 1s"))
+    gateway = weir(config(more="watchdog_timeout: 3s"))
     gateway.may_die = True
     pid = gateway.worker()
     freeze(pid)
@@ -382,7 +397,7 @@ def test_a_killed_supervisor_takes_its_worker_along(weir):
     gateway.expected_exit = -signal.SIGKILL
     pid = gateway.worker()
     gateway.process.kill()
-    gateway.process.wait(10)
+    gateway.process.wait(60)
     wait_for(lambda: not is_alive(pid), "the worker to be gone")
     wait_for(lambda: refuses(gateway.port("http")), "the port to be free")
     gateway.expected_exit = 0
@@ -394,37 +409,41 @@ def test_a_second_sigterm_ends_it_at_once(weir, origin):
     origin.on("/never", lambda exchange: exchange.wait_peer_closed(30))
     gateway = weir(config(more='target_groups: {o: {targets: "127.0.0.1:@origin@", health_check: {enabled: false}}}')
                    .replace('respond: {status: 200, body: "hello"}', "forward: o")
-                   .replace("shutdown_timeout: 5s", "shutdown_timeout: 60s"), origin=origin.port)
+                   .replace("shutdown_timeout: 30s", "shutdown_timeout: 10m"), origin=origin.port)
     with Client(gateway.port("http")) as client:
         client.request("GET", "/never")
         wait_for(lambda: origin.requests, "the request at the origin")
         gateway.process.send_signal(signal.SIGTERM)
         wait_for(lambda: "draining" in gateway.stderr(), "draining")
         assert gateway.process.poll() is None
-        started = time.monotonic()
         gateway.process.send_signal(signal.SIGTERM)
-        assert gateway.process.wait(10) == 0
-        assert time.monotonic() - started < 8
+        assert gateway.process.wait(60) == 0, "nobody waits for shutdown_timeout"
+    assert "is stuck" not in gateway.stderr()
 
 
 def test_a_stuck_worker_does_not_keep_the_supervisor_for_ever(weir):
-    gateway = weir(config())
+    gateway = weir(config().replace("shutdown_timeout: 30s", "shutdown_timeout: 10m"))
     gateway.may_die = True
     pid = gateway.worker()
     freeze(pid)
+
+    def is_taken():
+        status = Path(f"/proc/{gateway.process.pid}/status").read_text()
+        pending = re.search(r"^ShdPnd:\s+(\w+)$", status, re.M)  # a process that has ended has none
+        return pending is None or not int(pending[1], 16) & 1 << signal.SIGTERM - 1
+
     for _ in range(3):  # drain, at once, and then without asking
         gateway.process.send_signal(signal.SIGTERM)
-        wait_for(lambda: not Path(f"/proc/{gateway.process.pid}/status").read_text().count("SigPnd:\t0000000000004000"),
-                 "the signal to be taken")
-        time.sleep(0.05)
-    assert gateway.process.wait(10) in (0, 1)
+        wait_for(is_taken, "the signal to be taken")
+    assert gateway.process.wait(60) in (0, 1)
+    assert "is stuck" not in gateway.stderr(), "it was not time that killed it"
     gateway.expected_exit = gateway.process.returncode
     assert not is_alive(pid)
 
 
 def test_a_signal_for_the_whole_group_drains_once(weir, origin):
     go = threading.Event()
-    origin.on("/slow", lambda exchange: (go.wait(20), exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")))
+    origin.on("/slow", lambda exchange: (go.wait(60), exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")))
     gateway = weir(config(more='target_groups: {o: {targets: "127.0.0.1:@origin@", health_check: {enabled: false}}}')
                    .replace('respond: {status: 200, body: "hello"}', "forward: o"), origin=origin.port, start=False)
     with open(gateway.stderr_path, "ab") as stderr:
@@ -438,13 +457,13 @@ def test_a_signal_for_the_whole_group_drains_once(weir, origin):
         wait_for(lambda: "draining" in gateway.stderr(), "draining")
         go.set()
         assert client.response().text == "ok", "the request was not cut off"
-    assert gateway.process.wait(15) == 0
+    assert gateway.process.wait(60) == 0
     assert "takes its place" not in gateway.stderr()
 
 
 def test_a_worker_that_is_told_to_end_finishes_its_requests_and_is_replaced(weir, origin):
     go = threading.Event()
-    origin.on("/slow", lambda exchange: (go.wait(20), exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")))
+    origin.on("/slow", lambda exchange: (go.wait(60), exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")))
     gateway = weir(config(more='target_groups: {o: {targets: "127.0.0.1:@origin@", health_check: {enabled: false}}}')
                    .replace('respond: {status: 200, body: "hello"}', "forward: o"), origin=origin.port)
     with Client(gateway.port("http")) as client:
@@ -606,7 +625,7 @@ def ids(pid, field="Uid"):
 
 @needs_root
 def test_the_worker_gives_root_away_and_the_supervisor_opens_its_ports(weir):
-    gateway = weir(config(more="user: nobody"), start=False, low=1001)
+    gateway = weir(config(more="user: nobody"), start=False, low=PORTS.take(600, 1024))
     gateway.folder.chmod(0o755)
     gateway.start()
     pid = gateway.worker()
@@ -618,11 +637,11 @@ def test_the_worker_gives_root_away_and_the_supervisor_opens_its_ports(weir):
     low = config(more="user: nobody").replace("listeners: {", 'listeners: {low: {address: "127.0.0.1:@low@"}, ')
     gateway.configure(low)
     gateway.reload()
-    assert fetch(1001).text == "hello", "a port that only root may open"
+    assert fetch(gateway.port("low")).text == "hello", "a port that only root may open"
     gateway.may_die = True
     os.kill(pid, signal.SIGKILL)
     assert ids(wait_new_worker(gateway, pid)) == {65534}
-    assert fetch(1001).text == "hello"
+    assert fetch(gateway.port("low")).text == "hello"
 
 
 @needs_root
@@ -664,7 +683,7 @@ def test_who_is_not_root_cannot_become_somebody_else(weir):
     gateway = weir(config(more="user: daemon"), start=False)
     gateway.folder.chmod(0o777)
     done = subprocess.run(["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", BINARY, "run", "-c",
-                           gateway.config_path], env=gateway.env, capture_output=True, text=True, timeout=20)
+                           gateway.config_path], env=gateway.env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert "cannot become user daemon: Operation not permitted (only root can)" in done.stderr
 
@@ -718,14 +737,13 @@ def test_as_process_1_it_reaps_orphans_serves_on_after_a_crash_and_ends_on_sigte
     wait_for(gateway.is_ready, f"ready {gateway.stderr()}")
     first = wait_for(lambda: children(gateway.process.pid), "the first process")[0]
     assert "NSpid:" in Path(f"/proc/{first}/status").read_text()
-    wait_for(lambda: not [pid for pid in children(first) if "sleep" in Path(f"/proc/{pid}/stat").read_text()],
-             "the orphan to be reaped")
+    wait_for(lambda: "sleep\n" not in map(name_of, children(first)), "the orphan to be reaped")
     [worker] = children(first)
     os.kill(worker, signal.SIGKILL)
     wait_for(lambda: [pid for pid in children(first) if pid != worker], "another worker")
     assert fetch(gateway.port("http")).text == "hello"
     os.kill(first, signal.SIGTERM)
-    assert gateway.process.wait(20) == 0
+    assert gateway.process.wait(60) == 0
 
 
 # --- systemd ----------------------------------------------------------------------------------------------------------
@@ -735,7 +753,7 @@ class Notified:
     def __init__(self, path):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(path)
-        self.socket.settimeout(10)
+        self.socket.settimeout(30)
 
     def next(self, word):
         """The next message with this line; those before it are skipped."""
@@ -809,7 +827,7 @@ def test_sockets_of_systemd_are_used_and_others_are_named(weir):
         start_activated(gateway, [used, other])
         assert early.response().text == "hello", "what came before the start was not lost"
         early.close()
-        assert f"no listener names 127.0.0.1:{gateway.port('other')}" in gateway.stderr()
+        wait_for(lambda: f"no listener names 127.0.0.1:{gateway.port('other')}" in gateway.stderr(), "the warning")
         assert gateway.stderr().count("no listener names") == 1
         pid, _ = kill_worker(gateway)
         wait_new_worker(gateway, pid)

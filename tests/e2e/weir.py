@@ -49,13 +49,15 @@ needs_ipv6 = pytest.mark.skipif(not HAS_IPV6, reason="this machine has no IPv6")
 
 
 def wait_for(condition, what="condition", timeout=30.0):
-    """Polls until condition() is true and returns its value. For things only visible from outside, like a log line."""
+    """Polls until condition() is true and returns its value. For things only visible from outside, like a log line. The limit is
+    for what never comes: a long one costs nothing, and a machine may stand still for seconds."""
     deadline = time.monotonic() + timeout
     while True:
+        is_late = time.monotonic() > deadline  # the condition is asked after that once more
         value = condition()
         if value:
             return value
-        if time.monotonic() > deadline:
+        if is_late:
             raise AssertionError(f"not within {timeout} s: {what}")
         time.sleep(0.01)
 
@@ -68,11 +70,12 @@ class Ports:
         self.folder = Path(tempfile.gettempdir()) / f"weir-test-ports-{os.getuid()}"
         self.folder.mkdir(mode=0o700, exist_ok=True)
 
-    def take(self):
+    def take(self, first=11000, end=31000):
+        """The system gives connections numbers from ip_local_port_range, which usually begins above."""
         # Random start: a port that was just given back may linger in TIME_WAIT states.
         start = int.from_bytes(os.urandom(2), "big")
-        for i in range(20000):
-            port = 11000 + (start + i) % 20000
+        for i in range(end - first):
+            port = first + (start + i) % (end - first)
             lock = open(self.folder / str(port), "w")
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,7 +96,7 @@ PORTS = Ports()
 
 
 class UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path, timeout=10):
+    def __init__(self, path, timeout=30):
         super().__init__("localhost", timeout=timeout)
         self.path = path
 
@@ -192,7 +195,7 @@ class Weir:
         def answers():
             if self.process.poll() is not None:
                 raise AssertionError(f"weir exited with {self.process.returncode}:\n{self.stderr()}")
-            connection = http.client.HTTPConnection("127.0.0.1", self.port(name), timeout=5)
+            connection = http.client.HTTPConnection("127.0.0.1", self.port(name), timeout=30)
             try:
                 connection.request("GET", path)
                 return connection.getresponse().status == 200
@@ -211,7 +214,7 @@ class Weir:
     def generation(self):
         return self.metric("weir_config_generation")
 
-    def terminate(self, timeout=40):
+    def terminate(self, timeout=60):
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout)
 
@@ -222,9 +225,9 @@ class Weir:
             if self.process.poll() is None:
                 self.process.send_signal(signal.SIGTERM)
                 try:
-                    self.process.wait(45)
+                    self.process.wait(60)
                 except subprocess.TimeoutExpired:
-                    complaints.append("did not end within 45 s of SIGTERM")
+                    complaints.append("did not end within 60 s of SIGTERM")
                     for pid in self.pids():
                         os.kill(pid, signal.SIGKILL)
                     self.process.wait()
@@ -251,7 +254,7 @@ class Weir:
                 for task in os.listdir(f"/proc/{pid}/task"):
                     todo += [int(child) for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split()]
                 found.append(pid)
-            except FileNotFoundError:
+            except (FileNotFoundError, ProcessLookupError):
                 pass
         return found
 
@@ -268,7 +271,10 @@ class Weir:
         """Resident bytes of the whole gateway."""
         total = 0
         for pid in self.pids():
-            status = Path(f"/proc/{pid}/status").read_text()
+            try:
+                status = Path(f"/proc/{pid}/status").read_text()
+            except (FileNotFoundError, ProcessLookupError):  # a worker that has drained
+                continue
             total += 1024 * sum(int(n) for n in re.findall(r"^VmRSS:\s+(\d+) kB", status, re.M))
         return total
 
