@@ -3,9 +3,9 @@
 #include <strings.h>
 
 enum {
-    RETRY = 1000,             /* thousandths */
-    MOST_SAVED = 100 * RETRY, /* so that a quiet day does not pay for a storm */
-    TRICKLE_MS = 1000,        /* a retry in this time is always there */
+    RETRY = 1000,       /* thousandths */
+    LEAST = 10 * RETRY, /* in a second, of a group whose requests pay in less */
+    SECOND_MS = 1000,
 };
 
 const struct routing_retry_conf routing_retry_default = {
@@ -106,8 +106,9 @@ static const struct gw_setting retry_settings[] = {
      "connect_failure and reset.",
      .valid = routing_when_is_word},
     {"budget", GW_PERCENT, AT(budget),
-     "Share of a group's requests that may be sent again, so that retries do not bury a service that is down; tries "
-     "that no server saw (connect_failure) are free.",
+     "Share of a group's requests that may be sent again, so that retries do not bury a service that is down. Tries "
+     "that no server saw (connect_failure) are free, and so are ten a second of a group with few requests; "
+     "0% allows no others.",
      .initial = 20},
     {"per_try_timeout", GW_DURATION, AT(per_try_ms),
      "How long one try may take until its response begins; 0 leaves it to the timeouts.", .max = 86400000},
@@ -151,21 +152,36 @@ const struct gw_section routing_hedge_section = {
 
 /* ---- decisions ---- */
 
-void routing_budget_pay(struct routing_budget *budget, double percent)
+static void begin_second(struct routing_budget *budget, uint64_t now_ms)
 {
-    uint32_t sum = budget->thousandths + (uint32_t)(percent * (RETRY / 100));
-    budget->thousandths = sum < MOST_SAVED ? sum : MOST_SAVED;
+    uint64_t age_ms = now_ms - budget->began_ms;
+    struct routing_budget next = {.began_ms = now_ms};
+
+    if (__builtin_expect(age_ms < SECOND_MS, 1))
+        return;
+    if (age_ms < 2 * SECOND_MS) {
+        uint32_t most = budget->saved + budget->paid, left = most > budget->taken ? most - budget->taken : 0;
+        next.saved = left < budget->paid ? left : budget->paid;
+        next.pays_for_itself = budget->paid >= LEAST;
+    }
+    *budget = next;
 }
 
-bool routing_budget_take(struct routing_budget *budget, uint64_t now_ms)
+void routing_budget_pay(struct routing_budget *budget, double percent, uint64_t now_ms)
 {
-    if (budget->thousandths < RETRY) {
-        if (budget->refilled_ms != 0 && now_ms - budget->refilled_ms < TRICKLE_MS)
-            return false;
-        budget->refilled_ms = now_ms;
-        return true;
-    }
-    budget->thousandths -= RETRY;
+    begin_second(budget, now_ms);
+    budget->paid += (uint32_t)(percent * (RETRY / 100));
+}
+
+bool routing_budget_take(struct routing_budget *budget, double percent, uint64_t now_ms)
+{
+    begin_second(budget, now_ms);
+    uint32_t most = budget->saved + budget->paid;
+    if (most < LEAST && !budget->pays_for_itself)
+        most = LEAST;
+    if (percent == 0 || budget->taken + RETRY > most)
+        return false;
+    budget->taken += RETRY;
     return true;
 }
 

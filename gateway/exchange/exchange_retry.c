@@ -18,6 +18,12 @@ static struct routing_budget *budget_of(const struct gw_request *request)
     return &request->snapshot->budgets[slot_index(request)];
 }
 
+static bool take_of_budget(struct gw_exchange *exchange)
+{
+    struct gw_request *request = exchange->request;
+    return routing_budget_take(budget_of(request), exchange->policy->budget, gw_thread_now(&request->worker->thread));
+}
+
 static bool may_retry(struct gw_exchange *exchange)
 {
     const struct routing_target_group *group = exchange->request->group;
@@ -188,8 +194,7 @@ static bool retry_by_policy(struct gw_try *try, const struct gw_refusal *refusal
     /* without a policy of its own the target that cannot be reached is not asked again */
     if ((target = pick_another(exchange, policy->at == NULL)) >= ROUTING_BUSY_TARGETS)
         return false;
-    if (!may_retry(exchange) ||
-        (!is_free && !routing_budget_take(budget_of(request), gw_thread_now(&request->worker->thread)))) {
+    if (!may_retry(exchange) || (!is_free && !take_of_budget(exchange))) {
         gw_count(&request->worker->stats.retries_over_budget, 1);
         unpick(request, before);
         return false;
@@ -393,7 +398,7 @@ static void on_hedge_due(struct gw_timer *timer)
     target = pick_another(exchange, true);
     if (target >= ROUTING_BUSY_TARGETS)
         return;
-    if (!routing_budget_take(budget_of(request), gw_thread_now(&request->worker->thread))) {
+    if (!take_of_budget(exchange)) {
         unpick(request, first_group);
         return;
     }
@@ -410,11 +415,11 @@ void gw_exchange_begin_policies(struct gw_exchange *exchange)
     const struct routing_hedge_conf *hedge = request->route->conf->hedge;
 
     if (exchange->policy->at != NULL)
-        routing_budget_pay(budget_of(request), exchange->policy->budget);
+        routing_budget_pay(budget_of(request), exchange->policy->budget, gw_thread_now(&request->worker->thread));
     if (hedge == NULL || exchange->out.has_body || exchange->out.upgrade.base != NULL ||
         !routing_is_idempotent(request->facts.method))
         return;
     if (exchange->policy->at == NULL)
-        routing_budget_pay(budget_of(request), 20);
+        routing_budget_pay(budget_of(request), 20, gw_thread_now(&request->worker->thread));
     gw_exchange_arm(exchange, &exchange->hedge, on_hedge_due, hedge->after_ms);
 }

@@ -33,36 +33,55 @@ static void left_out_on_means_failures_before_a_response(void **state)
     unload(&loaded);
 }
 
+static unsigned take_all(struct routing_budget *budget, uint64_t now_ms)
+{
+    unsigned taken = 0;
+    while (taken != 100000 && routing_budget_take(budget, 20, now_ms))
+        ++taken;
+    return taken;
+}
+
 static void a_budget_lets_its_share_of_requests_be_sent_again(void **state)
 {
     struct routing_budget budget = {0};
     unsigned taken = 0;
-    assert_true(routing_budget_take(&budget, 5000)); /* the trickle */
-    for (unsigned i = 0; i != 1000; ++i) {
-        routing_budget_pay(&budget, 20);
-        taken += routing_budget_take(&budget, 5001);
+    for (unsigned i = 0; i != 100000; ++i) { /* ten seconds of everything failing, each request tried twice again */
+        routing_budget_pay(&budget, 20, 5000 + i / 10);
+        taken += routing_budget_take(&budget, 20, 5000 + i / 10);
+        taken += routing_budget_take(&budget, 20, 5000 + i / 10);
     }
-    assert_int_equal(taken, 200);
+    assert_in_range(taken, 19900, 20000);
 }
 
-static void a_spent_budget_still_gives_one_retry_a_second(void **state)
+static void a_group_with_few_requests_has_ten_retries_a_second(void **state)
 {
     struct routing_budget budget = {0};
     unsigned taken = 0;
-    for (uint64_t now_ms = 1000; now_ms != 11000; ++now_ms)
-        taken += routing_budget_take(&budget, now_ms);
-    assert_int_equal(taken, 10);
+    for (uint64_t now_ms = 1000; now_ms != 11000; ++now_ms) {
+        if (now_ms % 50 == 0)
+            routing_budget_pay(&budget, 20, now_ms); /* four a second, not ten and four */
+        taken += routing_budget_take(&budget, 20, now_ms);
+    }
+    assert_int_equal(taken, 100);
+}
+
+static void a_budget_of_nothing_allows_nothing(void **state)
+{
+    struct routing_budget budget = {0};
+    routing_budget_pay(&budget, 0, 1000);
+    assert_false(routing_budget_take(&budget, 0, 1000));
 }
 
 static void what_a_quiet_day_saves_is_bounded(void **state)
 {
     struct routing_budget budget = {0};
-    unsigned taken = 0;
-    for (unsigned i = 0; i != 1000000; ++i)
-        routing_budget_pay(&budget, 100);
-    while (taken != 100000 && routing_budget_take(&budget, 1000))
-        ++taken;
-    assert_in_range(taken, 100, 101);
+    uint64_t now_ms = 1000;
+    for (unsigned i = 0; i != 1000000; ++i) /* 20 a second are paid in for a day */
+        routing_budget_pay(&budget, 20, now_ms += 10);
+    assert_in_range(take_all(&budget, now_ms), 19, 40);
+    assert_int_equal(take_all(&budget, now_ms), 0);
+    assert_int_equal(take_all(&budget, now_ms + 1000), 0); /* the second that begins has paid in nothing yet */
+    assert_int_equal(take_all(&budget, now_ms + 3000), 10);
 }
 
 static void pauses_double_up_to_the_longest_and_lose_up_to_half(void **state)
@@ -95,7 +114,8 @@ int main(void)
         cmocka_unit_test(words_statuses_ranges_and_classes_say_when_to_ask_again),
         cmocka_unit_test(left_out_on_means_failures_before_a_response),
         cmocka_unit_test(a_budget_lets_its_share_of_requests_be_sent_again),
-        cmocka_unit_test(a_spent_budget_still_gives_one_retry_a_second),
+        cmocka_unit_test(a_group_with_few_requests_has_ten_retries_a_second),
+        cmocka_unit_test(a_budget_of_nothing_allows_nothing),
         cmocka_unit_test(what_a_quiet_day_saves_is_bounded),
         cmocka_unit_test(pauses_double_up_to_the_longest_and_lose_up_to_half),
         cmocka_unit_test(methods_are_known_by_their_exact_name),
