@@ -29,8 +29,13 @@ static bool check_health_check(struct gw_loader *load, void *conf)
 {
     struct routing_health_check_conf *check = conf;
     bool is_written = check->at != NULL && gw_setting_at(check->at, "timeout") != check->at;
-    (void)load;
-    if (!is_written && check->timeout_ms > check->interval_ms)
+    if (check->timeout_ms <= check->interval_ms)
+        return true;
+    if (is_written)
+        gw_warn_at(load->errors, gw_setting_at(check->at, "timeout"),
+                   "\"timeout\" is longer than \"interval\" (%llums): a check that takes longer holds up the next one",
+                   (unsigned long long)check->interval_ms);
+    else
         check->timeout_ms = check->interval_ms;
     return true;
 }
