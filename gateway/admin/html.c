@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "gateway/base/json.h"
 
 void gw_html_dispose(struct gw_html *html)
 {
@@ -32,6 +33,8 @@ void gw_html_markup(struct gw_html *html, const char *markup)
     gw_html_bytes(html, h2o_iovec_init(markup, strlen(markup)));
 }
 
+static const char replacement[] = "\xef\xbf\xbd"; /* U+FFFD */
+
 static const char *escape_of(char c)
 {
     switch (c) {
@@ -49,16 +52,22 @@ static const char *escape_of(char c)
     case '\t':
         return NULL;
     default:
-        return (unsigned char)c < 0x20 || c == 0x7f ? "\xef\xbf\xbd" : NULL;
+        return (unsigned char)c < 0x20 || c == 0x7f ? replacement : NULL;
     }
 }
 
 void gw_html_text(struct gw_html *html, h2o_iovec_t text)
 {
-    size_t plain = 0;
+    size_t plain = 0, len;
 
-    for (size_t i = 0; i != text.len; ++i) {
-        const char *escape = escape_of(text.base[i]);
+    for (size_t i = 0; i < text.len; i += len) {
+        const unsigned char *at = (const unsigned char *)text.base + i;
+        const char *escape = *at < 0x80 ? escape_of(*at) : NULL;
+        len = 1;
+        if (*at >= 0x80 && (len = gw_utf8_length(at, text.len - i)) == 0) {
+            len = 1;
+            escape = replacement;
+        }
         if (escape == NULL)
             continue;
         gw_html_bytes(html, h2o_iovec_init(text.base + plain, i - plain));

@@ -84,8 +84,7 @@ void gw_json_key(struct gw_json *json, const char *key)
     json->needs_comma = false;
 }
 
-/* Length of the well-formed UTF-8 sequence at p (RFC 3629 4: shortest form, no surrogates, up to U+10FFFF), or 0. */
-static size_t utf8_length(const unsigned char *p, size_t left)
+size_t gw_utf8_length(const unsigned char *p, size_t left)
 {
     unsigned char low = 0x80, high = 0xbf;
     size_t len;
@@ -120,7 +119,7 @@ static size_t write_special(struct gw_json *json, const unsigned char *p, size_t
 {
     static const char escapes[32] = {['\b'] = 'b', ['\t'] = 't', ['\n'] = 'n', ['\f'] = 'f', ['\r'] = 'r'};
     if (*p >= 0x80) {
-        size_t len = utf8_length(p, left);
+        size_t len = gw_utf8_length(p, left);
         if (len == 0)
             gw_json_raw(json, H2O_STRLIT("\xef\xbf\xbd"));
         else

@@ -27,6 +27,9 @@ void gw_json_unsigned(struct gw_json *, uint64_t);
 void gw_json_decimal(struct gw_json *, double value, int digits); /* fixed digits after the point */
 void gw_json_bool(struct gw_json *, bool);
 void gw_json_null(struct gw_json *);
+/* Length of the well-formed UTF-8 sequence at p (RFC 3629 4: shortest form, no surrogates, up to U+10FFFF), or 0. left
+ * is at least 1. */
+size_t gw_utf8_length(const unsigned char *p, size_t left);
 /* A value that is JSON already. */
 void gw_json_encoded(struct gw_json *, const char *, size_t);
 /* Bytes as they are, like a line end; takes part in no comma rule. */

@@ -28,6 +28,14 @@ static void control_characters_become_visible_and_line_ends_stay(void **state)
                        "b\xef\xbf\xbd[31m\xef\xbf\xbd\n\tc");
 }
 
+static void bytes_that_are_not_utf_8_become_visible(void **state)
+{
+    struct gw_html html = {NULL};
+    gw_html_string(&html, "\xff<\xc3\xa4\xc3&\xed\xa0\x80\xf0\x9f\x98\x80\xe2\x82");
+    assert_html(&html, "\xef\xbf\xbd&lt;\xc3\xa4\xef\xbf\xbd&amp;\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"
+                       "\xf0\x9f\x98\x80\xef\xbf\xbd\xef\xbf\xbd");
+}
+
 static void values_are_escaped_and_numbers_are_grouped(void **state)
 {
     struct gw_html html = {NULL};
@@ -54,6 +62,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_could_be_markup_is_escaped),
         cmocka_unit_test(control_characters_become_visible_and_line_ends_stay),
+        cmocka_unit_test(bytes_that_are_not_utf_8_become_visible),
         cmocka_unit_test(values_are_escaped_and_numbers_are_grouped),
         cmocka_unit_test(long_texts_grow_the_buffer),
     };
