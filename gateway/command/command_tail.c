@@ -93,11 +93,21 @@ static const char *color_of(int64_t status)
                                         : "\033[32m";
 }
 
-/* What clients sent may hold anything; a terminal obeys control characters. */
-static void put_text(const char *text)
+/* A member of a line. What clients sent may hold anything; a terminal obeys control characters, C0 and C1. */
+static void put_text(const json_t *line, const char *key)
 {
-    for (; *text != '\0'; ++text)
-        putchar((unsigned char)*text < 0x20 || *text == 0x7f ? '?' : *text);
+    const json_t *value = json_object_get(line, key);
+    const unsigned char *p = (const unsigned char *)json_string_value(value);
+
+    if (p == NULL) {
+        putchar('-');
+        return;
+    }
+    for (const unsigned char *end = p + json_string_length(value); p != end; ++p) {
+        bool is_c1 = *p == 0xc2 && end - p > 1 && p[1] < 0xa0;
+        putchar(*p < 0x20 || *p == 0x7f || is_c1 ? '?' : *p);
+        p += is_c1;
+    }
 }
 
 /* 19:18:12.215 udp FLOW_IDLE     120000.0 ms  192.0.2.1:5353 in=120 out=1480  listener=dns target=10.0.0.1:53 */
@@ -112,7 +122,7 @@ static void print_connection(const json_t *line, const char *protocol)
            (long long)gw_json_number_in(line, "bytes_out"), gw_json_text_in(line, "listener"));
     if (json_is_string(json_object_get(line, "server_name"))) {
         printf(" server_name=");
-        put_text(gw_json_text_in(line, "server_name"));
+        put_text(line, "server_name");
     }
     if (json_is_string(json_object_get(line, "target")))
         printf(" target=%s", gw_json_text_in(line, "target"));
@@ -127,18 +137,19 @@ static bool is_of_bytes(const char *protocol)
 /* 19:18:12.215 502 CONNECT_FAILED     0.9 ms 127.0.0.1 GET api.example.com/x?y route=rest target=10.0.0.1:80 */
 static void print_line(const json_t *line, bool has_color)
 {
-    const char *time = gw_json_text_in(line, "time"), *query = json_string_value(json_object_get(line, "query"));
+    const char *time = gw_json_text_in(line, "time");
     int64_t status = gw_json_number_in(line, "status");
 
-    printf("%.12s %s%3d%s %-18s %9.1f ms  %s %s ", strlen(time) > 11 ? time + 11 : time,
-           has_color ? color_of(status) : "", (int)status, has_color ? "\033[0m" : "", gw_json_text_in(line, "reason"),
-           json_number_value(json_object_get(line, "duration_ms")), gw_json_text_in(line, "client"),
-           gw_json_text_in(line, "method"));
-    put_text(gw_json_text_in(line, "host"));
-    put_text(gw_json_text_in(line, "path"));
-    if (query != NULL) {
+    printf("%.12s %s%3d%s %-18s %9.1f ms  %s ", strlen(time) > 11 ? time + 11 : time, has_color ? color_of(status) : "",
+           (int)status, has_color ? "\033[0m" : "", gw_json_text_in(line, "reason"),
+           json_number_value(json_object_get(line, "duration_ms")), gw_json_text_in(line, "client"));
+    put_text(line, "method");
+    putchar(' ');
+    put_text(line, "host");
+    put_text(line, "path");
+    if (json_is_string(json_object_get(line, "query"))) {
         putchar('?');
-        put_text(query);
+        put_text(line, "query");
     }
     printf("  route=%s", gw_json_text_in(line, "route"));
     if (json_is_string(json_object_get(line, "target")))
@@ -148,7 +159,7 @@ static void print_line(const json_t *line, bool has_color)
 
 static void print(const struct settings *settings, const char *text, size_t len)
 {
-    json_t *line = settings->as_json ? NULL : json_loadb(text, len, 0, NULL);
+    json_t *line = settings->as_json ? NULL : json_loadb(text, len, JSON_ALLOW_NUL, NULL);
     const json_t *dropped = json_object_get(line, "dropped");
 
     if (line == NULL)

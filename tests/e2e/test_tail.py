@@ -2,6 +2,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import threading
 
@@ -130,6 +131,20 @@ def test_lines_for_people_are_short_and_free_of_control_characters(weir):
         line = tail.wait(1)[0]
         assert " 200 FIXED_RESPONSE " in line and "GET api.example.com/users/1?x=1" in line and "route=users" in line
         assert "\033" not in line, "no colours where there is no terminal"
+
+
+@pytest.mark.parametrize("sent, shown", [(b"/\x00\x01\xff\x1b[31m\xc2\x9b31m", "/??\ufffd?[31m?31m"),
+                                         (b"/\xc2\x9b?\xc2\x80\xc2\xa0\xc3\xa4", "/???\xa0\xe4")])
+def test_what_no_terminal_should_get_is_shown_as_question_marks(weir, sent, shown):
+    gateway = weir(TEXT)
+    with Tail(gateway, "--reason", "BAD_TARGET", as_json=False) as tail:
+        def send():
+            with socket.create_connection(("127.0.0.1", gateway.port("http")), 20) as sock:
+                sock.sendall(b"GET " + sent + b" HTTP/1.1\r\nHost: h\r\n\r\n")
+                return sock.recv(100)
+        wait_for(lambda: (send(), tail.lines)[1], "a line")
+        line = tail.lines[0]
+        assert "GET h" + shown + "  route=-" in line, repr(line)
 
 
 def test_a_count_ends_the_tail(weir):
