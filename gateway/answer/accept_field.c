@@ -42,6 +42,8 @@ static void apply_range(struct liking *likings, h2o_iovec_t element, unsigned po
 
 static bool is_liked_more(const struct liking *a, const struct liking *b)
 {
+    if (a->weight == 0) /* refused, or not named */
+        return false;
     if (a->weight != b->weight)
         return a->weight > b->weight;
     if (a->specificity != b->specificity)

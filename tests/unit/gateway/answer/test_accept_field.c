@@ -45,6 +45,8 @@ static void weights_decide_before_order(void **state)
     assert_int_equal(choose("text/html, application/json"), GW_ACCEPT_HTML);
     assert_int_equal(choose("application/json;q=0, */*;q=0.1"), GW_ACCEPT_TEXT);
     assert_int_equal(choose("text/plain;q=0, */*"), GW_ACCEPT_JSON);
+    assert_int_equal(choose("application/json;q=0"), GW_ACCEPT_TEXT);
+    assert_int_equal(choose("text/html;q=0, image/png"), GW_ACCEPT_TEXT);
     assert_int_equal(choose("text/plain;q=0.2, */*;q=0.2, application/json;q=0.1"), GW_ACCEPT_TEXT);
 }
 
