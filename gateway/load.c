@@ -205,23 +205,18 @@ static void note_in_history(struct gw_process *process, const struct load *load,
     gw_reloads_add(gw_admin_reloads(process->admin), &note);
 }
 
-static void note_result(struct gw_process *process, const struct load *load, bool ok)
+static void note_result(struct gw_process *process, struct load *load, bool ok)
 {
-    const struct gw_errors *errors = &load->errors;
+    char text[1024] = "";
 
     process->last_reload_ok = ok;
     process->last_reload_ms = (uint64_t)time(NULL) * 1000;
     free(process->last_reload_error);
     process->last_reload_error = NULL;
-    for (size_t i = 0; i != errors->size && !ok; ++i) {
-        const struct gw_finding *finding = &errors->entries[i];
-        char text[1024];
-        if (finding->severity != GW_ERROR)
-            continue;
-        snprintf(text, sizeof(text), "%s:%u:%u: %s", finding->file, finding->line, finding->column, finding->text);
+    if (!ok)
+        gw_errors_first(&load->errors, text, sizeof(text));
+    if (*text != '\0')
         process->last_reload_error = strdup(text);
-        break;
-    }
     note_in_history(process, load, ok);
 }
 
@@ -282,7 +277,7 @@ static void on_loaded(struct gw_message *message)
         publish(load);
     } else {
         gw_log(GW_LOG_ERROR, "process", "reload failed: generation %lu stays", (unsigned long)process->generation);
-        gw_supervised_report(process->supervised, GW_REPORT_FAILED);
+        gw_supervised_report_failed(process->supervised, process->last_reload_error);
         abandon(load);
         process->reload_running = false;
         if (process->reload_wanted) {
@@ -350,7 +345,7 @@ void gw_process_reload(struct gw_process *process)
     if (!process->has_loader) {
         gw_log(GW_LOG_ERROR, "process", "reload failed: cannot start a thread: %s", strerror(errno));
         process->reload_running = false;
-        gw_supervised_report(process->supervised, GW_REPORT_FAILED);
+        gw_supervised_report_failed(process->supervised, "cannot start a thread");
         gw_snapshot_release(load->before);
         dispose(load);
     }

@@ -197,7 +197,7 @@ struct gw_process {
     struct {
         bool is_running; /* somebody may be waiting for the rest */
         bool is_decided, is_ok;
-        char text[256]; /* of the last one: its version, or why it failed */
+        char text[640]; /* of the last one: its version, or why it failed */
     } upgrade;
 };
 

@@ -204,10 +204,15 @@ static bool is_repeat(const struct gw_finding *a, const struct gw_finding *b)
            a->column == b->column && strcmp(a->text, b->text) == 0;
 }
 
-void gw_errors_print(struct gw_errors *errors, FILE *out)
+static void sort(struct gw_errors *errors)
 {
     if (errors->size != 0)
         qsort(errors->entries, errors->size, sizeof(errors->entries[0]), compare);
+}
+
+void gw_errors_print(struct gw_errors *errors, FILE *out)
+{
+    sort(errors);
     for (size_t i = 0; i != errors->size; ++i) {
         const struct gw_finding *f = errors->entries + i;
         if (i != 0 && is_repeat(f, f - 1))
@@ -233,6 +238,22 @@ void gw_errors_log(struct gw_errors *errors)
     fclose(out);
     gw_log_text(text, len);
     free(text);
+}
+
+void gw_errors_first(struct gw_errors *errors, char *text, size_t size)
+{
+    sort(errors);
+    *text = '\0';
+    for (size_t i = 0; i != errors->size; ++i) {
+        const struct gw_finding *f = errors->entries + i;
+        if (f->severity != GW_ERROR)
+            continue;
+        if (f->line != 0)
+            snprintf(text, size, "%s:%u:%u: %s", f->file, f->line, f->column, f->text);
+        else
+            snprintf(text, size, "%s: %s", f->file, f->text);
+        return;
+    }
 }
 
 static unsigned char fold(char c) { return c == '-' ? '_' : (unsigned char)tolower((unsigned char)c); }

@@ -62,6 +62,8 @@ void gw_errors_add_secret(struct gw_errors *, const char *text, size_t len);
 void gw_errors_print(struct gw_errors *, FILE *);
 /* The same as lines of the error log, for processes that serve: gw_log_text(). */
 void gw_errors_log(struct gw_errors *);
+/* The first error as it would be printed, without line end and cut off at size; "" when there is none. */
+void gw_errors_first(struct gw_errors *, char *text, size_t size);
 
 /* The entry of names closest to name by edit distance (at most a third of its length, at least 1), else NULL. Case and
  * the difference between '-' and '_' count for nothing; a swap of neighbours counts as one edit. */

@@ -19,7 +19,7 @@ enum gw_packet_type {
     GW_REPORT_READY = 20,    /* a generation is served by all threads: numbers are those of struct gw_ready */
     GW_REPORT_DRAINING = 21, /* it ends although nobody told it to */
     GW_REPORT_LOADING = 22,  /* a reload begins */
-    GW_REPORT_FAILED = 23,   /* a reload failed: the last generation stays */
+    GW_REPORT_FAILED = 23,   /* a load failed: the last generation stays, if there is one; text: why, or "" */
     GW_REPORT_UPGRADE = 24,  /* asks for an upgrade */
     GW_REPORT_TICKETS = 25,  /* text: session ticket keys, for the workers after this one */
     GW_REPORT_ALIVE = 26,    /* every second: all threads turn */

@@ -51,16 +51,20 @@ static struct gw_config *load_kept(struct gw_first_load *self, const char *path,
     return load(self, path, supervised);
 }
 
-static void end(struct gw_first_load *self)
+static void end(struct gw_first_load *self, struct gw_supervised *failed_under)
 {
     gw_errors_log(&self->errors);
+    if (failed_under != NULL) {
+        char why[512];
+        gw_errors_first(&self->errors, why, sizeof(why));
+        gw_supervised_report_failed(failed_under, why);
+    }
     gw_errors_dispose(&self->errors);
     gw_errors_dispose(&self->disk_errors);
     gw_kept_files_destroy(self->kept);
 }
 
-struct gw_config *gw_first_load_begin(struct gw_first_load *self, const char *path,
-                                      const struct gw_supervised *supervised)
+struct gw_config *gw_first_load_begin(struct gw_first_load *self, const char *path, struct gw_supervised *supervised)
 {
     struct gw_config *config;
 
@@ -72,7 +76,7 @@ struct gw_config *gw_first_load_begin(struct gw_first_load *self, const char *pa
     if ((config = load(self, path, supervised)) == NULL)
         config = load_kept(self, path, supervised);
     if (config == NULL)
-        end(self);
+        end(self, supervised);
     return config;
 }
 
@@ -90,6 +94,6 @@ bool gw_first_load_finish(struct gw_first_load *self, struct gw_process *process
         process->kept = self->kept; /* told with the first generation */
         self->kept = NULL;
     }
-    end(self);
+    end(self, ok ? NULL : process->supervised);
     return ok;
 }

@@ -12,6 +12,6 @@ struct gw_first_load {
 
 /* Loads, and becomes the user that the configuration names (with a supervisor; without one the sockets are not open
  * yet). NULL: all has been said. */
-struct gw_config *gw_first_load_begin(struct gw_first_load *, const char *path, const struct gw_supervised *);
+struct gw_config *gw_first_load_begin(struct gw_first_load *, const char *path, struct gw_supervised *);
 /* Takes the config into service. */
 bool gw_first_load_finish(struct gw_first_load *, struct gw_process *, struct gw_config *);

@@ -30,14 +30,18 @@ static bool take_end(int fd) { return fcntl(fd, F_SETFD, FD_CLOEXEC) == 0; }
 
 /* For an upgrade there is a sample of what this binary will have to take over: better to find out now that it cannot.
  */
-static bool understands(int fd)
+static bool understands(int orders, int fd)
 {
     struct gw_supervisor supervisor = {0};
     const char *why = NULL;
     bool ok = gw_handover_read(fd, GW_HANDOVER_SAMPLE, &supervisor, &why);
 
-    if (!ok)
-        gw_log(GW_LOG_ERROR, "process", "this version cannot take over from the one that runs: %s", why);
+    if (!ok) {
+        char text[160];
+        snprintf(text, sizeof(text), "this version cannot take over from the one that runs: %s", why);
+        gw_log(GW_LOG_ERROR, "process", "%s", text);
+        gw_channel_tell(orders, GW_REPORT_FAILED, 0, 0, text);
+    }
     gw_handover_dispose(&supervisor);
     return ok;
 }
@@ -52,7 +56,7 @@ static bool take_descriptor(struct gw_supervised *self, struct gw_packet *packet
         return true;
     }
     if (packet->num_fds != 0)
-        ok = understands(packet->fds[0]);
+        ok = understands(self->orders, packet->fds[0]);
     gw_packet_close_fds(packet);
     return ok;
 }
@@ -228,6 +232,12 @@ void gw_supervised_watch(struct gw_supervised *self, struct gw_process *process)
 void gw_supervised_report(struct gw_supervised *self, enum gw_packet_type type)
 {
     if (self != NULL && !gw_channel_tell(self->orders, type, 0, 0, NULL))
+        gw_log(GW_LOG_ERROR, "process", "cannot tell the supervisor: %s", strerror(errno));
+}
+
+void gw_supervised_report_failed(struct gw_supervised *self, const char *why)
+{
+    if (self != NULL && !gw_channel_tell(self->orders, GW_REPORT_FAILED, 0, 0, why))
         gw_log(GW_LOG_ERROR, "process", "cannot tell the supervisor: %s", strerror(errno));
 }
 

@@ -54,6 +54,8 @@ void gw_supervised_close(struct gw_supervised *, enum gw_socket_kind, const char
 void gw_supervised_watch(struct gw_supervised *, struct gw_process *);
 /* Control thread; nothing without a supervisor (NULL). */
 void gw_supervised_report(struct gw_supervised *, enum gw_packet_type);
+/* A load failed. why: its first error; may be NULL. */
+void gw_supervised_report_failed(struct gw_supervised *, const char *why);
 /* kept: what this generation was made from; NULL: what the supervisor has already. */
 void gw_supervised_report_ready(struct gw_supervised *, const struct gw_ready *, const struct gw_kept_files *kept);
 void gw_supervised_report_tickets(struct gw_supervised *, const char *text);

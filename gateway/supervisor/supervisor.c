@@ -170,6 +170,18 @@ static void on_drained(struct gw_supervisor *supervisor, pid_t pid, int status, 
         supervisor->status = 1;
 }
 
+/* Whoever asked for it should not have to look for the reason in a log. */
+static void fail_upgrade(struct gw_supervisor *supervisor, const char *failed_for, const char *end)
+{
+    char why[GW_PACKET_TEXT];
+
+    if (failed_for != NULL)
+        snprintf(why, sizeof(why), "its worker %s before it served: %s", end, failed_for);
+    else
+        snprintf(why, sizeof(why), "its worker %s before it served", end);
+    gw_supervisor_fail_upgrade(supervisor, why);
+}
+
 static void on_exit_of(struct gw_supervisor *supervisor, struct gw_child *child, int status)
 {
     bool was_active = child == supervisor->active, was_next = child == supervisor->next;
@@ -177,8 +189,9 @@ static void on_exit_of(struct gw_supervisor *supervisor, struct gw_child *child,
     bool was_draining = child->state == GW_CHILD_DRAINING, was_upgrade = child->is_upgrade;
     bool was_given_up = child->is_given_up;
     pid_t pid = child->pid;
-    char end[80];
+    char end[80], *failed_for = child->failed_for;
 
+    child->failed_for = NULL;
     gw_child_describe_end(status, end, sizeof(end));
     gw_child_forget(supervisor, child);
     if (was_active)
@@ -189,9 +202,7 @@ static void on_exit_of(struct gw_supervisor *supervisor, struct gw_child *child,
         if (was_draining && !was_given_up)
             on_drained(supervisor, pid, status, end);
     } else if (was_next && was_upgrade) {
-        char why[160];
-        snprintf(why, sizeof(why), "its worker %s before it served", end);
-        gw_supervisor_fail_upgrade(supervisor, why);
+        fail_upgrade(supervisor, failed_for, end);
     } else if (was_next && !supervisor->has_served) {
         on_first_failed(supervisor, status, end);
     } else if (was_next || supervisor->next == NULL) {
@@ -200,6 +211,7 @@ static void on_exit_of(struct gw_supervisor *supervisor, struct gw_child *child,
     } else {
         on_died_during_upgrade(supervisor, pid, end);
     }
+    free(failed_for);
 }
 
 static struct gw_child *find(struct gw_supervisor *supervisor, pid_t pid)

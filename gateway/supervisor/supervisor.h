@@ -32,6 +32,7 @@ struct gw_child {
     uint64_t started_ms;             /* monotonic */
     uint64_t kill_at_ms;             /* monotonic; 0: never */
     uint64_t heard_ms, suspected_ms; /* monotonic: supervisor_watch.c */
+    char *failed_for;                /* why its first load failed, in its words; NULL: it has not said; owned */
     struct gw_ready ready;
     struct gw_legacy legacy; /* until it is the active one */
 };

@@ -17,7 +17,8 @@
 /* Between fork and exec. */
 static void become_worker(const struct gw_supervisor *supervisor, int binary, int orders, int sockets)
 {
-    char ends[32];
+    char ends[32], why[96];
+    struct gw_packet hello;
     char *const argv[] = {supervisor->argv[0], "run", "-c", (char *)supervisor->config_path, "--worker", ends, NULL};
     sigset_t none;
 
@@ -31,7 +32,10 @@ static void become_worker(const struct gw_supervisor *supervisor, int binary, in
     fcntl(orders, F_SETFD, 0);
     fcntl(sockets, F_SETFD, 0);
     fexecve(binary, argv, environ);
-    gw_log(GW_LOG_ERROR, "supervisor", "cannot start a worker: %s", strerror(errno));
+    snprintf(why, sizeof(why), "cannot be executed: %s", strerror(errno));
+    gw_log(GW_LOG_ERROR, "supervisor", "cannot start a worker: the binary %s", why);
+    gw_channel_receive(orders, false, &hello); /* an end that closes with bytes unread takes back what it said */
+    gw_channel_tell(orders, GW_REPORT_FAILED, 0, 0, why);
     _exit(127);
 }
 
@@ -113,6 +117,7 @@ void gw_child_forget(struct gw_supervisor *supervisor, struct gw_child *child)
             supervisor->children[i] = supervisor->children[--supervisor->num_children];
             break;
         }
+    free(child->failed_for);
     free(child);
 }
 

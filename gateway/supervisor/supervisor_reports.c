@@ -131,6 +131,10 @@ void gw_supervisor_on_report(struct gw_supervisor *supervisor, struct gw_child *
             gw_systemd_notify_reloading();
         break;
     case GW_REPORT_FAILED:
+        if (child == supervisor->next && *packet->text != '\0') {
+            free(child->failed_for);
+            child->failed_for = h2o_strdup(NULL, packet->text, SIZE_MAX).base;
+        }
         if (child == supervisor->active && !supervisor->is_stopping)
             gw_systemd_notify("READY=1\nSTATUS=reload failed: generation %llu stays",
                               (unsigned long long)child->ready.generation);

@@ -327,8 +327,7 @@ def fails(gateway, why):
 
 def test_a_broken_configuration_stops_an_upgrade(stays):
     stays.config_path.write_text(stays.config_path.read_text() + "nonsense: 1\n")
-    fails(stays, "its worker exited with status 1 before it served")
-    assert 'unknown key "nonsense"' in stays.stderr()
+    fails(stays, r'its worker exited with status 1 before it served: [^ ]*weir\.yaml:\d+:1: unknown key "nonsense"')
 
 
 def test_a_binary_that_cannot_be_run_stops_an_upgrade(stays):
@@ -336,7 +335,7 @@ def test_a_binary_that_cannot_be_run_stops_an_upgrade(stays):
     fails(stays, "No such file or directory")
     stays.binary.write_text("this is no program")
     stays.binary.chmod(0o755)
-    fails(stays, "its worker exited with status 127 before it served")
+    fails(stays, "its worker exited with status 127 before it served: cannot be executed: Exec format error")
 
 
 def test_another_program_stops_an_upgrade(stays):
@@ -355,8 +354,7 @@ def test_a_binary_that_never_serves_stops_an_upgrade(stays):
 def test_a_port_that_cannot_be_had_stops_an_upgrade(stays):
     with socket.create_server(("127.0.0.1", 0)) as other:
         stays.configure(forward().replace("listeners:", f'listeners:\n  more: {{address: "127.0.0.1:{other.getsockname()[1]}"}}'))
-        fails(stays, "its worker exited with status 1 before it served")
-    assert "Address already in use" in stays.stderr()
+        fails(stays, "its worker exited with status 1 before it served: .*Address already in use")
 
 
 def test_a_new_listener_of_a_failed_upgrade_is_closed_again(upgradable, fast_origin):

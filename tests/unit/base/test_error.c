@@ -41,6 +41,24 @@ static void findings_are_sorted_by_file_line_and_column(void **state)
     assert_findings(errors, "a: whole file\na:2:3: left\na:2:7: right\na:9:1: late\n0:1:1: included\n");
 }
 
+static void the_first_error_is_the_first_line_that_is_no_warning(void **state)
+{
+    struct gw_errors *errors = *state;
+    struct gw_node late = node_at("a", 9, 1), early = node_at("a", 2, 7), first = node_at("a", 1, 1);
+    char text[32];
+    gw_errors_add_file(errors, "a");
+    gw_warn_at(errors, &first, "a warning");
+    gw_errors_first(errors, text, sizeof(text));
+    assert_string_equal(text, "");
+    gw_error_at(errors, &late, "late");
+    gw_error_at(errors, &early, "early");
+    gw_errors_first(errors, text, sizeof(text));
+    assert_string_equal(text, "a:2:7: early");
+    gw_error_in(errors, "a", 0, 0, "whole file, and a text that is long");
+    gw_errors_first(errors, text, sizeof(text));
+    assert_string_equal(text, "a: whole file, and a text that ");
+}
+
 static void findings_at_one_place_keep_their_order(void **state)
 {
     struct gw_errors *errors = *state;
@@ -174,6 +192,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(findings_are_sorted_by_file_line_and_column, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_first_error_is_the_first_line_that_is_no_warning, set_up, tear_down),
         cmocka_unit_test_setup_teardown(findings_at_one_place_keep_their_order, set_up, tear_down),
         cmocka_unit_test_setup_teardown(exact_repeats_are_printed_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(warnings_do_not_count_as_errors, set_up, tear_down),
