@@ -1,5 +1,5 @@
 // A Lambda function as the runtime interface emulator serves it: an Invoke endpoint over HTTP. The function answers by
-// the event's path; stdout tells, line by line, what the endpoint got.
+// the event's path; stdout tells the port.
 "use strict";
 const http = require("http");
 const zlib = require("zlib");
@@ -39,10 +39,11 @@ function handler(event) {
 }
 
 // What the endpoint does with its next invocations, as tests ask by PUT /behave: {"kind": ..., "times": n}; kinds are
-// throttle, service, throw, garbage, cut, reset, silent, late (fine, after a while), late_throttle, a number (the
-// function's own status) and fine. GET /behave tells what came since.
+// throttle, service, throw, garbage, cut, reset, silent, held (fine, when {"release": true} comes), held_throttle, a number
+// (the function's own status) and fine. GET /behave tells what came since.
 let behaviour = { kind: "fine", times: 0 };
 let seen = [];
+let held = []; // what goes on at a release
 let open = 0; // invocations under way
 
 function behave(request, response) {
@@ -53,9 +54,11 @@ function behave(request, response) {
     case "throttle":
       response.writeHead(429, { ...json, "x-amzn-errortype": "TooManyRequestsException" });
       return response.end('{"Reason":"ConcurrentInvocationLimitExceeded","Type":"User","message":"Rate Exceeded."}');
-    case "late_throttle":
-      behaviour = { kind: "throttle", times: 1 };
-      return setTimeout(() => behave(request, response), 700);
+    case "held_throttle":
+      return held.push(() => {
+        behaviour = { kind: "throttle", times: 1 };
+        behave(request, response);
+      });
     case "service":
       response.writeHead(500, { ...json, "x-amzn-errortype": "ServiceException" });
       return response.end('{"Type":"Service","message":"internal error"}');
@@ -72,8 +75,8 @@ function behave(request, response) {
       return request.socket.destroy();
     case "silent":
       return true;
-    case "late":
-      return setTimeout(() => response.end('{"statusCode":200,"body":"late"}'), 700);
+    case "held":
+      return held.push(() => response.end('{"statusCode":200,"body":"late"}'));
     case "fine":
       return false;
     default:
@@ -92,11 +95,11 @@ const server = http.createServer((request, response) => {
       if (request.method === "PUT") behaviour = JSON.parse(body);
       if (behaviour.forget) seen = [];
       delete behaviour.forget;
+      if (behaviour.release) held.splice(0).forEach((go) => go());
       return response.end(JSON.stringify({ open: open - 1, seen }));
     }
     const call = { method: request.method, url: request.url, headers: request.headers, body: body.toString() };
     seen.push(call);
-    console.log(JSON.stringify(call));
     if (behave(request, response)) return undefined;
     const status = request.headers.host.match(/^status-(\d+)/); // the service itself refuses
     if (status) {

@@ -2,7 +2,6 @@
 import http.client
 import json
 import subprocess
-import threading
 from pathlib import Path
 
 from weir import wait_for
@@ -12,23 +11,20 @@ class Function:
     def __init__(self):
         self.process = subprocess.Popen(["node", str(Path(__file__).parent / "function.cjs")], stdout=subprocess.PIPE, text=True)
         self.port = json.loads(self.process.stdout.readline())["port"]
-        self.calls = []
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self):
-        for line in self.process.stdout:
-            self.calls.append(json.loads(line))
 
     def take(self):
         """The call of the last request; what came before is forgotten."""
-        wait_for(lambda: self.calls, "a call of the function")
-        call = self.calls[-1]
-        self.calls.clear()
+        call = wait_for(self.seen, "a call of the function")[-1]
+        self.settle()
         return call
 
     def behave(self, kind, times=1):
         """What becomes of the next invocations (function.cjs)."""
         self._control("PUT", {"kind": kind, "times": times})
+
+    def release(self):
+        """Invocations that are held go on."""
+        self._control("PUT", {"kind": "fine", "times": 0, "release": True})
 
     def settle(self):
         """Back to a function that works and has seen nothing."""
@@ -39,7 +35,7 @@ class Function:
         return self._control("GET", None)["open"]
 
     def _control(self, method, value):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request(method, "/behave", json.dumps(value))
             return json.loads(connection.getresponse().read())

@@ -27,7 +27,8 @@ target_groups:
       function: "arn:aws:lambda:eu-west-1:123456789012:function:hello"
       sign: {region: eu-west-1, access_key: AKIDEXAMPLE, secret_key: "@secret@", session_token: "tok/en=="}
     targets: ["127.0.0.1:@function@"]
-  scripted: {lambda: scripted, targets: ["127.0.0.1:@origin@"], timeouts: {connect: 300ms, first_byte: 500ms}}
+  scripted: {lambda: scripted, targets: ["127.0.0.1:@origin@"], timeouts: {connect: 20s, first_byte: 60s}}
+  hasty: {lambda: scripted, targets: ["127.0.0.1:@origin@"], timeouts: {connect: 20s, first_byte: 500ms}}
   away: {lambda: hello, targets: ["127.0.0.1:@nobody@"]}
   s400: {lambda: {function: hello, host: status-400}, targets: ["127.0.0.1:@function@"]}
   s403: {lambda: {function: hello, host: status-403}, targets: ["127.0.0.1:@function@"]}
@@ -38,6 +39,7 @@ routes:
   - {name: multi, match: {path_prefix: /multi}, rewrite: {path: "^/multi(.*)$", to: "$1"}, forward: multi}
   - {name: signed, match: {path_prefix: /signed}, rewrite: {path: "^/signed(.*)$", to: "$1"}, forward: signed}
   - {name: scripted, match: {path_prefix: /scripted}, forward: scripted}
+  - {name: hasty, match: {path_prefix: /hasty}, forward: hasty}
   - {name: away, match: {path_prefix: /away}, forward: away}
   - {name: s400, match: {path: /s400}, forward: s400}
   - {name: s403, match: {path: /s403}, forward: s403}
@@ -72,7 +74,7 @@ def gateway(function, origin):
 
 @pytest.fixture
 def ask(gateway, function):
-    function.calls.clear()
+    function.settle()
     return lambda *args, **options: fetch(gateway.port("http"), *args, **options)
 
 
@@ -267,9 +269,9 @@ def test_functions_speak_no_websocket(ask, gateway):
 
 
 def test_an_endpoint_that_does_not_answer_is_a_504(ask, gateway, origin):
-    origin.answer = lambda exchange: exchange.wait_peer_closed(20)
-    assert ask("/scripted/slow").status == 504
-    assert reason_of(gateway, "/scripted/slow")["reason"] == "FIRST_BYTE_TIMEOUT"
+    origin.answer = lambda exchange: exchange.wait_peer_closed(60)
+    assert ask("/hasty/slow").status == 504
+    assert reason_of(gateway, "/hasty/slow")["reason"] == "FIRST_BYTE_TIMEOUT"
 
 
 def test_an_endpoint_that_breaks_off_is_a_502(ask, gateway, origin):
@@ -289,14 +291,14 @@ def test_a_client_that_leaves_ends_the_call(gateway, origin):
     seen = threading.Event()
 
     def hold(exchange):
-        if exchange.wait_peer_closed(20):
+        if exchange.wait_peer_closed(60):
             seen.set()
     origin.answer = hold
     client = Client(gateway.port("http"))
     client.request("GET", "/scripted/left")
     wait_for(lambda: gateway.metric("weir_requests_in_flight") > 0, "the request to be under way")
     client.reset()
-    assert seen.wait(20)
+    assert seen.wait(60)
 
 
 # --- signatures --------------------------------------------------------------------------------------------------------

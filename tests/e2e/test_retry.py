@@ -13,7 +13,7 @@ CONFIG = """
 worker_threads: 1
 listeners: {http: {address: "127.0.0.1:@http@"}}
 target_groups:
-  two: {targets: ["127.0.0.1:@first@", "127.0.0.1:@second@"], health_check: {enabled: false}, timeouts: {first_byte: 5s}}
+  two: {targets: ["127.0.0.1:@first@", "127.0.0.1:@second@"], health_check: {enabled: false}, timeouts: {first_byte: 60s}}
   one: {targets: "127.0.0.1:@first@", health_check: {enabled: false}, retry: {attempts: 2, on: 503, budget: 100%, backoff: 1ms}}
   second: {targets: "127.0.0.1:@second@", health_check: {enabled: false}}
   budgeted: {targets: ["127.0.0.1:@first@", "127.0.0.1:@second@"], health_check: {enabled: false}}
@@ -29,12 +29,13 @@ routes:
   - {name: reset, match: {path: /reset}, forward: two, retry: {on: reset, budget: 100%, backoff: 1ms}}
   - {name: anything, match: {path: /anything}, forward: two, retry: {on: [reset, 5xx], budget: 100%, backoff: 1ms, non_idempotent: true, buffer: 64KiB}}
   - {name: slow, match: {path: /slow}, forward: two, retry: {on: timeout, per_try_timeout: 300ms, budget: 100%, backoff: 1ms}}
+  - {name: slower, match: {path: /slower}, forward: two, retry: {on: timeout, per_try_timeout: 5s, budget: 100%, backoff: 1ms}}
   - {name: bad, match: {path: /bad}, forward: two, retry: {on: bad_response, budget: 100%, backoff: 1ms}}
   - {name: total, match: {path: "/total/*"}, forward: two, timeouts: {total: 1s}}
   - {name: budget, match: {path: /budget}, forward: budgeted, retry: {attempts: 3, on: 503, budget: 20%, backoff: 1ms}}
   - {name: few, match: {path: /few}, forward: few, retry: {attempts: 2, on: 503}}
   - {name: no_budget, match: {path: /no_budget}, forward: few, retry: {attempts: 2, on: 503, budget: 0%}}
-  - {name: left, match: {path: /left}, forward: two, retry: {attempts: 2, on: 503, budget: 100%, backoff: 10s, max_backoff: 10s}}
+  - {name: left, match: {path: /left}, forward: two, retry: {attempts: 2, on: 503, budget: 100%, backoff: 60s, max_backoff: 60s}}
   - {name: paused, match: {path: /paused}, forward: two, retry: {attempts: 2, on: 503, budget: 100%, backoff: 400ms, max_backoff: 400ms}}
   - {name: pair, match: {path: "/pair*"}, forward: {primary: one, fallback: second}}
   - {name: pair_404, match: {path: /missing}, forward: {primary: one, fallback: second, on: [404]}}
@@ -42,6 +43,7 @@ routes:
   - {name: pair_empty, match: {path: /empty}, forward: {primary: empty, fallback: second}}
   - {name: pair_not_503, match: {path: /not503}, forward: {primary: nobody, fallback: second, on: [500]}}
   - {name: hedged, match: {path: /hedged}, forward: hedged, hedge: 100ms, retry: {budget: 100%}}
+  - {name: hedged_late, match: {path: /hedged_late}, forward: hedged, hedge: 20s, retry: {budget: 100%}}
 """
 
 
@@ -179,7 +181,7 @@ def test_a_target_that_answers_before_the_body_has_come_is_followed_by_one_that_
         answer_both(origins, answer)
         with Client(gateway.port("http")) as client:
             client.send(b"PUT /anything HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello")
-            assert seen.wait(10)
+            assert seen.wait(30)
             wait_for(lambda: sum(hits(origins)) == 2, "the second target to be asked")
             client.send(b"world")
             assert client.response("PUT").body == b"helloworld"
@@ -212,18 +214,23 @@ def test_a_reset_is_an_error_where_retry_is_not_configured(gateway, origins):
 
 
 def test_a_try_that_is_silent_for_per_try_timeout_is_given_up(gateway, origins):
-    answer_both(origins, failing(1, lambda exchange: exchange.wait_peer_closed()))
-    began = time.monotonic()
-    assert fetch(gateway.port("http"), "/slow").body == b"fine"
-    assert 0.29 <= time.monotonic() - began < 20
+    for path, limit in (("/slow", 0.3), ("/slower", 5)):
+        answer_both(origins, failing(1, lambda exchange: exchange.wait_peer_closed()))
+        began = time.monotonic()
+        response = fetch(gateway.port("http"), path, timeout=60)
+        assert time.monotonic() - began >= limit - 0.01
+        if response.status == 200:  # the others were quick enough
+            break
+    assert response.body == b"fine"
 
 
 def test_when_every_try_is_silent_the_client_gets_504(gateway, origins):
-    for _ in range(3):  # each pays a share into the budget
-        fetch(gateway.port("http"), "/slow")
+    paid = 0
+    while paid < 3:  # each that needs no other try pays a share into the budget
+        paid = paid + 1 if fetch(gateway.port("http"), "/slow", headers=[("User-Agent", "pays")]).status == 200 else 0
     answer_both(origins, lambda exchange: exchange.wait_peer_closed())
-    assert fetch(gateway.port("http"), "/slow").status == 504
-    assert gateway.wait_log(lambda entry: entry["path"] == "/slow" and entry["status"] == 504)[0]["attempts"] == 3
+    assert fetch(gateway.port("http"), "/slow", headers=[("User-Agent", "gets none")]).status == 504
+    assert gateway.wait_log(lambda entry: entry["user_agent"] == "gets none")[0]["attempts"] == 3
 
 
 def test_a_malformed_answer_is_tried_again_when_listed(gateway, origins):
@@ -232,12 +239,15 @@ def test_a_malformed_answer_is_tried_again_when_listed(gateway, origins):
 
 
 def test_a_response_that_has_begun_is_never_tried_again(gateway, origins):
+    seen = threading.Event()
     answer_both(origins, failing(1, lambda exchange: (exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"),
-                                                      time.sleep(0.2), exchange.reset())))
+                                                      seen.wait(30), exchange.reset())))
     with Client(gateway.port("http")) as client:
         client.request("GET", "/anything")
+        assert client.head().status == 200
+        seen.set()
         with pytest.raises(Closed):
-            client.response()
+            client.exactly(9)
     assert sum(hits(origins)) == 1
 
 
@@ -245,8 +255,8 @@ def test_a_response_that_has_begun_is_never_tried_again(gateway, origins):
 def test_timeouts_total_ends_a_request_without_a_response(gateway, origins):
     answer_both(origins, lambda exchange: exchange.wait_peer_closed())
     began = time.monotonic()
-    assert fetch(gateway.port("http"), "/total/none").status == 504
-    assert 0.99 <= time.monotonic() - began < 20
+    assert fetch(gateway.port("http"), "/total/none", timeout=30).status == 504
+    assert 0.99 <= time.monotonic() - began
     entry = gateway.wait_log(lambda entry: entry["path"] == "/total/none")[0]
     assert entry["reason"] == "TOTAL_TIMEOUT"
 
@@ -261,10 +271,16 @@ def test_timeouts_total_cuts_off_a_response_that_goes_on(gateway, origins):
         except OSError:
             exchange.close()
     answer_both(origins, drip)
-    with Client(gateway.port("http")) as client:
-        client.request("GET", "/total/drip")
-        with pytest.raises(Closed):
-            client.response()
+    for _ in range(10):
+        with Client(gateway.port("http")) as client:
+            client.request("GET", "/total/drip")
+            if client.head().status == 504:
+                continue  # it had not begun in time: once more
+            with pytest.raises(Closed):
+                client.exactly(1000)
+            break
+    else:
+        raise AssertionError("no response has begun")
     assert gateway.wait_log(lambda entry: entry["path"] == "/total/drip")[0]["reason"] == "TOTAL_TIMEOUT"
 
 
@@ -272,7 +288,7 @@ def test_there_is_a_pause_before_the_second_try(gateway, origins):
     answer_both(origins, failing(1))
     began = time.monotonic()
     assert fetch(gateway.port("http"), "/paused").status == 200
-    assert 0.19 <= time.monotonic() - began < 20  # half of 400 ms at least
+    assert 0.19 <= time.monotonic() - began  # half of 400 ms at least
 
 
 def test_a_client_that_leaves_during_the_pause_ends_it(gateway, origins):
@@ -392,12 +408,12 @@ def test_a_hedge_takes_the_faster_target(gateway, origins):
     answer_both(origins, answer)
     before = gateway.metric("weir_hedges_total")
     assert fetch(gateway.port("http"), "/hedged").body == b"fast"
-    assert may_answer.wait(10) and hits(origins) == [1, 1]
+    assert may_answer.wait(30) and hits(origins) == [1, 1]
     assert gateway.metric("weir_hedges_total") == before + 1
 
 
 def test_a_target_that_answers_in_time_has_no_rival(gateway, origins):
-    assert fetch(gateway.port("http"), "/hedged").status == 200
+    assert fetch(gateway.port("http"), "/hedged_late").status == 200
     assert sum(hits(origins)) == 1
 
 
@@ -409,7 +425,7 @@ def test_a_hedge_whose_first_target_fails_lives_from_the_second(gateway, origins
             count[0] += 1
             is_first = count[0] == 1
         if is_first:
-            assert second_came.wait(10)
+            assert second_came.wait(30)
             exchange.reset()
         else:
             second_came.set()
@@ -429,7 +445,7 @@ listeners: {http: {address: "127.0.0.1:@http@"}}
 target_groups:
   all:
     targets: [%s]
-    health_check: {interval: 100ms, timeout: 100ms, healthy_threshold: 1, unhealthy_threshold: 1}
+    health_check: {interval: 100ms, timeout: 20s, healthy_threshold: 1, unhealthy_threshold: 1}
     retry: {attempts: 5, on: [connect_failure, reset], budget: 50%%}
 routes: [{name: all, forward: all}]
 """ % ", ".join(f'"127.0.0.1:{port}"' for port in ports)

@@ -11,7 +11,7 @@ CONFIG = """
 worker_threads: 2
 limits: {retry_buffers: 240kB}  # 120,000 bytes for each of the threads: two bodies of 50,000
 listeners: {http: {address: "127.0.0.1:@http@"}}
-target_groups: {origin: {targets: ["127.0.0.1:@origin@"], health_check: {enabled: false}}}
+target_groups: {origin: {targets: ["127.0.0.1:@origin@"], health_check: {enabled: false}, timeouts: {first_byte: 60s}}}
 routes:
   - name: all
     forward: origin
@@ -57,7 +57,7 @@ def post(gateway, origin, path):
 
 def test_bodies_beyond_the_memory_are_sent_once_and_those_after_them_are_kept_again(gateway, origin):
     gate = threading.Event()
-    origin.on("/held", lambda exchange: (gate.wait(30), exchange.send(OK)))
+    origin.on("/held", lambda exchange: (gate.wait(60), exchange.send(OK)))
     origin.on("/more", reply(status="503 x"))
     origin.on("/again", once_down)
     holders = []
@@ -87,7 +87,7 @@ def test_bodies_beyond_the_memory_are_sent_once_and_those_after_them_are_kept_ag
 
 def test_a_body_is_given_up_when_the_response_has_begun(gateway, origin):
     gate = threading.Event()
-    origin.on("/slow", lambda exchange: (exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n"), gate.wait(30),
+    origin.on("/slow", lambda exchange: (exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n"), gate.wait(60),
                                          exchange.send(b"done")))
     with Client(gateway.port("http")) as client:
         client.request("POST", "/slow", body=BODY)
