@@ -87,7 +87,7 @@ class Nameserver:
 
     def addresses(self, name):
         """What dnsmasq says, over TCP."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as sock:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as sock:
             message = question(name, "A")
             sock.sendall(struct.pack(">H", len(message)) + message)
             data = b""

@@ -94,7 +94,7 @@ def who_answers(gateway, path, count=8):
     return {ask(gateway, path).body.decode() for _ in range(count)}
 
 
-def until_answered_by(gateway, path, names, timeout=10):
+def until_answered_by(gateway, path, names, timeout=30):
     wait_for(lambda: who_answers(gateway, path) == set(names), f"{names} answer {path}", timeout)
 
 
@@ -104,12 +104,12 @@ class Held:
     def __init__(self, gateway, origin, path):
         self.go_on, self.path = threading.Event(), path
         origin.on(path, self.answer)
-        self.client = Client(gateway.port("http"))
+        self.client = Client(gateway.port("http"), timeout=60)
         self.client.request("GET", path)
         wait_for(lambda: any(request.target == path for request in origin.requests), f"{path} at the origin")
 
     def answer(self, exchange):
-        self.go_on.wait(30)
+        self.go_on.wait(60)
         exchange.send(reply(b"at last"))
 
     def response(self):
@@ -212,13 +212,14 @@ def test_a_bad_file_keeps_the_last_good_list_and_is_told(gateway, origins):
     write(gateway, "list.yaml", '["127.0.0.1:@one@"]')
     until_answered_by(gateway, "/file", ["one"])
     write(gateway, "list.yaml", '- 127.0.0.1:@two@\n- {address: nonsense}\n')
-    wait_for(lambda: gateway.metric("weir_target_source_failures_total") == 1, "the failure is counted")
+    wait_for(lambda: gateway.metric("weir_target_source_failures_total") >= 1, "the failure is counted")
     assert who_answers(gateway, "/file") == {"one"}
     assert "list.yaml:2:13: address is \"nonsense\"" in gateway.stderr()
     source = group_of(gateway, "file")["sources"][0]
-    assert source["failures"] == 1 and "list.yaml:2:13" in source["failure"]
+    assert source["failures"] >= 1 and "list.yaml:2:13" in source["failure"]
+    before = gateway.metric("weir_target_source_failures_total")
     (gateway.folder / "targets" / "list.yaml").unlink()
-    wait_for(lambda: gateway.metric("weir_target_source_failures_total") > 1, "a file that is gone is a failure")
+    wait_for(lambda: gateway.metric("weir_target_source_failures_total") > before, "a file that is gone is a failure")
     assert who_answers(gateway, "/file") == {"one"}
     write(gateway, "list.yaml", '["127.0.0.1:@two@"]')
     until_answered_by(gateway, "/file", ["two"])
@@ -285,14 +286,21 @@ def test_a_removed_target_finishes_what_it_has_and_gets_nothing_new(gateway, ori
 
 def test_a_target_that_comes_back_while_it_drains_is_taken_back(gateway, origins):
     one = address(origins[0])
-    members(gateway, "brief", [one])
-    until_answered_by(gateway, "/brief", ["one"])
-    held = Held(gateway, origins[0], "/brief/back")
-    members(gateway, "brief", [])
-    wait_for(lambda: states(gateway, "brief")[one][0] == "draining", "it drains")
-    members(gateway, "brief", [one])
-    until_answered_by(gateway, "/brief", ["one"])
-    time.sleep(2)  # longer than the delay: nothing may happen
+    for delay in (1.5, 8):
+        gateway.configure(TEXT.replace("1500ms", f"{delay * 1000:.0f}ms"))
+        gateway.reload()
+        members(gateway, "brief", [one])
+        until_answered_by(gateway, "/brief", ["one"])
+        held = Held(gateway, origins[0], "/brief/back")
+        began = time.monotonic()
+        members(gateway, "brief", [])
+        drains = wait_for(lambda: one not in states(gateway, "brief") or states(gateway, "brief")[one][0] == "draining", "it drains")
+        members(gateway, "brief", [one])
+        until_answered_by(gateway, "/brief", ["one"])
+        if drains and time.monotonic() - began < delay * 0.9:
+            break
+        held.client.close()  # not back in time
+    time.sleep(delay + 0.5)  # nothing may happen
     assert held.response().body == b"at last"
     assert gateway.metric("weir_targets_cut_total") == 0
 
@@ -300,7 +308,7 @@ def test_a_target_that_comes_back_while_it_drains_is_taken_back(gateway, origins
 def test_requests_are_cut_off_when_the_delay_is_over(gateway, origins):
     members(gateway, "brief", [address(origins[0])])
     until_answered_by(gateway, "/brief", ["one"])
-    waiting = Held(gateway, origins[0], "/brief/waits")
+    waiting = Held(gateway, origins[0], "/brief/waits")  # until its delay is over
     begun = threading.Event()
 
     def begin(exchange):
@@ -310,7 +318,7 @@ def test_requests_are_cut_off_when_the_delay_is_over(gateway, origins):
     origins[0].on("/brief/streams", begin)
     streaming = Client(gateway.port("http"))
     streaming.request("GET", "/brief/streams")
-    assert begun.wait(10)
+    assert begun.wait(30)
     members(gateway, "brief", [])
     assert waiting.client.response().status == 502
     with pytest.raises((Closed, OSError)):
@@ -374,16 +382,23 @@ def test_connections_that_forward_bytes_drain_too(gateway):
 
 def test_a_target_that_a_reload_takes_away_drains(gateway, origins):
     one = address(origins[0])
-    gateway.configure(TEXT.replace("deregistration_delay: 30s, health_check", "deregistration_delay: 1s, health_check"))
-    gateway.reload()
-    held = Held(gateway, origins[0], "/fixed/held")
-    long = Held(gateway, origins[0], "/fixed/long")
-    without = TEXT.replace('fixed: {targets: ["127.0.0.1:@one@"]', 'fixed: {deregistration_delay: 1s, targets: ["127.0.0.1:@two@"]')
-    gateway.configure(without)
-    gateway.reload()
-    assert who_answers(gateway, "/fixed") == {"two"}
-    assert states(gateway, "fixed")[one][0] == "draining"
-    assert held.response().body == b"at last"
+    for delay in (1, 8):
+        gateway.configure(TEXT)
+        gateway.reload()
+        until_answered_by(gateway, "/fixed", ["one"])
+        held = Held(gateway, origins[0], "/fixed/held")
+        long = Held(gateway, origins[0], "/fixed/long")
+        without = TEXT.replace('fixed: {targets: ["127.0.0.1:@one@"]', f'fixed: {{deregistration_delay: {delay}s, targets: ["127.0.0.1:@two@"]')
+        gateway.configure(without)
+        began = time.monotonic()
+        gateway.reload()
+        assert who_answers(gateway, "/fixed") == {"two"}
+        seen, response = states(gateway, "fixed"), held.response()
+        if time.monotonic() - began < delay * 0.9:
+            assert seen[one][0] == "draining" and response.body == b"at last"
+            break
+    else:
+        raise AssertionError("not done in time")
     assert long.client.response().status == 502
     wait_for(lambda: one not in states(gateway, "fixed"), "it is forgotten")
     long.go_on.set()
@@ -393,7 +408,7 @@ def test_a_new_target_is_checked_before_it_takes_requests(origins):
     text = """
     listeners: {http: {address: "127.0.0.1:@http@"}}
     target_groups:
-      api: {dynamic: true, targets: [], health_check: {path: /health, interval: 200ms, timeout: 100ms}}
+      api: {dynamic: true, targets: [], health_check: {path: /health, interval: 200ms, timeout: 20s}}
     routes: [{name: all, forward: api}]
     """
     sick = named("sick")

@@ -16,7 +16,7 @@ from weir import CONFIG, SANITIZED, UnixConnection, Weir, wait_for
 HEAD = """
 worker_threads: 2
 listeners: {http: {address: "127.0.0.1:@http@"}}
-resolver: {servers: "127.0.0.1:@dns@", timeout: 500ms, attempts: 1, retry: 100ms, max_retry: 200ms, wait: 10s}
+resolver: {servers: "127.0.0.1:@dns@", timeout: 500ms, attempts: 1, retry: 100ms, max_retry: 200ms, wait: 30s}
 routes: [{name: all, forward: users}]
 """
 A = HEAD + """
@@ -40,7 +40,7 @@ def members(gateway, group="users"):
 
 
 def wait_members(gateway, expected, **options):
-    wait_for(lambda: members(gateway, **options) == expected, f"{expected}; has {members(gateway, **options)}", 20)
+    wait_for(lambda: members(gateway, **options) == expected, f"{expected}; has {members(gateway, **options)}", 60)
 
 
 def question(gateway, name="users.test", kind="A"):
@@ -152,13 +152,13 @@ def test_many_groups_that_ask_for_one_name_ask_once():
 
 def test_a_reload_keeps_what_is_known_and_asks_nothing():
     with Origin() as origin, Nameserver({"users.test": ["127.0.0.1"]}, ttl=300) as dns, \
-            Weir(A.replace("timeout: 500ms", "timeout: 10s"), origin=origin.port, dns=dns.port) as gateway:
+            Weir(A.replace("timeout: 500ms", "timeout: 10s").replace("wait: 30s", "wait: 60s"), origin=origin.port, dns=dns.port) as gateway:
         dns.stop()  # nobody could be asked
         began = time.monotonic()
         for _ in range(3):
             gateway.reload()
             assert fetch(gateway.port("http"), "/").status == 200
-        assert time.monotonic() - began < 10, "a reload waited for DNS"
+        assert time.monotonic() - began < 50, "a reload waited for DNS"
         assert gateway.metric("weir_dns_queries_total") == 1
 
 
@@ -187,8 +187,9 @@ def test_addresses_stay_when_the_server_is_gone():
         dns.stop()
         wait_for(lambda: failures(gateway, "unreachable") >= 3, "three failures")
         assert fetch(gateway.port("http"), "/").status == 200
+        wait_for(lambda: question(gateway)["outcome"] == "unreachable", "its latest outcome")
         seen = question(gateway)
-        assert (seen["outcome"], seen["values"]) == ("unreachable", ["127.0.0.1"]) and seen["failures"] >= 3, seen
+        assert seen["values"] == ["127.0.0.1"] and seen["failures"] >= 3, seen
         assert gateway.metrics()[("weir_dns_answer_age_seconds", (("name", "users.test"), ("type", "A")))] > 0
         dns.names = {"users.test": ["127.0.0.2"]}
         dns.start()
@@ -203,7 +204,7 @@ def test_addresses_of_a_name_that_is_gone_leave_after_their_grace_and_come_back(
         wait_members(gateway, {})
         assert time.monotonic() - began > 0.9, "the grace of 1 s"
         assert fetch(gateway.port("http"), "/").status == 503
-        assert question(gateway)["outcome"] in ("nxdomain", "empty")
+        wait_for(lambda: question(gateway)["outcome"] in ("nxdomain", "empty"), "its outcome")
         dns.set({"users.test": ["127.0.0.1"]})
         wait_members(gateway, {f"127.0.0.1:{origin.port}": 1})
         assert fetch(gateway.port("http"), "/").status == 200
@@ -221,7 +222,7 @@ def test_a_name_that_comes_back_within_its_grace_was_never_away():
 
 
 def test_a_start_without_dns_serves_what_needs_none_and_the_rest_when_it_comes():
-    text = A.replace("wait: 10s", "wait: 100ms").replace("routes: [", "routes: [{name: hello, match: {path: /hello}, respond: {status: 200}}, ")
+    text = A.replace("wait: 30s", "wait: 100ms").replace("routes: [", "routes: [{name: hello, match: {path: /hello}, respond: {status: 200}}, ")
     with Origin() as origin, Nameserver({"users.test": ["127.0.0.1"]}) as dns:
         dns.stop()
         with Weir(text, origin=origin.port, dns=dns.port) as gateway:
@@ -240,7 +241,7 @@ def test_a_required_name_that_has_no_address_refuses_the_load():
         gateway.expected_exit = 1
         gateway.has_admin = False
         gateway.start()
-        assert gateway.process.wait(30) == 1
+        assert gateway.process.wait(60) == 1
         line = 1 + gateway.config_path.read_text().split("\n").index(next(
             line for line in gateway.config_path.read_text().split("\n") if "dns: users.test" in line))
         assert f'weir.yaml:{line}:20: "users.test" is required' in gateway.stderr(), gateway.stderr()
@@ -274,7 +275,7 @@ WORSE = {
     "refused": (lambda query: reply(query, rcode=5), "refused"),
     "not implemented": (lambda query: reply(query, rcode=4), "error"),
     "nothing": (lambda query: b"", "timeout"),
-    "an answer too late": (lambda query: time.sleep(0.9) or reply(query, a("127.0.0.66")), "timeout"),
+    "an answer too late": (None, "timeout"),
 }
 
 
@@ -282,7 +283,16 @@ class Turncoat:
     """Says 127.0.0.1 until .worse is set."""
 
     def __init__(self):
-        self.worse = None
+        self.worse, self.asked, self.is_asked = None, 0, threading.Condition()
+
+    def too_late(self, query):
+        """An answer that comes when the next question has been asked, and that one was given up."""
+        with self.is_asked:
+            self.asked += 1
+            self.is_asked.notify_all()
+            mine = self.asked
+            self.is_asked.wait_for(lambda: self.asked > mine, 60)
+        return reply(query, a("127.0.0.66"))
 
     def __call__(self, query):
         return (self.worse or (lambda query: reply(query, a("127.0.0.1"))))(query)
@@ -294,8 +304,8 @@ def test_no_answer_that_is_none_moves_a_target():
     with Origin() as origin, RudeNameserver(turncoat) as dns, Weir(A, origin=origin.port, dns=dns.port) as gateway:
         for what, (worse, kind) in WORSE.items():
             before = failures(gateway, kind)
-            turncoat.worse = worse
-            wait_for(lambda: failures(gateway, kind) > before, f"{what}: one more {kind}; {gateway.admin('/metrics')[1]}", 20)
+            turncoat.worse = worse or turncoat.too_late
+            wait_for(lambda: failures(gateway, kind) > before + (worse is None), f"{what}: one more {kind}; {gateway.admin('/metrics')[1]}", 60)
             assert members(gateway) == {f"127.0.0.1:{origin.port}": 1}, what
             assert fetch(gateway.port("http"), "/").status == 200, what
             turncoat.worse = None
@@ -329,11 +339,11 @@ def test_slow_answers_hold_up_neither_requests_nor_reloads():
         began = time.monotonic()
         gateway.reload()
         assert fetch(gateway.port("http"), "/").status == 200
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 50
 
 
 def test_the_next_server_is_asked_when_the_first_is_silent():
-    text = A.replace('servers: "127.0.0.1:@dns@", timeout: 500ms', 'servers: ["127.0.0.1:@silent@", "127.0.0.1:@dns@"], timeout: 1500ms')
+    text = A.replace('servers: "127.0.0.1:@dns@", timeout: 500ms', 'servers: ["127.0.0.1:@silent@", "127.0.0.1:@dns@"], timeout: 4s')
     with Origin() as origin, RudeNameserver(lambda query: b"") as silent, Nameserver({"users.test": ["127.0.0.1"]}) as dns, \
             Weir(text, origin=origin.port, silent=silent.port, dns=dns.port) as gateway:
         assert members(gateway) == {f"127.0.0.1:{origin.port}": 1}
@@ -345,7 +355,7 @@ def test_the_next_server_is_asked_when_the_first_is_silent():
 # --- what is shown ----------------------------------------------------------------------------------------------------
 def test_names_addresses_and_ages_are_shown():
     with Origin() as origin, Nameserver({"users.test": ["127.0.0.1"]}, ttl=100) as dns, \
-            Weir(A, origin=origin.port, dns=dns.port) as gateway:
+            Weir(A.replace("timeout: 500ms", "timeout: 10s"), origin=origin.port, dns=dns.port) as gateway:
         one = question(gateway)
         assert (one["name"], one["type"], one["outcome"], one["values"]) == ("users.test", "A", "ok", ["127.0.0.1"])
         assert 80 < one["next_seconds"] <= 107 and one["answer_age_seconds"] < 60
