@@ -78,8 +78,9 @@ static bool read_files(struct gw_import *import, int num_files, char **files)
         free(documents[i].group);
     }
     free(documents);
-    if (ok && json_array_size(import->listeners) == 0) {
-        fprintf(stderr, "weir import: there is no listener in the files (expected what describe-listeners prints)\n");
+    if (ok && json_array_size(import->listeners) + json_array_size(import->rules) == 0) {
+        fprintf(stderr, "weir import: there is no listener in the files (expected what describe-listeners or "
+                        "describe-rules prints)\n");
         ok = false;
     }
     return ok;

@@ -352,8 +352,10 @@ void gw_import_alb_write(struct gw_import *self, FILE *out)
 {
     self->out = out;
     write_balancer(self);
+    gw_import_stand_ins(self);
     gw_import_listeners(self);
     gw_import_groups(self);
     gw_import_routes(self);
+    gw_import_drop_stand_ins(self);
     gw_import_keys(self);
 }

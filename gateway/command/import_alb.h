@@ -23,6 +23,7 @@ struct gw_import {
     struct gw_import_finding *findings;
     size_t num_findings;
     FILE *out; /* of gw_import_alb_write */
+    bool listeners_stand_in, groups_stand_in; /* no file described any */
 };
 void gw_import_init(struct gw_import *);
 void gw_import_dispose(struct gw_import *);
@@ -41,6 +42,9 @@ void gw_import_list(FILE *, const json_t *texts);
 const char *gw_import_string(const json_t *object, const char *key); /* "" where there is none */
 /* The value of an attribute of the load balancer; "" where there is none. */
 const char *gw_import_balancer_value(const struct gw_import *, const char *key);
+/* import_missing.c: listeners and groups that rules speak of, where no file describes any; and without them again. */
+void gw_import_stand_ins(struct gw_import *);
+void gw_import_drop_stand_ins(struct gw_import *);
 /* import_keys.c: a finding for every key of the input that says what became of it. */
 void gw_import_keys(struct gw_import *);
 /* import_listeners.c: listeners and their certificates. */

@@ -113,8 +113,10 @@ static void write_targets(struct gw_import *self, const json_t *group)
     if (strcmp(type, "alb") == 0)
         gw_import_note(self, GW_IMPORT_REFUSED, name, "targets of type %s: the group is empty and answers 503", type);
     else if (descriptions == NULL)
-        gw_import_note(self, GW_IMPORT_REFUSED, name,
-                       "its targets are in none of the files (expected %s=FILE of describe-target-health)", name);
+        gw_import_note(self, GW_IMPORT_APPROXIMATED, name,
+                       "its targets are in none of the files: it has none (expected %s=FILE of describe-target-health, "
+                       "or targets to be filled in)",
+                       name);
     else
         json_array_foreach(descriptions, i, description) write_target(self, group, description, &has_any);
     fputs("]\n", self->out);

@@ -460,7 +460,7 @@ static void note_strangers(struct gw_import *import)
         json_array_foreach(import->listeners, j, listener)
         {
             gw_import_listener_id(gw_import_string(listener, "ListenerArn"), id, sizeof(id));
-            is_known = is_known || (strcmp(id, rule_id) == 0 && *id != '\0');
+            is_known = is_known || (strcmp(id, rule_id) == 0 && (*id != '\0' || import->listeners_stand_in));
         }
         if (!is_known)
             gw_import_note(import, GW_IMPORT_REFUSED, gw_import_string(rule, "RuleArn"),

@@ -127,7 +127,7 @@ def test_the_only_target_group_need_not_be_named(tmp_path):
 
 @pytest.mark.parametrize("args, says", [
     (["listeners.json", "web-health.json"], "web-health.json: the target group it is about is not in it (expected NAME=FILE)"),
-    (["rules.json"], "there is no listener in the files"),
+    (["web=web-health.json"], "there is no listener in the files"),
     (["missing.json", "listeners.json"], "cannot read missing.json: No such file"),
     (["listeners.json", "other=web-health.json"], "other: targets of a target group that no file describes"),
     (["listeners.json", "target-groups.json", "web=web-health.json", "rules.json"], "canary: its targets are in none of the files"),
@@ -135,6 +135,36 @@ def test_the_only_target_group_need_not_be_named(tmp_path):
 def test_what_is_missing_is_told(args, says):
     done = run("import", "alb", *args)
     assert done.returncode == 1 and says in done.stderr
+
+
+def test_rules_alone_become_routes_and_the_report_says_what_to_fill_in(tmp_path):
+    def change(document):
+        document["Rules"] = [rule for rule in document["Rules"] if not any("Oidc" in key or "Cognito" in key or "Jwt" in key
+                                                                           for action in rule["Actions"] for key in action)]
+    done = run("import", "alb", edit(tmp_path, "rules.json", change))
+    told = findings(done)
+    assert any(kind == "approximated" and "listener" in where and text.startswith("no file describes the listener: HTTP on port 80")
+               for kind, where, text in told)
+    assert any(kind == "approximated" and text.startswith("no file describes the target group: ") for kind, _, text in told)
+    assert not [text for _, _, text in told if text.startswith("rule of a listener") or "which no file describes" in text]
+    (tmp_path / "weir.yaml").write_text(done.stdout)
+    assert run("check", tmp_path / "weir.yaml").returncode == 0
+    assert "forward: {groups: [{group: web" in done.stdout and 'http-80: {address: "0.0.0.0:80"}' in done.stdout
+
+
+def test_three_descriptions_without_targets_have_a_counterpart_for_everything(tmp_path):
+    group = "arn:aws:elasticloadbalancing:us-east-1:1:targetgroup/web/6d0ecf831eec9f09"
+    listener = "arn:aws:elasticloadbalancing:us-east-1:1:listener/app/lb/50dc6c495c0c9188/f2f7dc8efc522ab2"
+    forward = [{"Type": "forward", "TargetGroupArn": group}]
+    for name, document in {
+        "listeners": {"Listeners": [{"ListenerArn": listener, "Protocol": "HTTP", "Port": 80, "DefaultActions": forward}]},
+        "groups": {"TargetGroups": [{"TargetGroupArn": group, "TargetGroupName": "web", "Protocol": "HTTP", "Port": 80}]},
+        "rules": {"Rules": [{"RuleArn": listener.replace(":listener/", ":listener-rule/") + "/9683b2d02a6cabee", "Priority": "1",
+                             "Conditions": [{"Field": "path-pattern", "Values": ["/a/*"]}], "Actions": forward}]}}.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(document))
+    done = run("import", "alb", *[tmp_path / f"{name}.json" for name in ("rules", "groups", "listeners")])
+    assert done.returncode == 0, done.stderr
+    assert any(where == "web" and text.startswith("its targets are in none of the files") for _, where, text in findings(done))
 
 
 def test_a_file_that_is_something_else_is_refused(tmp_path):
