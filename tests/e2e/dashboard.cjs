@@ -10,6 +10,7 @@ const seen = { console: [], errors: [], requests: [] };
 async function open(browser, options) {
   const context = await browser.newContext({ ...(password ? { httpCredentials: { username: "anybody", password } } : {}), ...options });
   const page = await context.newPage();
+  page.setDefaultTimeout(60000);
   page.on("console", (message) => { if (["error", "warning"].includes(message.type())) seen.console.push(message.text()); });
   page.on("pageerror", (error) => seen.errors.push(error.message));
   page.on("request", (request) => seen.requests.push(request.url()));
@@ -20,6 +21,15 @@ async function open(browser, options) {
 const table = (page, selector) => page.$$eval(`${selector} tr`, (rows) => rows.map((row) => [...row.children].map((cell) => cell.innerText.trim())));
 const background = (page) => page.evaluate(() => [getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]);
 const curve = (page, name) => page.$eval(`[data-chart=${name}] .curve.c1`, (path) => path.getAttribute("d"));
+
+// Waits until a number is above 0; the text that was.
+async function textAboveZero(page, selector) {
+  const handle = await page.waitForFunction((at) => {
+    const text = document.querySelector(at).textContent;
+    return Number.parseFloat(text) > 0 && text;
+  }, selector);
+  return handle.jsonValue();
+}
 
 async function desktop(browser) {
   const { context, page } = await open(browser, { viewport: { width: 1280, height: 900 }, colorScheme: "light" });
@@ -32,15 +42,13 @@ async function desktop(browser) {
   }, found.firstCurve);
   found.laterCurve = await curve(page, "requests");
   found.charts = await page.$$eval("[data-chart] svg", (all) => all.map((svg) => svg.querySelectorAll(".curve").length));
-  await page.waitForFunction(() => Number.parseFloat(document.querySelector("[data-now=requests]").textContent) > 0);
-  found.tile = await page.textContent("[data-now=requests]");
+  found.tile = await textAboveZero(page, "[data-now=requests]");
 
   const users = "tr[data-key='route users']";
   const total = () => page.$eval(`${users} [data-total]`, (cell) => Number(cell.dataset.total));
   found.firstTotal = await total();
   await page.waitForFunction((before) => Number(document.querySelector("tr[data-key='route users'] [data-total]").dataset.total) > before, found.firstTotal);
-  await page.waitForFunction(() => Number.parseFloat(document.querySelector("tr[data-key='route users'] td.rate").textContent) > 0);
-  found.rate = await page.$eval(`${users} td.rate`, (cell) => cell.textContent);
+  found.rate = await textAboveZero(page, `${users} td.rate`);
   found.routes = await table(page, "#routes-table");
   found.targets = await table(page, "#targets-live");
   found.certificates = await table(page, "#certificates-live");

@@ -19,7 +19,7 @@ listeners:
   https: {address: "127.0.0.1:@https@", tls: {certificates: self}}
 certificates: {self: {self_signed: [localhost]}}
 target_groups:
-  origin: {targets: ["127.0.0.1:@origin@"], health_check: {path: /health, interval: 200ms, timeout: 200ms, healthy_threshold: 2, unhealthy_threshold: 2}}
+  origin: {targets: ["127.0.0.1:@origin@"], health_check: {path: /health, interval: 200ms, timeout: 20s, healthy_threshold: 2, unhealthy_threshold: 2}}
   dead: {targets: ["127.0.0.1:@dead@"], health_check: {enabled: false}}
   empty: {targets: [{address: "127.0.0.1:9", weight: 0}], health_check: {enabled: false}}
 routes:
@@ -66,7 +66,7 @@ def test_a_client_that_says_nothing_does_not_block_the_admin_api(gateway):
                          ids=["no request", "no host", "100,000 NULs", "an endless target"])
 def test_garbage_does_not_hurt_the_admin_api(gateway, raw):
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(5)
+        sock.settimeout(10)
         sock.connect(gateway.admin_socket)
         try:
             sock.sendall(raw)
@@ -307,7 +307,7 @@ def test_run_with_a_broken_configuration_says_so_and_exits_1(weir):
     gateway = weir("routes: [{nonsense: 1}]", start=False)
     gateway.has_admin = False
     gateway.start()
-    assert gateway.process.wait(10) == 1
+    assert gateway.process.wait(60) == 1
     gateway.expected_exit = 1
     assert re.search(r"weir\.yaml:\d+:\d+: .*nonsense", gateway.stderr())
 
@@ -323,7 +323,7 @@ routes: [{{respond: {{status: 200}}}}]
         gateway.has_admin = False
         gateway.start()
         gateway.expected_exit = 1
-        assert gateway.process.wait(10) == 1
+        assert gateway.process.wait(60) == 1
         assert str(taken.getsockname()[1]) in gateway.stderr()
 
 

@@ -24,7 +24,7 @@ certificates: {self: {self_signed: [localhost]}}
 target_groups:
   users:
     targets: ["127.0.0.1:@a@", "127.0.0.1:@b@"]
-    health_check: {path: /health, interval: 100ms, timeout: 100ms, healthy_threshold: 1, unhealthy_threshold: 1}
+    health_check: {path: /health, interval: 100ms, timeout: 20s, healthy_threshold: 1, unhealthy_threshold: 1}
   dead: {targets: ["127.0.0.1:@dead@"], health_check: {enabled: false}}
   some: {dynamic: true, targets: [], health_check: {enabled: false}}
 routes:
@@ -274,7 +274,7 @@ def test_requests_in_flight_are_counted_by_target_and_let_go_of(gateway, origins
     release = threading.Event()
 
     def slow(exchange):
-        release.wait(20)
+        release.wait(60)
         exchange.send(reply())
     held = [origin.on("/api/slow", slow) for origin in origins]
     clients = [Client(gateway.port("http")) for _ in range(4)]
@@ -298,16 +298,23 @@ def test_requests_in_flight_are_counted_by_target_and_let_go_of(gateway, origins
 
 
 def test_traffic_is_sampled_every_second(gateway):
-    for _ in range(20):
-        fetch(gateway.port("http"), "/hello")
-        fetch(gateway.port("http"), "/nowhere")
-
-    def seen():
+    def look():
         page = get(gateway, "/api/v1/traffic")
-        return page if sum(page["requests"]) > 30 else None
-    page = wait_for(seen, "the samples")
-    # rates are per second, and a sample may cover a little more than one
-    assert sum(page["responses_2xx"]) == pytest.approx(20, rel=0.2) and sum(page["responses_4xx"]) == pytest.approx(20, rel=0.2)
+        return page, [sum(page[name]) for name in ("responses_2xx", "responses_4xx")]
+    for _ in range(8):
+        first, before = look()
+        for _ in range(20):
+            fetch(gateway.port("http"), "/hello")
+            fetch(gateway.port("http"), "/nowhere")
+        done = look()[0]["samples"]
+        wait_for(lambda: look()[0]["samples"] >= done + 2, "the samples")
+        page, after = look()
+        seen = [b - a for a, b in zip(before, after)]
+        # rates are per second, and a sample may cover a little more than one; more of it where the machine stands still
+        assert 0 < max(seen) <= 21
+        if seen == pytest.approx([20, 20], rel=0.2):
+            break
+    assert seen == pytest.approx([20, 20], rel=0.2)
     assert any(p99 is not None and p99 > 0 for p99 in page["p99_ms"])
     assert page["time"] == sorted(page["time"]) and len(page["time"]) == page["samples"]
     assert len(get(gateway, "/api/v1/traffic?seconds=1")["time"]) == 1
@@ -380,13 +387,13 @@ def test_requests_under_way_go_on_while_their_target_is_drained(gateway, origins
 
     def slow(exchange):
         begun.set()
-        release.wait(20)
+        release.wait(60)
         exchange.send(reply(body=b"late"))
     for origin in origins:
         origin.on("/api/held", slow)
     with Client(gateway.port("http")) as client:
         client.request("GET", "/api/held", host="api.example.com")
-        assert begun.wait(10)
+        assert begun.wait(30)
         act(gateway, a.address, "drain")
         act(gateway, b.address, "drain")
         assert fetch(gateway.port("http"), "/api", host="api.example.com").status == 503
@@ -591,7 +598,7 @@ def test_failed_handshakes_are_counted_by_reason(gateway):
         if "ciphers" in settings:
             context.maximum_version = ssl.TLSVersion.TLSv1_2
             context.set_ciphers(settings["ciphers"])
-        with socket.create_connection(("127.0.0.1", gateway.port("https")), 5) as sock:
+        with socket.create_connection(("127.0.0.1", gateway.port("https")), 20) as sock:
             try:
                 context.wrap_socket(sock, server_hostname="localhost").close()
             except (ssl.SSLError, OSError):
@@ -602,11 +609,11 @@ def test_failed_handshakes_are_counted_by_reason(gateway):
     wait_for(lambda: counts().get("alpn") == 1, f"no protocol in common; have {counts()}")
     handshake(ciphers="AES128-SHA")
     wait_for(lambda: counts().get("cipher") == 1, f"no cipher in common; have {counts()}")
-    with socket.create_connection(("127.0.0.1", gateway.port("https")), 5) as sock:
+    with socket.create_connection(("127.0.0.1", gateway.port("https")), 20) as sock:
         sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         sock.recv(100)
     wait_for(lambda: counts().get("not_tls") == 1, f"plain HTTP; have {counts()}")
-    socket.create_connection(("127.0.0.1", gateway.port("https")), 5).close()
+    socket.create_connection(("127.0.0.1", gateway.port("https")), 20).close()
     wait_for(lambda: counts().get("closed") == 1, f"a client that left; have {counts()}")
     assert gateway.metric("weir_tls_handshakes_total", result="failed") == sum(counts().values()) == 5
     handshake()

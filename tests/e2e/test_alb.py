@@ -72,7 +72,7 @@ target_groups:
   none: {targets: []}
   a: {targets: ["127.0.0.1:@a@"], health_check: {enabled: false}}
   b: {targets: ["127.0.0.1:@b@"], health_check: {enabled: false}}
-  sick: {targets: ["127.0.0.1:@dead1@", "127.0.0.1:@dead2@", "127.0.0.1:@dead3@"], health_check: {interval: 100ms, unhealthy_threshold: 1}}
+  sick: {targets: ["127.0.0.1:@dead1@", "127.0.0.1:@dead2@", "127.0.0.1:@dead3@"], health_check: {interval: 100ms, timeout: 20s, unhealthy_threshold: 1}}
   sticky_a: {targets: ["127.0.0.1:@a@"], health_check: {enabled: false}, stickiness: {lb_cookie: 1h}}
   sticky_b: {targets: ["127.0.0.1:@b@"], health_check: {enabled: false}, stickiness: {lb_cookie: 1h}}
 routes:
@@ -169,18 +169,18 @@ listeners:
   http: {address: "127.0.0.1:@http@"}
 target_groups:
   none: {targets: []}
-  three_sick: {targets: ["127.0.0.1:@a@", "127.0.0.1:@b@", "127.0.0.1:@c@"], health_check: {path: /sick, interval: 100ms, unhealthy_threshold: 1}}
+  three_sick: {targets: ["127.0.0.1:@a@", "127.0.0.1:@b@", "127.0.0.1:@c@"], health_check: {path: /sick, interval: 100ms, timeout: 20s, unhealthy_threshold: 1}}
   initial: {targets: ["127.0.0.1:@a@", "127.0.0.1:@b@"], health_check: {path: /never, interval: 1h, timeout: 2m}}
-  percent: {targets: ["127.0.0.1:@a@", "127.0.0.1:@b@", "127.0.0.1:@c@"], minimum_healthy: {percent: 50%}, health_check: {path: /only_c, interval: 100ms, unhealthy_threshold: 1}}
-  enough: {targets: ["127.0.0.1:@a@", "127.0.0.1:@b@", "127.0.0.1:@c@"], minimum_healthy: {percent: 33%}, health_check: {path: /only_c, interval: 100ms, unhealthy_threshold: 1}}
+  percent: {targets: ["127.0.0.1:@a@", "127.0.0.1:@b@", "127.0.0.1:@c@"], minimum_healthy: {percent: 50%}, health_check: {path: /only_c, interval: 100ms, timeout: 20s, unhealthy_threshold: 1}}
+  enough: {targets: ["127.0.0.1:@a@", "127.0.0.1:@b@", "127.0.0.1:@c@"], minimum_healthy: {percent: 33%}, health_check: {path: /only_c, interval: 100ms, timeout: 20s, unhealthy_threshold: 1}}
   by_zone:
     targets: [{address: "127.0.0.1:@a@", zone: here}, {address: "127.0.0.1:@b@", zone: here}, {address: "127.0.0.1:@c@", zone: there}]
     zones: only
     minimum_healthy: {percent: 60%}
-    health_check: {path: /not_b, interval: 100ms, unhealthy_threshold: 1}
+    health_check: {path: /not_b, interval: 100ms, timeout: 20s, unhealthy_threshold: 1}
   other_zone: {targets: [{address: "127.0.0.1:@a@", zone: there}], zones: only, health_check: {enabled: false}}
   drained: {targets: ["127.0.0.1:@a@"], health_check: {enabled: false}}
-  fresh: {targets: ["127.0.0.1:@a@"], health_check: {path: /fresh, interval: 200ms, healthy_threshold: 5}}
+  fresh: {targets: ["127.0.0.1:@a@"], health_check: {path: /fresh, interval: 200ms, timeout: 20s, healthy_threshold: 5}}
 routes:
   - {name: none, match: {path: /none}, forward: none}
   - {name: three_sick, match: {path: /three_sick}, forward: three_sick}
@@ -201,7 +201,7 @@ def three():
         for name, server in (("a", a), ("b", b), ("c", c)):
             sick = reply(b"sick", status="500 Internal Server Error")
             server.on("/sick", sick)
-            server.on("/never", lambda exchange: held.wait(60))
+            server.on("/never", lambda exchange: held.wait(110))
             server.on("/only_c", reply(b"well") if name == "c" else sick)
             server.on("/not_b", reply(b"well") if name != "b" else sick)
         yield {"a": a, "b": b, "c": c}
@@ -244,11 +244,11 @@ def test_a_drained_target_ends_what_it_has_and_gets_nothing_new(groups, three):
     let_go = threading.Event()
 
     def slow(exchange):
-        let_go.wait(30)
+        let_go.wait(60)
         exchange.send(reply(b"late"))
     three["a"].on("/drained/slow", slow)
     path = f"/api/v1/target_groups/drained/targets/127.0.0.1:{three['a'].port}/"
-    with Client(groups.port("http"), timeout=30) as client:
+    with Client(groups.port("http"), timeout=60) as client:
         client.request("GET", "/drained/slow")
         wait_for(lambda: any(r.target == "/drained/slow" for r in three["a"].requests), "the request at its target")
         assert groups.admin(path + "drain", "POST")[0] == 200

@@ -12,8 +12,8 @@ from weir import UnixConnection, Weir, wait_for
 
 ALL = '["127.0.0.1:@a@", "127.0.0.1:@b@", "127.0.0.1:@c@"]'
 UNCHECKED = "health_check: {enabled: false}"
-SICK = "health_check: {path: /sick, interval: 100ms, unhealthy_threshold: 1}"
-BY_PORT = "health_check: {path: /only_b, interval: 100ms, unhealthy_threshold: 1, healthy_threshold: 1}"
+SICK = "health_check: {path: /sick, interval: 100ms, timeout: 20s, unhealthy_threshold: 1}"
+BY_PORT = "health_check: {path: /only_b, interval: 100ms, timeout: 20s, unhealthy_threshold: 1, healthy_threshold: 1}"
 GROUPS = {
     "round_robin": f"targets: {ALL}, {UNCHECKED}",
     "least": f"targets: {ALL}, {UNCHECKED}, algorithm: least_outstanding_requests",
@@ -37,7 +37,7 @@ GROUPS = {
     "zone_prefer": f'targets: [{{address: "127.0.0.1:@a@", zone: there}}, {{address: "127.0.0.1:@b@", zone: here}}], {UNCHECKED}, zones: prefer',
     "zone_spill": f'targets: [{{address: "127.0.0.1:@a@", zone: here}}, {{address: "127.0.0.1:@b@", zone: here}}, '
                   f'{{address: "127.0.0.1:@c@", zone: there}}], zones: {{mode: prefer, spill_below: 100%}}, '
-                  "health_check: {path: /not_a, interval: 100ms, unhealthy_threshold: 1}",
+                  "health_check: {path: /not_a, interval: 100ms, timeout: 20s, unhealthy_threshold: 1}",
     "zone_only": f'targets: [{{address: "127.0.0.1:@a@", zone: there}}, {{address: "127.0.0.1:@b@", zone: here}}], {UNCHECKED}, zones: only',
     "fails_over": f'targets: ["127.0.0.1:@a@"], {SICK}, failover: step',
     "step": f'targets: ["127.0.0.1:@b@"], {SICK}, failover: weights',
@@ -45,7 +45,7 @@ GROUPS = {
     "down": f'targets: ["127.0.0.1:@b@"], {SICK}',
     "empty": "targets: []",
     "slow_start": 'targets: ["127.0.0.1:@a@", "127.0.0.1:@b@"], slow_start: 15m, '
-                  "health_check: {path: /warm, interval: 300ms, unhealthy_threshold: 1, healthy_threshold: 1}",
+                  "health_check: {path: /warm, interval: 300ms, timeout: 20s, unhealthy_threshold: 1, healthy_threshold: 1}",
     "lb_cookie": f"targets: {ALL}, {UNCHECKED}, stickiness: {{lb_cookie: 1h}}",
     "app_cookie": f"targets: {ALL}, {UNCHECKED}, stickiness: {{app_cookie: SID}}",
     "full": f'targets: ["127.0.0.1:@a@"], {UNCHECKED}, target_limits: {{requests: 1}}',
@@ -329,10 +329,10 @@ class Held:
     def __enter__(self):
         for name, server in self.origins.items():
             def answer(exchange, name=name):
-                self.over.wait(30)
+                self.over.wait(60)
                 exchange.send(reply(name.encode()))
             server.on(self.path, answer)
-        self.client = Client(self.gateway.port("http"), timeout=30)
+        self.client = Client(self.gateway.port("http"), timeout=60)
         self.client.request("GET", self.path, self.headers)
         wait_for(lambda: self.at() is not None, f"{self.path} at a target")
         return self
@@ -380,7 +380,7 @@ def test_a_session_whose_target_is_full_goes_elsewhere_once(gateway, origins):
 
 
 def test_a_request_that_would_wait_is_told_so_and_one_without_a_place_is_refused(gateway, origins):
-    with Client(gateway.port("http"), timeout=30) as waiting:
+    with Client(gateway.port("http"), timeout=60) as waiting:
         with Held(gateway, origins, "/queued/held"):
             said = explain(gateway, "/queued").has("queue: the request waits for a place: 0 of 1 do, each for up to 60000ms")
             assert (said.status, said.target, said.reason) == (None, None, "-")
