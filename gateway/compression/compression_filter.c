@@ -325,9 +325,10 @@ static void on_setup_ostream(h2o_req_prefilter_t *super, h2o_req_t *req, h2o_ost
                                                .content_length = req->res.content_length};
     enum gw_coding coding;
 
-    if (req->res.status == 304 && !request->stream->is_tunnel)
+    if (req->res.status == 304 && !request->stream->is_tunnel) {
         gw_compression_change_304(&req->pool, &req->res.headers, facts->headers, facts->num_headers);
-    else if (!request->stream->is_tunnel) {
+        req->res.content_length = SIZE_MAX; /* of a 200 that might have been compressed (RFC 9110 8.6) */
+    } else if (!request->stream->is_tunnel) {
         enum gw_compression_verdict verdict = gw_compression_judge(offer->compression, &question, &coding);
         if (verdict <= GW_TOO_OLD)
             gw_compression_add_vary(&req->pool, &req->res.headers);

@@ -191,6 +191,27 @@ enum gw_reason gw_explain_wait(const struct gw_request *request)
 
 /* ---- asking again ---- */
 
+static void explain_fallback(const struct gw_request *request)
+{
+    const struct gw_route *route = request->route;
+    const struct routing_forward_conf *forward = route->conf->forward;
+    struct line line = {.len = 0};
+
+    if (route->fallback == NULL || request->group->index == route->fallback->index)
+        return;
+    for (size_t i = 0; i != forward->on.size; ++i)
+        add(&line, "%s%.*s", i == 0 ? "" : ", ", (int)forward->on.entries[i].len, forward->on.entries[i].base);
+    if (forward->on.size == 0)
+        add(&line, "500, 502, 503, 504");
+    if (routing_may_fail_over(request->facts.method))
+        gw_trace_write(request->trace, "retry", gw_setting_at(forward->at, "fallback"),
+                       "after the last try \"%.*s\" is asked on %s", (int)route->fallback->name.len,
+                       route->fallback->name.base, line.text);
+    else
+        gw_trace_write(request->trace, "retry", gw_setting_at(forward->at, "fallback"),
+                       "no fallback: it is for GET, HEAD and OPTIONS");
+}
+
 static void explain_retries(const struct gw_request *request)
 {
     const struct routing_retry_conf *policy = gw_exchange_policy(request);
@@ -217,4 +238,5 @@ void gw_explain_target(const struct gw_request *request)
     trace_bounds(request);
     if (request->group->conf->lambda == NULL)
         explain_retries(request);
+    explain_fallback(request);
 }

@@ -171,6 +171,12 @@ def test_a_304_repeats_the_weak_tag_that_the_client_sent(get, origin):
     assert get("/none", headers=[("If-None-Match", '"a"')]).get("etag") == '"a"'
 
 
+def test_a_304_tells_no_length_of_what_might_be_compressed(get, origin):
+    origin.on("/none", b'HTTP/1.1 304 Not Modified\r\nETag: "a"\r\nContent-Length: 6000\r\n\r\n')
+    response = get("/none", headers=[("If-None-Match", 'W/"a"')])
+    assert response.status == 304 and response.get("content-length") is None and not response.all("transfer-encoding")
+
+
 def test_parts_are_left_alone(get, origin):
     page(origin, status="206 Partial Content", Content_Range=f"bytes 0-{len(PAGE) - 1}/999999", ETag='"a"')
     response = get("/page", headers=[("Range", f"bytes=0-{len(PAGE) - 1}")])

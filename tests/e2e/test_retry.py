@@ -1,4 +1,5 @@
 """Requests whose target failed: what is sent again, to whom, how often, and what the budget, a fallback and a hedge do."""
+import re
 import socket
 import threading
 import time
@@ -387,6 +388,16 @@ def test_a_primary_that_cannot_be_reached_counts_as_503(gateway, origins):
 def test_explain_names_the_fallback_when_the_primary_has_no_target(gateway):
     text = gateway.run("explain", "http://a/empty", "-c", str(gateway.config_path)).stdout
     assert "fallback: the primary has no target" in text
+
+
+@pytest.mark.parametrize("path, method, says", [
+    ("/pair", "GET", 'after the last try "second" is asked on 500, 502, 503, 504'),
+    ("/missing", "HEAD", 'after the last try "second" is asked on 404'),
+    ("/pair", "POST", "no fallback: it is for GET, HEAD and OPTIONS"),
+])
+def test_explain_says_when_the_fallback_is_asked(gateway, path, method, says):
+    text = gateway.run("explain", f"http://a{path}", "-X", method, "-c", str(gateway.config_path)).stdout
+    assert re.search(rf"^retry +{re.escape(says)}  \[.*weir\.yaml:\d+\]$", text, re.M), text
 
 
 # --- hedges -----------------------------------------------------------------------------------------------------------
