@@ -252,25 +252,33 @@ static void note_success(struct gw_tracing *tracing, const struct batch *batch, 
 }
 
 /* retry_after_ms: what the collector asks for, 0 if nothing. */
-static enum outcome export(struct gw_tracing *tracing, const struct batch *batch, uint64_t *retry_after_ms) {
+static enum outcome send_once(struct gw_tracing *tracing, const struct batch *batch, uint64_t *retry_after_ms)
+{
     struct response *response = h2o_mem_alloc(sizeof(*response));
-    h2o_iovec_t body = write_body(tracing->settings, batch); char error[CURL_ERROR_SIZE] = "";
-    enum outcome outcome = TRY_LATER; curl_off_t retry_after_s = 0; long status = 0;
+    h2o_iovec_t body = write_body(tracing->settings, batch);
+    char error[CURL_ERROR_SIZE] = "";
+    enum outcome outcome = TRY_LATER;
+    curl_off_t retry_after_s = 0;
+    long status = 0;
 
-    response->size = 0; set_options(tracing, body, response, error); CURLcode result = curl_easy_perform(tracing->curl);
-    if (result == CURLE_OK){curl_easy_getinfo(tracing->curl, CURLINFO_RESPONSE_CODE, &status);
-                            curl_easy_getinfo(tracing->curl, CURLINFO_RETRY_AFTER, &retry_after_s);
-                            outcome = status >= 200 && status < 300                                      ? SENT
-                                      : status == 429 || status == 502 || status == 503 || status == 504 ? TRY_LATER
-                                                                                                         : GIVE_UP;}
-*retry_after_ms = retry_after_s > 0 ? (uint64_t)retry_after_s * 1000 : 0;
-if (outcome == SENT)
-    note_success(tracing, batch, response);
-else
-    note_failure(tracing, result, error, status);
-free(body.base);
-free(response);
-return outcome;
+    response->size = 0;
+    set_options(tracing, body, response, error);
+    CURLcode result = curl_easy_perform(tracing->curl);
+    if (result == CURLE_OK) {
+        curl_easy_getinfo(tracing->curl, CURLINFO_RESPONSE_CODE, &status);
+        curl_easy_getinfo(tracing->curl, CURLINFO_RETRY_AFTER, &retry_after_s);
+        outcome = status >= 200 && status < 300                                      ? SENT
+                  : status == 429 || status == 502 || status == 503 || status == 504 ? TRY_LATER
+                                                                                     : GIVE_UP;
+    }
+    *retry_after_ms = retry_after_s > 0 ? (uint64_t)retry_after_s * 1000 : 0;
+    if (outcome == SENT)
+        note_success(tracing, batch, response);
+    else
+        note_failure(tracing, result, error, status);
+    free(body.base);
+    free(response);
+    return outcome;
 }
 
 /* ---- exporter thread ---- */
@@ -318,7 +326,7 @@ static void export_with_patience(struct gw_tracing *tracing, const struct batch 
 
     for (unsigned tries = 1;; ++tries, pause_ms *= 2) {
         pthread_mutex_unlock(&tracing->lock);
-        enum outcome outcome = export(tracing, batch, &retry_after_ms);
+        enum outcome outcome = send_once(tracing, batch, &retry_after_ms);
         pthread_mutex_lock(&tracing->lock);
         if (outcome == SENT)
             return;

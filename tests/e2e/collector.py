@@ -67,7 +67,7 @@ class Collector:
                 number = len(outer.requests)
                 outer.requests.append((self.path, dict(self.headers.items())))
                 if outer.hold:
-                    outer.hold.wait(30)
+                    outer.hold.wait(300)
                 status, text, fields = outer.answer(number) if callable(outer.answer) else outer.answer
                 if status == 200:
                     outer.take(self.headers, body)
@@ -110,7 +110,7 @@ class Collector:
         except (AssertionError, KeyError, ValueError, TypeError) as problem:
             self.problems.append((repr(problem), body[:2000]))
 
-    def wait(self, count, timeout=10):
+    def wait(self, count, timeout=30):
         wait_for(lambda: len(self.spans) >= count or self.problems, f"{count} spans, have {self.spans}", timeout)
         assert not self.problems, self.problems
         return self.spans

@@ -1,5 +1,6 @@
 """Formats of the access log other than JSON, routes that are logged differently, and syslog. The JSON line is in
 test_admin.py, files and pipes are in test_access_log.py."""
+import contextlib
 import datetime
 import json
 import re
@@ -61,7 +62,7 @@ def lines(gateway):
     return gateway.stdout_path.read_bytes().decode("ascii").split("\n")[:-1]
 
 
-def line_with(gateway, text, timeout=10):
+def line_with(gateway, text, timeout=30):
     """The line of the request whose User-Agent or URL holds the text."""
     return wait_for(lambda: [line for line in lines(gateway) if text in line], f"the line with {text}", timeout)[0]
 
@@ -100,21 +101,24 @@ def test_a_forwarded_request_fills_an_alb_line(alb, origin):
     assert (entry["target_port_list"], entry["target_status_code_list"]) == (f"127.0.0.1:{origin.port}", "201")
     assert (entry["ssl_cipher"], entry["ssl_protocol"], entry["domain_name"], entry["chosen_cert_arn"]) == ("-", "-", "-", "-")
     for name in ("request_processing_time", "target_processing_time", "response_processing_time"):
-        assert re.fullmatch(r"\d+\.\d{3}", entry[name]) and float(entry[name]) < 5, entry["line"]
+        assert re.fullmatch(r"\d+\.\d{3}", entry[name]) and float(entry[name]) < 60, entry["line"]
     assert re.fullmatch(r"TID_[0-9a-f]{32}", entry["conn_trace_id"])
     assert entry["line"].endswith(' "-" "-" "-" 127.0.0.1')
 
 
 def test_times_of_an_alb_line_are_those_of_the_request(alb, origin):
     origin.on("/forward/slow", lambda exchange: (threading.Event().wait(0.3), exchange.send(reply(b"late"))))
-    ask(alb, "/forward/slow", "agent-slow")
-    entry = alb_entry(alb, "agent-slow")
-    assert 0.25 < float(entry["target_processing_time"]) < 5
+    for attempt in range(10):  # the first will do, unless the gateway stands still just then
+        ask(alb, "/forward/slow", f"agent-slow-{attempt}.")
+        entry = alb_entry(alb, f"agent-slow-{attempt}.")
+        assert 0.25 < float(entry["target_processing_time"]) < 60
+        begun, ended = (datetime.datetime.strptime(entry[name], "%Y-%m-%dT%H:%M:%S.%fZ")
+                        for name in ("request_creation_time", "time"))
+        assert 0.25 < (ended - begun).total_seconds() < 60
+        assert abs((datetime.datetime.utcnow() - ended).total_seconds()) < 60
+        if float(entry["request_processing_time"]) < 0.2 and float(entry["response_processing_time"]) < 0.2:
+            break
     assert float(entry["request_processing_time"]) < 0.2 and float(entry["response_processing_time"]) < 0.2
-    begun, ended = (datetime.datetime.strptime(entry[name], "%Y-%m-%dT%H:%M:%S.%fZ")
-                    for name in ("request_creation_time", "time"))
-    assert 0.25 < (ended - begun).total_seconds() < 5
-    assert abs((datetime.datetime.utcnow() - ended).total_seconds()) < 30
     assert re.search(r"\.\d{6}Z ", entry["line"])
 
 
@@ -219,7 +223,7 @@ def test_a_resumed_session_is_told_by_an_alb_line(alb):
         client.request("GET", "/fixed")
         client.response()
         session = client.socket.session
-    raw = socket.create_connection(("127.0.0.1", alb.port("https")), 10)
+    raw = socket.create_connection(("127.0.0.1", alb.port("https")), 30)
     with context.wrap_socket(raw, server_hostname="www.example.com", session=session) as sock:
         assert sock.session_reused
         sock.sendall(b"GET /fixed HTTP/1.1\r\nHost: www.example.com\r\nUser-Agent: agent-resumed\r\n\r\n")
@@ -253,7 +257,7 @@ def test_combined_is_what_apache_writes(weir, origin):
     assert (entry["status"], entry["bytes"], entry["referer"]) == ("200", "5", "http://from/")
     assert entry["agent"] == r"agent \x22one\x22"
     when = datetime.datetime.strptime(entry["time"], "%d/%b/%Y:%H:%M:%S %z")
-    assert abs((datetime.datetime.now(datetime.timezone.utc) - when).total_seconds()) < 30
+    assert abs((datetime.datetime.now(datetime.timezone.utc) - when).total_seconds()) < 60
     with Client(gateway.port("http")) as client:
         client.send(b"nonsense\r\n\r\n")
         client.response()
@@ -382,7 +386,7 @@ RFC5424 = re.compile(rb"<(?P<priority>\d{1,3})>1 (?P<time>\d{4}-\d\d-\d\dT\d\d:\
 def collector():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
-        sock.settimeout(10)
+        sock.settimeout(30)
         yield sock
 
 
@@ -396,7 +400,7 @@ def test_each_line_is_a_syslog_message(weir, collector):
         assert (found["priority"], found["app"], found["id"]) == (b"134", b"weir", b"access")
         assert found["host"].decode() == socket.gethostname() and int(found["pid"]) in gateway.pids()
         when = datetime.datetime.strptime(found["time"].decode(), "%Y-%m-%dT%H:%M:%S.%fZ")
-        assert abs((datetime.datetime.utcnow() - when).total_seconds()) < 30
+        assert abs((datetime.datetime.utcnow() - when).total_seconds()) < 60
         entry = json.loads(found["message"])
         assert not found["message"].endswith(b"\n") and entry["status"] == 200
         assert {"query", "user_agent"} <= set(entry)
@@ -418,10 +422,13 @@ def test_a_syslog_collector_that_is_away_costs_lines_that_are_counted_and_no_req
     wait_for(dropped, "lines counted as dropped")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:  # it comes
         sock.bind(("127.0.0.1", gateway.port("collector")))
-        sock.settimeout(10)
-        ask(gateway, "/fixed?back", "x")
-        while b'"back"' not in sock.recv(65536):
-            pass
+        sock.setblocking(False)
+
+        def is_heard():
+            ask(gateway, "/fixed?back", "x")
+            with contextlib.suppress(BlockingIOError):
+                return b'"back"' in sock.recv(65536)
+        wait_for(is_heard, "a line")
 
 
 def test_a_line_that_no_datagram_holds_is_dropped_and_the_next_one_comes(weir, collector):

@@ -13,7 +13,7 @@ from weir import CONFIG, SANITIZED, Weir, wait_for
 
 TEXT = """
 worker_threads: 2
-tracing: {otlp: "http://127.0.0.1:@collector@/v1/traces", sample: 100%%, interval: 20ms%s}
+tracing: {otlp: "http://127.0.0.1:@collector@/v1/traces", sample: 100%%, interval: 20ms, timeout: 60s%s}
 listeners: {http: {address: "127.0.0.1:@http@"}}
 trusted_proxies: [127.0.0.9]
 target_groups:
@@ -109,9 +109,9 @@ def test_a_local_answer_is_a_server_span_alone(traced, collector):
 
 def test_times_are_those_of_the_request(traced, origin, collector):
     origin.on("/o/slow", lambda exchange: (time.sleep(0.3), exchange.send(reply(b"late"))))
-    _, sent = ask(traced, origin, "/o/slow")
+    (_, sent), seconds = elapsed(lambda: ask(traced, origin, "/o/slow"))
     server, (client,) = collector.trace(parts(sent.get("traceparent"))[0], 2)
-    assert 0.28e9 < client.end - client.start <= server.end - server.start < 5e9
+    assert 0.28e9 < client.end - client.start <= server.end - server.start < (seconds + 10) * 1e9
 
 
 def test_every_attempt_is_a_client_span_and_the_target_is_a_child_of_its_own(traced, origin, collector):
@@ -157,7 +157,7 @@ def test_an_origins_errors_are_errors_by_the_conventions(traced, origin, collect
 
 def test_a_client_that_leaves_ends_its_spans(traced, origin, collector):
     parent, hold = new_parent(), threading.Event()
-    origin.on("/o/hold", lambda exchange: hold.wait(10))
+    origin.on("/o/hold", lambda exchange: hold.wait(60))
     client = Client(traced.port("http"))
     origin.requests.clear()
     client.request("GET", "/o/hold", [("traceparent", parent)])
@@ -292,23 +292,23 @@ def test_an_export_carries_the_headers_and_the_name_of_the_configuration(weir, o
 
 def test_no_batch_is_larger_than_it_may_be(weir, origin):
     with Collector() as collector:
-        gateway = weir(TEXT.replace("20ms", "500ms") % ", batch: 10", origin=origin.port, collector=collector.port)
+        gateway = weir(TEXT.replace("20ms", "60s") % ", batch: 10", origin=origin.port, collector=collector.port)
         with Client(gateway.port("http")) as client:
             for _ in range(45):
                 client.request("GET", "/fixed")
                 client.response()
-        collector.wait(45)
-        assert max(collector.batches) <= 10 and len(collector.batches) < 20
-        wait_for(lambda: gateway.metric("weir_trace_spans_exported_total") == 45, "45 spans counted")
+        collector.wait(40)  # nobody waits for the interval where there is enough for a batch
+        wait_for(lambda: gateway.metric("weir_trace_spans_exported_total") >= 40, "40 spans counted")
         assert gateway.metric("weir_trace_spans_dropped_total") == 0
+        assert gateway.terminate() == 0
+        assert len(collector.wait(45)) == 45 and max(collector.batches) <= 10 and len(collector.batches) < 20
 
 
 def test_a_collector_that_is_away_costs_a_counter_and_nothing_else(weir, origin):
     gateway = weir(TEXT % ", queue: 16", origin=origin.port)
     gateway.port("collector")
     kept = 32  # at most the queue and the batch in hand
-    _, seconds = elapsed(lambda: [ask(gateway, origin) for _ in range(100)])
-    assert seconds < (10 if SANITIZED else 3)
+    assert all(ask(gateway, origin)[0].status == 200 for _ in range(100))
     wait_for(lambda: gateway.metric("weir_trace_spans_dropped_total") >= 200 - kept, "the counter")
     wait_for(lambda: "cannot export spans" in gateway.stderr(), "the log line")
     assert gateway.stderr().count("cannot export spans") == 1
@@ -320,20 +320,20 @@ def test_a_collector_that_is_away_costs_a_counter_and_nothing_else(weir, origin)
     assert gateway.metric("weir_trace_spans_exported_total") == 0
     with Collector(gateway.port("collector")) as collector:  # it comes
         ask(gateway, origin)
-        collector.wait(1, 40)
-        wait_for(lambda: "spans are exported again" in gateway.stderr(), "the log line")
+        collector.wait(1, 90)
+        wait_for(lambda: "spans are exported again" in gateway.stderr(), "the log line", 90)
 
 
 def test_a_collector_that_hangs_holds_up_neither_requests_nor_the_shutdown(weir, origin):
     with Collector() as collector:
         collector.hold = threading.Event()
-        gateway = weir(TEXT % ", timeout: 60s", origin=origin.port, collector=collector.port)
+        gateway = weir(TEXT % "", origin=origin.port, collector=collector.port)
         ask(gateway, origin)
         wait_for(lambda: collector.requests, "an export")
         _, seconds = elapsed(lambda: [ask(gateway, origin) for _ in range(50)])
-        assert seconds < (10 if SANITIZED else 3)
+        assert seconds < 60, "no request waits for the export to fail"
         code, seconds = elapsed(gateway.terminate)
-        assert code == 0 and seconds < 8
+        assert code == 0 and seconds < 30, "nor does the end"
 
 
 def test_what_is_queued_is_sent_before_the_process_ends(weir, origin):
@@ -363,7 +363,7 @@ def test_a_collector_that_refuses_is_not_asked_again(weir, origin):
         gateway = weir(TEXT % "", origin=origin.port, collector=collector.port)
         ask(gateway, origin)
         wait_for(lambda: gateway.metric("weir_trace_spans_dropped_total") == 2, "2 spans dropped")
-        assert "the collector answers 400" in gateway.stderr()
+        wait_for(lambda: "the collector answers 400" in gateway.stderr(), "the log line")
         assert len(collector.requests) in (1, 2)  # the two spans are one record
 
 
@@ -373,7 +373,7 @@ def test_spans_that_a_collector_rejects_are_counted(weir, origin):
         gateway = weir(TEXT % "", origin=origin.port, collector=collector.port)
         ask(gateway, origin)
         wait_for(lambda: gateway.metric("weir_trace_spans_dropped_total") == 1, "1 span dropped")
-        assert gateway.metric("weir_trace_spans_exported_total") == 1
+        wait_for(lambda: gateway.metric("weir_trace_spans_exported_total") == 1, "the other one counted")
 
 
 def test_a_reload_turns_tracing_on_moves_it_and_turns_it_off(weir, origin):
