@@ -180,12 +180,14 @@ def test_the_only_choice_is_the_one_that_requests_get(gateway, path, lines):
 @pytest.mark.parametrize("group, header", [("by_header", "X-User"), ("by_cookie", "Cookie"), ("by_path", None)])
 def test_a_key_has_the_target_that_explain_names_here_and_offline(gateway, group, header):
     seen = set()
-    for i in range(12):
+    for i in range(60):  # ports are drawn, and with them who has which key: with twelve, one time in forty a target has none
         path = f"/{group}/{i}"
         headers = [(header, f"user={i}" if header == "Cookie" else str(i))] if header else []
         said = explain(gateway, path, headers).has("algorithm: consistent_hash among 3 of 3 targets, by the request's key",
                                                    f'target: target "[abc]" is chosen from "{group}" .weight 1, unchecked.')
-        assert goes_to(gateway, path, headers) == said.target == explain_file(gateway, path, headers).target
+        assert goes_to(gateway, path, headers) == said.target
+        if i < 8:
+            assert explain_file(gateway, path, headers).target == said.target
         seen.add(said.target)
     assert seen == {"a", "b", "c"}
 
@@ -198,7 +200,7 @@ def test_a_request_without_a_key_is_said_to_be_spread(gateway):
                                          ("source_ip", "consistent_hash among 3 of 3 targets, by the client's address .stickiness.")])
 def test_an_address_has_the_target_that_explain_names(gateway, group, line):
     seen = set()
-    for i in range(1, 13):
+    for i in range(1, 61):
         said = explain(gateway, f"/{group}", ip=f"127.0.0.{i}").has(line)
         assert goes_to(gateway, f"/{group}", source=f"127.0.0.{i}") == said.target
         seen.add(said.target)
