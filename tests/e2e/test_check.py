@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
+from command import allowed
 from weir import BINARY, ROOT, SANITIZED, wait_for
 
 BROKEN = Path(__file__).parent / "broken"
@@ -37,7 +38,7 @@ DAY = datetime.timedelta(days=1)
 
 def weir(*arguments, cwd=None, stdin=None, env=ENVIRONMENT):
     done = subprocess.run([BINARY, *map(str, arguments)], cwd=cwd, input=stdin, env=env, capture_output=True, text=True,
-                          timeout=60)
+                          timeout=300)
     assert "Sanitizer" not in done.stderr and "runtime error" not in done.stderr, done.stderr
     return done
 
@@ -110,7 +111,7 @@ def test_broken_configuration_gives_exactly_its_findings(broken, name):
 def test_yaml_bombs_are_refused_in_no_time(broken, name):
     started = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     weir("check", f"{name}.yaml", cwd=broken)
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - started < (5 if SANITIZED else 0.5)
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - started < allowed(5 if SANITIZED else 0.5)
 
 
 def many_routes(count):
@@ -137,7 +138,7 @@ def test_ten_thousand_routes_are_checked_within_300_ms(tmp_path):
         done, seconds = cpu_seconds("check", path)
         assert done.stdout == f"{path}: ok (1 listener, 10000 routes, 10000 target groups)\n", done.stderr
         readings.append(seconds)
-    assert min(readings) < (10 if SANITIZED else 0.3)
+    assert min(readings) < allowed(10 if SANITIZED else 0.3)
 
 
 def test_a_file_of_ten_megabytes_is_checked_within_two_seconds(tmp_path):
@@ -150,7 +151,7 @@ def test_a_file_of_ten_megabytes_is_checked_within_two_seconds(tmp_path):
     assert path.stat().st_size > 10_000_000
     done, seconds = cpu_seconds("check", path)
     assert done.stdout == f"{path}: ok (1 listener, 100000 routes, 0 target groups)\n", done.stderr
-    assert seconds < (60 if SANITIZED else 2)
+    assert seconds < allowed(60 if SANITIZED else 2)
 
 
 @pytest.mark.parametrize("text", ["key{}: 1\n", "- {}\n", "{{a: {}}}\n", "a{}: &a{} [*a]\n", "# {}\n"],
@@ -162,7 +163,7 @@ def test_ten_megabytes_of_anything_end_soon(tmp_path, text):
             file.write(text.format(i, i))
     done, seconds = cpu_seconds("check", path)
     assert done.returncode == 1 and str(path) in done.stderr
-    assert seconds < (60 if SANITIZED else 4)
+    assert seconds < allowed(60 if SANITIZED else 4)
 
 
 def test_a_file_larger_than_all_bounds_is_refused(tmp_path):
@@ -171,7 +172,7 @@ def test_a_file_larger_than_all_bounds_is_refused(tmp_path):
         file.truncate(65 << 20)
     done, seconds = cpu_seconds("check", path)
     assert done.stderr == f"{path}: cannot be read: it is too large\n" and done.returncode == 1
-    assert seconds < 1
+    assert seconds < allowed(1)
 
 
 def test_several_files_are_checked_each_by_itself(tmp_path):
@@ -196,7 +197,7 @@ def test_a_pipe_is_read_until_its_writer_is_done():
         wait_for(lambda: fcntl.ioctl(end, termios.FIONREAD, b"\0" * 4) == b"\0" * 4, "the first half is taken")
         os.write(writer, b"worker_threads: 0\n")
         os.close(writer)
-        findings = process.communicate(timeout=30)[1]
+        findings = process.communicate(timeout=120)[1]
     os.close(end)
     assert findings == f"/dev/fd/{end}:2:17: worker_threads is out of bounds: \"0\" (expected a number from 1 to 256)\n"
 

@@ -9,7 +9,7 @@ TEXT = """
 listeners: {http: {address: "127.0.0.1:@http@"}}
 target_groups:
   origin: {targets: ["127.0.0.1:@origin@"], health_check: {enabled: false}}
-  nobody: {targets: ["127.0.0.1:@nobody@"], health_check: {enabled: false}, timeouts: {connect: 300ms}}
+  nobody: {targets: ["127.0.0.1:@nobody@"], health_check: {enabled: false}, timeouts: {connect: 60s}}
 error_pages:
   404: {file: pages/404.html}
   4xx: {body: '{"error":"client"}', content_type: application/json}
@@ -114,7 +114,7 @@ def test_nothing_of_how_the_gateway_is_built_is_in_an_error_body(weir):
     """The built-in bodies: no address of a target, no name of the configuration, no path of a file, no version."""
     gateway = weir("""
 listeners: {http: {address: "127.0.0.1:@http@"}}
-target_groups: {nobody: {targets: ["127.0.0.1:@nobody@"], health_check: {enabled: false}, timeouts: {connect: 300ms}}}
+target_groups: {nobody: {targets: ["127.0.0.1:@nobody@"], health_check: {enabled: false}, timeouts: {connect: 60s}}}
 routes:
   - {name: secretroute, match: {path: "/own/*"}, forward: nobody}
   - {name: secretsite, match: {path: "/site/*"}, files: {root: site, strip_prefix: /site}}

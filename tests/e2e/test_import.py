@@ -16,7 +16,7 @@ ALL = ["web=web-health.json", "canary=canary-health.json", "web=web-attributes.j
 
 
 def run(*args, cwd=FILES):
-    return subprocess.run([BINARY, *map(str, args)], cwd=cwd, capture_output=True, text=True, timeout=60)
+    return subprocess.run([BINARY, *map(str, args)], cwd=cwd, capture_output=True, text=True, timeout=300)
 
 
 def edit(tmp_path, name, change):

@@ -20,7 +20,7 @@ listeners:
   http: {address: "127.0.0.1:@http@", protocols: [h2, http/1.1]}
   https: {address: "127.0.0.1:@https@", tls: {certificates: site}}
 target_groups:
-  origin: {targets: ["127.0.0.1:@origin@"], health_check: {path: /health, interval: 1s, timeout: 900ms}}
+  origin: {targets: ["127.0.0.1:@origin@"], health_check: {path: /health, interval: 1s, timeout: 10s}}
   moving: {dynamic: true, targets: ["127.0.0.1:@origin@"], health_check: {enabled: false}}
 routes:
   - {name: moving, match: {path: /moving}, forward: moving}
@@ -35,7 +35,7 @@ class Load:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def end(self):
-        out, _ = self.process.communicate("\n", timeout=60)
+        out, _ = self.process.communicate("\n", timeout=120)
         return json.loads(out.splitlines()[0])
 
 
