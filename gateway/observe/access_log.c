@@ -50,7 +50,8 @@ bool gw_access_log_configure(struct gw_access_log *log, const struct gw_access_l
         return true;
     }
     if (path != NULL && (fd = gw_log_writer_open(path)) == -1)
-        return gw_error_at(errors, conf->at, "cannot open the access log %s: %s", path, strerror(errno));
+        return gw_error_at(errors, conf->at, "cannot open the access log %s: %s", path,
+                           gw_log_writer_why_not_open(errno));
     gw_log_writer_redirect(log->writer, path, fd);
     return true;
 }

@@ -19,6 +19,7 @@ enum {
     LAST_WORDS_MS = 2000, /* how long destroy lets a slow reader hold the process */
     LAST_WRITE_S = 10,    /* and a dead disk, which a busy machine must not be taken for */
     PIPE_PIECE = 4096,    /* PIPE_BUF: what poll() promises to take at once */
+    COMPLAIN_MS = 10000,  /* between two complaints, and without failure before all counts as well */
 };
 
 struct gw_log_writer {
@@ -41,11 +42,52 @@ struct gw_log_writer {
     int fd; /* STDOUT_FILENO is not ours to close */
     bool is_regular, is_syslog;
     bool is_inside_line; /* an error cut a line off: the next one starts on its own */
+    struct {
+        uint64_t complained_ms, failed_ms; /* CLOCK_MONOTONIC; 0: all is well */
+        uint64_t dropped_before;
+    } trouble;
 };
 
 static void drop(struct gw_log_writer *writer, uint32_t num_lines)
 {
     __atomic_fetch_add((uint64_t *)&writer->dropped, num_lines, __ATOMIC_RELAXED);
+}
+
+/* ---- writer thread: what is said of failures ---- */
+
+static const char *name_of(const struct gw_log_writer *writer)
+{
+    return writer->path != NULL ? writer->path : "standard output";
+}
+
+static unsigned long long lost_so_far(const struct gw_log_writer *writer)
+{
+    return gw_log_writer_dropped(writer) - writer->trouble.dropped_before;
+}
+
+/* After num_lines have been dropped. A full disk or a missing collector may last for days and fails every line: it is
+ * told every ten seconds, not every time. */
+static void complain(struct gw_log_writer *writer, uint32_t num_lines, const char *what, const char *why)
+{
+    uint64_t now_ms = gw_now_ms();
+
+    if (writer->trouble.failed_ms == 0)
+        writer->trouble.dropped_before = gw_log_writer_dropped(writer) - num_lines;
+    writer->trouble.failed_ms = now_ms;
+    if (writer->trouble.complained_ms != 0 && now_ms - writer->trouble.complained_ms < COMPLAIN_MS)
+        return;
+    writer->trouble.complained_ms = now_ms;
+    gw_log(GW_LOG_ERROR, "access_log", "%s %s%s%s; lines lost so far: %llu", what, name_of(writer),
+           why != NULL ? ": " : "", why != NULL ? why : "", lost_so_far(writer));
+}
+
+/* A collector that is away takes every other datagram: one that went well proves little. */
+static void went_well(struct gw_log_writer *writer)
+{
+    if (writer->trouble.failed_ms == 0 || gw_now_ms() - writer->trouble.failed_ms < COMPLAIN_MS)
+        return;
+    gw_log(GW_LOG_NOTICE, "access_log", "%s takes lines again; lines lost: %llu", name_of(writer), lost_so_far(writer));
+    writer->trouble.failed_ms = writer->trouble.complained_ms = 0;
 }
 
 /* ---- writer thread ---- */
@@ -117,7 +159,9 @@ static void write_chunk(struct gw_log_writer *writer, const struct gw_log_chunk 
     const char *at = chunk->bytes, *end = at + chunk->size;
 
     if (writer->is_inside_line && !write_bytes(writer, "\n", 1)) {
+        int error = errno;
         drop(writer, chunk->num_lines);
+        complain(writer, chunk->num_lines, "cannot write to", strerror(error));
         return;
     }
     while (at != end) {
@@ -130,13 +174,14 @@ static void write_chunk(struct gw_log_writer *writer, const struct gw_log_chunk 
                 ++step;
         if (!write_bytes(writer, at, step)) {
             int error = errno;
-            drop(writer, count_lines(at, end - at));
-            gw_log(GW_LOG_ERROR, "access_log", "cannot write to %s: %s",
-                   writer->path != NULL ? writer->path : "standard output", strerror(error));
+            uint32_t num_lines = count_lines(at, end - at);
+            drop(writer, num_lines);
+            complain(writer, num_lines, "cannot write to", strerror(error));
             return;
         }
         at += step;
     }
+    went_well(writer);
 }
 
 /* The line goes, or it is lost and counted: the next one may fare better. */
@@ -149,16 +194,19 @@ static void send_line(struct gw_log_writer *writer, const char *header, size_t h
             continue;
         if (errno == EAGAIN && wait_writable(writer))
             continue;
+        int error = errno;
         drop(writer, 1);
-        if (errno == ECONNREFUSED && !was_refused) { /* nobody heard the one before; this one has not been sent yet */
+        if (error == ECONNREFUSED && !was_refused) { /* nobody heard the one before; this one has not been sent yet */
             was_refused = true;
             continue;
         }
-        gw_log(GW_LOG_ERROR, "access_log", "cannot send to %s: %s", writer->path, strerror(errno));
+        complain(writer, 1, "cannot send to", strerror(error));
         return;
     }
     if (was_refused)
-        gw_log(GW_LOG_ERROR, "access_log", "nobody listens at %s", writer->path);
+        complain(writer, 1, "nobody listens at", NULL);
+    else
+        went_well(writer);
 }
 
 static void send_chunk(struct gw_log_writer *writer, const struct gw_log_chunk *chunk)
@@ -183,7 +231,8 @@ static void reopen(struct gw_log_writer *writer)
     if (writer->path == NULL || writer->is_syslog)
         return;
     if ((fd = gw_log_writer_open(writer->path)) == -1) {
-        gw_log(GW_LOG_ERROR, "access_log", "cannot open %s: %s", writer->path, strerror(errno));
+        gw_log(GW_LOG_ERROR, "access_log", "cannot open %s: %s; lines go on into the one that was open", writer->path,
+               gw_log_writer_why_not_open(errno));
         return;
     }
     use(writer, fd);
@@ -201,6 +250,7 @@ static void apply_orders(struct gw_log_writer *writer)
         writer->has_redirect = false;
         pthread_mutex_unlock(&writer->lock);
         use(writer, fd);
+        writer->trouble.failed_ms = writer->trouble.complained_ms = 0; /* of another place */
         pthread_mutex_lock(&writer->lock);
     }
     if (writer->wants_reopen) {
@@ -342,6 +392,11 @@ int gw_log_writer_open(const char *path)
 {
     /* O_NONBLOCK: a FIFO without reader is an error, not a wait */
     return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0640);
+}
+
+const char *gw_log_writer_why_not_open(int error)
+{
+    return error == ENXIO ? "nobody reads this pipe" : strerror(error);
 }
 
 struct gw_log_chunk *gw_log_writer_chunk(struct gw_log_writer *writer, size_t min_capacity)

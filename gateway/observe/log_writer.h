@@ -27,6 +27,7 @@ void gw_log_writer_redirect_to_syslog(struct gw_log_writer *, const char *name, 
 /* Opens the path again (a rotated file); stdout stays. */
 void gw_log_writer_reopen(struct gw_log_writer *);
 int gw_log_writer_open(const char *path); /* for appending; -1 and errno */
+const char *gw_log_writer_why_not_open(int error);
 
 /* An empty chunk with room for at least min_capacity bytes. */
 struct gw_log_chunk *gw_log_writer_chunk(struct gw_log_writer *, size_t min_capacity);

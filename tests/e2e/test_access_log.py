@@ -112,12 +112,45 @@ def test_a_log_that_cannot_be_opened_fails_the_reload_and_the_old_one_goes_on(we
     wait_for(lambda: logged(log) == ["/still"], "the line in the old file")
 
 
+def test_a_pipe_that_nobody_reads_fails_the_start_and_not_what_is_open(weir, tmp_path, log):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    gateway = weir(TEXT, log=str(pipe), start=False)
+    gateway.has_admin = False
+    gateway.start()
+    gateway.expected_exit = 1
+    assert gateway.process.wait(30) == 1
+    assert f"cannot open the access log {pipe}: nobody reads this pipe" in gateway.stderr()
+    gateway = weir(TEXT, log=log)
+    log.unlink()
+    os.mkfifo(log)
+    gateway.process.send_signal(signal.SIGUSR1)
+    wait_for(lambda: f"cannot open {log}: nobody reads this pipe; lines go on into the one that was open" in gateway.stderr(),
+             "the complaint")
+    assert fetch(gateway.port("http"), "/on").status == 200
+
+
 def test_a_full_disk_costs_lines_not_requests(weir, tmp_path):
     gateway = weir(TEXT, log="/dev/full")
+    began = time.monotonic()
     for i in range(20):
         assert fetch(gateway.port("http"), f"/{i}").status == 200
-    wait_for(lambda: gateway.metric("weir_access_log_dropped_total") == 20, "20 lines counted as dropped")
-    wait_for(lambda: "No space left" in gateway.stderr(), "the reason")
+        wait_for(lambda: gateway.metric("weir_access_log_dropped_total") == i + 1, "a line counted as dropped")
+    complaints = gateway.stderr().count("No space left on device; lines lost so far: ")
+    assert 1 <= complaints <= 1 + (time.monotonic() - began) / 10, "told at once, then every ten seconds"
+
+
+@pytest.mark.timeout(120)
+def test_that_lines_are_written_again_is_told_with_how_many_were_lost(weir, tmp_path):
+    log = tmp_path / "access.log"
+    log.symlink_to("/dev/full")
+    gateway = weir(TEXT, log=str(log))
+    fetch(gateway.port("http"), "/lost")
+    wait_for(lambda: "No space left" in gateway.stderr(), "the complaint")
+    log.unlink()
+    gateway.process.send_signal(signal.SIGUSR1)
+    wait_for(lambda: (fetch(gateway.port("http"), "/more"), f"{log} takes lines again; lines lost: " in gateway.stderr())[1],
+             "the end of the trouble", 60)
 
 
 def test_a_limit_of_file_sizes_costs_lines_not_the_gateway(weir, log):
