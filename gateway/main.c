@@ -58,6 +58,17 @@ static int help_of(const struct command *command, char **argv)
     return status == 2 ? 0 : status;
 }
 
+/* A full disk must not look like success. */
+static int run(const struct command *command, int argc, char **argv)
+{
+    int status = command->run(argc, argv);
+
+    if (status != 0 || (fflush(stdout) == 0 && !ferror(stdout)))
+        return status;
+    perror("weir: standard output");
+    return 1;
+}
+
 static int usage(FILE *to)
 {
     fputs("usage: weir COMMAND\n\n", to);
@@ -77,7 +88,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i != sizeof(commands) / sizeof(commands[0]); ++i)
         if (strcmp(argv[1], commands[i].name) == 0)
             return argc == 3 && strcmp(argv[2], "--help") == 0 ? help_of(&commands[i], argv + 1)
-                                                               : commands[i].run(argc - 1, argv + 1);
+                                                               : run(&commands[i], argc - 1, argv + 1);
     fprintf(stderr, "weir: unknown command \"%s\"\n\n", argv[1]);
     return usage(stderr);
 }

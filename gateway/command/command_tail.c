@@ -18,6 +18,7 @@ struct settings {
     bool as_json, has_color;
     long count; /* lines to print; 0: no end */
     bool is_silent;
+    bool cannot_write;
 };
 
 /* Filters are passed on as they are: option and parameter have one name, but for the dash. */
@@ -72,8 +73,10 @@ static bool parse_options(int argc, char **argv, struct settings *settings, FILE
             put_parameter(query, names[row].name, optarg);
         } else if (c == 'n') {
             settings->count = strtol(optarg, &end, 10);
-            if (end == optarg || *end != '\0' || settings->count <= 0)
+            if (end == optarg || *end != '\0' || settings->count <= 0) {
+                fprintf(stderr, "weir tail: \"%s\" is no number of lines (expected 1 or more)\n", optarg);
                 return false;
+            }
         } else if (c == 'j') {
             settings->as_json = true;
         } else if (!gw_admin_client_option(&settings->client, c, optarg)) {
@@ -174,6 +177,15 @@ static void print(const struct settings *settings, const char *text, size_t len)
     json_decref(line);
 }
 
+/* `weir tail | head` has got what it wants; a full disk has not. */
+static void note_output_error(struct settings *settings)
+{
+    if ((settings->cannot_write = errno != EPIPE))
+        perror("weir tail: standard output");
+    if (freopen("/dev/null", "w", stdout) == NULL) /* what is left of the line */
+        settings->cannot_write = true;
+}
+
 /* To the end of the stream, or of what is wanted. True: that is all. */
 static bool follow(struct settings *settings, FILE *stream)
 {
@@ -185,8 +197,11 @@ static bool follow(struct settings *settings, FILE *stream)
         if (len == 1) /* a sign of life */
             continue;
         print(settings, line, (size_t)len);
-        if (fflush(stdout) != 0 || ferror(stdout))
-            break;
+        if (fflush(stdout) != 0 || ferror(stdout)) {
+            note_output_error(settings);
+            free(line);
+            return true;
+        }
         if (settings->count != 0 && --settings->count == 0) {
             free(line);
             return true;
@@ -194,7 +209,7 @@ static bool follow(struct settings *settings, FILE *stream)
     }
     settings->is_silent = ferror(stream) && errno == EAGAIN;
     free(line);
-    return ferror(stdout) != 0; /* `weir tail | head` */
+    return false;
 }
 
 /* A worker that died or was upgraded has a successor at the same address; NULL: there is none. */
@@ -241,7 +256,7 @@ int gw_command_tail(int argc, char **argv)
         bool is_all = follow(&settings, stream);
         fclose(stream);
         stream = is_all ? NULL : ask_again(&settings, path);
-        status = is_all ? 0 : 1;
+        status = is_all && !settings.cannot_write ? 0 : 1;
     }
     free(path);
     free(query);

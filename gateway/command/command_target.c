@@ -84,10 +84,13 @@ static char *body_of(const char *target, const char *weight)
     return text;
 }
 
-static bool is_weight(const char *word)
+static bool check_weight(const char *word)
 {
     char *end;
-    return isdigit((unsigned char)word[0]) && strtoul(word, &end, 10) <= 999 && *end == '\0';
+    if (isdigit((unsigned char)word[0]) && strtoul(word, &end, 10) <= 999 && *end == '\0')
+        return true;
+    fprintf(stderr, "weir target: \"%s\" is no weight (expected a number from 0 to 999)\n", word);
+    return false;
 }
 
 /* The words after the options: which action it is, and whether it has what it needs. */
@@ -102,7 +105,9 @@ static bool parse_words(int num_words, char **words)
     for (size_t i = 0; num_words != 0 && i != sizeof(actions) / sizeof(actions[0]); ++i)
         if (strcmp(words[0], actions[i].action) == 0)
             return num_words >= actions[i].least && num_words <= actions[i].most &&
-                   (num_words != 4 || is_weight(words[3]));
+                   (num_words != 4 || check_weight(words[3]));
+    if (num_words != 0)
+        fprintf(stderr, "weir target: there is no action \"%s\"\n", words[0]);
     return false;
 }
 

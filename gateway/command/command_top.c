@@ -67,8 +67,10 @@ static bool parse_options(int argc, char **argv, struct settings *settings)
     while ((c = getopt_long(argc, argv, "c:i:", names, NULL)) != -1) {
         if (c == 'i') {
             seconds = strtod(optarg, &end);
-            if (end == optarg || *end != '\0' || !(seconds >= 0.1 && seconds <= 3600))
+            if (end == optarg || *end != '\0' || !(seconds >= 0.1 && seconds <= 3600)) {
+                fprintf(stderr, "weir top: \"%s\" is no interval (expected seconds from 0.1 to 3600)\n", optarg);
                 return false;
+            }
             settings->interval_ms = (unsigned)(seconds * 1000);
         } else if (c == '1') {
             settings->is_live = false;

@@ -213,9 +213,12 @@ def test_command_lines_that_make_no_sense_get_usage_and_status_2(arguments):
     assert done.returncode == 2 and "usage: weir check" in done.stderr and done.stdout == ""
 
 
-def test_a_full_disk_is_no_success():
+@pytest.mark.parametrize("arguments", [["schema"], ["reason"], ["help"], ["version"], ["check", "--print", "edge.yaml"],
+                                       ["explain", "http://a/", "-c", "edge.yaml"]], ids=lambda words: words[0])
+def test_a_full_disk_is_no_success(tmp_path, arguments):
+    (tmp_path / "edge.yaml").write_text("listeners: {http: {address: '127.0.0.1:80'}}\nroutes: [{name: all, echo: true}]\n")
     with open("/dev/full", "w") as full:
-        done = subprocess.run([BINARY, "schema"], stdout=full, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run([BINARY, *arguments], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1 and "No space left" in done.stderr
 
 

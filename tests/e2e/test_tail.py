@@ -159,6 +159,17 @@ def test_what_no_terminal_should_get_is_shown_as_question_marks(weir, sent, show
         assert "GET h" + shown + "  route=-" in line, repr(line)
 
 
+def test_a_full_disk_ends_the_tail_with_an_error_and_a_reader_that_has_enough_does_not(weir):
+    gateway = weir(TEXT)
+    words = [str(gateway.binary), "tail", "--admin", gateway.admin_socket]
+    for taker, status in ((open("/dev/full", "w"), 1), (subprocess.Popen(["true"], stdin=subprocess.PIPE).stdin, 0)):
+        with taker, subprocess.Popen(words, stdout=taker, stderr=subprocess.PIPE, text=True, env=gateway.env) as tail:
+            taker.close()
+            wait_for(lambda: (fetch(gateway.port("http"), "/users"), tail.poll())[1] is not None, "its end")
+            assert tail.returncode == status
+            assert ("standard output: No space left on device" in tail.stderr.read()) == (status == 1)
+
+
 def test_a_count_ends_the_tail(weir):
     gateway = weir(TEXT)
     with Tail(gateway, "-n", "3") as tail:

@@ -208,8 +208,8 @@ def targets(gateway):
 
 @pytest.mark.parametrize("words, code, say", [
     (("drain", "nobody", "x"), 1, "no target group"), (("drain", "users", "1.2.3.4:5"), 1, "no target"), (("drain", "users", "a/b c"), 1, "no target"),
-    (("explode", "users", "x"), 2, "usage"), (("drain", "users"), 2, "usage"), (("weight", "users", "x"), 2, "usage"), (("drain", "users", "x", "3"), 2, "usage"),
-    (("weight", "users", "x", "1000"), 2, "usage"), (("weight", "users", "x", "-1"), 2, "usage"), (("weight", "users", "x", "1x"), 2, "usage"), ((), 2, "usage")])
+    (("explode", "users", "x"), 2, 'no action "explode"'), (("drain", "users"), 2, "usage"), (("weight", "users", "x"), 2, "usage"), (("drain", "users", "x", "3"), 2, "usage"),
+    (("weight", "users", "x", "1000"), 2, '"1000" is no weight'), (("weight", "users", "x", "-1"), 2, "usage"), (("weight", "users", "x", "1x"), 2, "usage"), ((), 2, "usage")])
 def test_what_makes_no_sense_is_refused(gateway, words, code, say):
     done = gateway.run("target", "-c", CONFIG, *words)
     assert done.returncode == code and say in done.stderr and done.stdout == ""
