@@ -191,6 +191,8 @@ enum gw_reason gw_reason_of_end(enum gw_stream_end end)
         return GW_REASON_TRAILERS_TOO_LARGE;
     case GW_END_SEND_TIMEOUT:
         return GW_REASON_SEND_TIMEOUT;
+    case GW_END_SETTINGS_TIMEOUT:
+        return GW_REASON_SETTINGS_TIMEOUT;
     case GW_END_DRAIN:
         return GW_REASON_SHUTTING_DOWN;
     case GW_END_TUNNEL_IDLE:

@@ -160,6 +160,9 @@
       "Nothing to do here; look at latency.")                                                                          \
     X(SEND_TIMEOUT, 0, "The client stopped reading for limits.send_timeout, or takes less than min_send_rate.",        \
       "Check the client's network.")                                                                                   \
+    X(SETTINGS_TIMEOUT, 0,                                                                                             \
+      "HTTP/2: the client did not acknowledge our SETTINGS within limits.http2.settings_timeout.",                     \
+      "Fix the client: each SETTINGS frame wants an answer with ACK.")                                                 \
     X(SHUTTING_DOWN, 0, "The exchange was cut off: shutdown_timeout passed.", "Raise shutdown_timeout.")               \
     X(TOO_MANY_CONNECTIONS, 0, "The connection was closed unserved: limits.max_connections.",                          \
       "Raise the limit, or look for clients that hold idle connections.")                                              \

@@ -29,6 +29,7 @@ static void apply_http2(struct gw_http2_settings *to, const struct gw_http2_conf
         .connection_window = (uint32_t)conf->connection_window,
         .ping_interval_ms = conf->ping_interval_ms,
         .ping_timeout_ms = conf->ping_timeout_ms,
+        .settings_timeout_ms = conf->settings_timeout_ms,
     };
     for (int i = 0; i != GW_HTTP2_NUM_BUDGETS; ++i)
         to->budgets[i] = (uint32_t)conf->budgets[i];

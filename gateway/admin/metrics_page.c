@@ -72,6 +72,14 @@ static void put_floods(struct gw_exposition *out, struct gw_process *process)
                              gw_http2_budget_name((enum gw_http2_budget)i), NULL);
 }
 
+static void put_settings_timeouts(struct gw_exposition *out, struct gw_process *process)
+{
+    gw_exposition_family(out, "weir_http2_settings_timeouts_total", "counter",
+                         "HTTP/2 connections closed because the client did not acknowledge our SETTINGS.");
+    gw_exposition_sample(out, "weir_http2_settings_timeouts_total",
+                         (double)SUM_OF_WORKERS(process, worker->server.stats.http2_settings_timeouts), NULL);
+}
+
 static void put_desync(struct gw_exposition *out, struct gw_process *process)
 {
     gw_exposition_family(out, "weir_desync_requests_total", "counter",
@@ -140,6 +148,7 @@ static void put_connections(struct gw_exposition *out, struct gw_process *proces
     put_refusals(out, process);
     put_desync(out, process);
     put_floods(out, process);
+    put_settings_timeouts(out, process);
     put_one(out, "weir_accept_pauses_total", "counter",
             "Times that new connections had to wait because of an accept_rate.",
             (double)SUM_OF_WORKERS(process, worker->stats.accept_pauses));

@@ -54,6 +54,7 @@ struct gw_http2_conf {
     uint64_t max_streams;
     uint64_t stream_window, connection_window;  /* bytes */
     uint64_t ping_interval_ms, ping_timeout_ms; /* interval 0 = none */
+    uint64_t settings_timeout_ms;               /* 0 = none */
     uint64_t budgets[GW_HTTP2_NUM_BUDGETS];     /* gateway/http/http2_budget.h; 0 = unlimited */
 };
 

@@ -15,6 +15,10 @@ static const struct gw_setting http2_settings[] = {
      .max = 86400000},
     {"ping_timeout", GW_DURATION, FIELD(ping_timeout_ms), "How long they may take to give it.", .initial = 15000,
      .min = 10, .max = 3600000},
+    {"settings_timeout", GW_DURATION, FIELD(settings_timeout_ms),
+     "How long a client may take to acknowledge our SETTINGS before GOAWAY, SETTINGS_TIMEOUT (RFC 9113 6.5.3); the "
+     "clock stands still while bytes are on their way to it. 0: for ever.",
+     .initial = 10000, .max = 3600000},
 #define X(name, setting, initial_value, help_text)                                                                     \
     {                                                                                                                  \
         setting,                                                                                                       \

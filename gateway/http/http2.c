@@ -33,7 +33,7 @@ static void arm_nearest(struct gw_http2_conn *conn)
 {
     uint64_t due = least(least(conn->idle_due_ms, conn->head_due_ms), least(conn->send_due_ms, conn->ping_due_ms));
     due = least(due, least(conn->age_due_ms, least(conn->drain_due_ms, conn->end_due_ms)));
-    due = least(due, conn->held_due_ms);
+    due = least(due, least(conn->held_due_ms, conn->settings_due_ms));
     for (h2o_linklist_t *node = conn->streams.next; node != &conn->streams; node = node->next) {
         struct gw_http2_stream *stream = H2O_STRUCT_FROM_MEMBER(struct gw_http2_stream, link, node);
         due = least(due, least(stream->body.due_ms, stream->out.due_ms));
@@ -86,6 +86,25 @@ static bool check_ping(struct gw_http2_conn *conn)
     conn->ping_due_ms = now + settings->ping_timeout_ms;
     nghttp2_submit_ping(conn->session, NGHTTP2_FLAG_NONE, NULL);
     return true;
+}
+
+/* RFC 9113 6.5.3. Two looks, as the acknowledgement may be here unread when the first one comes late; none counts while
+ * the client's network is the slow one. */
+static void check_settings(struct gw_http2_conn *conn)
+{
+    uint64_t timeout_ms = conn->super.server->settings.http2.settings_timeout_ms;
+
+    if (conn->is_writing || gw_socket_has_unsent(conn->super.sock))
+        conn->settings_looks = 0;
+    else if (++conn->settings_looks > 1) {
+        conn->settings_due_ms = UINT64_MAX;
+        conn->is_deaf = true;
+        gw_count(&conn->super.server->stats.http2_settings_timeouts, 1);
+        gw_http2_terminate(conn, NGHTTP2_SETTINGS_TIMEOUT);
+        gw_http2_end_misbehaved(conn, GW_END_SETTINGS_TIMEOUT);
+        return;
+    }
+    conn->settings_due_ms = now_ms(conn) + timeout_ms / 2 + 1;
 }
 
 /* The field section that is being read did not arrive in time, or the first frames did not. */
@@ -146,6 +165,8 @@ static void on_timer(struct gw_timer *timer)
         nghttp2_submit_goaway(conn->session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(conn->session),
                               NGHTTP2_NO_ERROR, NULL, 0);
     }
+    if (conn->settings_due_ms <= now)
+        check_settings(conn);
     if (conn->held_due_ms <= now)
         gw_http2_release_held(conn, 0, true);
     check_streams(conn, now);
@@ -222,6 +243,7 @@ void gw_http2_linger(struct gw_http2_conn *conn)
         shutdown(h2o_socket_get_fd(sock), SHUT_WR);
     gw_http2_resume_read(conn);
     conn->idle_due_ms = conn->ping_due_ms = conn->drain_due_ms = conn->head_due_ms = UINT64_MAX;
+    conn->settings_due_ms = UINT64_MAX;
     conn->end_due_ms = now_ms(conn) + LINGER_MS;
     gw_http2_arm(conn, conn->end_due_ms);
 }
@@ -283,7 +305,7 @@ static void end_flooded(struct gw_http2_conn *conn)
     if (conn->is_writing)
         stop_read(conn);
     else
-        gw_http2_end_flooded(conn);
+        gw_http2_end_misbehaved(conn, GW_END_FLOOD + conn->flood);
 }
 
 /* Gives the library what was read, or what was left of it. */
@@ -413,7 +435,8 @@ static void start_session(struct gw_http2_conn *conn)
 static void start(struct gw_http2_conn *conn)
 {
     h2o_socket_t *sock = conn->super.sock;
-    uint64_t max_age_ms = conn->super.server->settings.max_age_ms;
+    const struct gw_http_settings *settings = &conn->super.server->settings;
+    uint64_t max_age_ms = settings->max_age_ms, acknowledged_ms = settings->http2.settings_timeout_ms;
 
     conn->super.ops = &conn_ops;
     gw_timer_init(&conn->timer, on_timer);
@@ -427,8 +450,9 @@ static void start(struct gw_http2_conn *conn)
     conn->is_new = conn->is_read_stopped = true;
     conn->scan_skip = NGHTTP2_CLIENT_MAGIC_LEN;
     conn->read_ms = now_ms(conn);
-    conn->head_due_ms = conn->read_ms + conn->super.server->settings.header_timeout_ms;
-    gw_http2_arm(conn, conn->head_due_ms);
+    conn->head_due_ms = conn->read_ms + settings->header_timeout_ms;
+    conn->settings_due_ms = acknowledged_ms != 0 ? conn->read_ms + acknowledged_ms / 2 + 1 : UINT64_MAX;
+    gw_http2_arm(conn, least(conn->head_due_ms, conn->settings_due_ms));
     sock->data = conn;
     start_session(conn);
     if (conn->super.server->is_draining) /* it was shaking hands when that began */

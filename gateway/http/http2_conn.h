@@ -76,7 +76,9 @@ struct gw_http2_conn {
     nghttp2_session *session;
     struct gw_timer timer; /* armed at or before the nearest due */
     uint64_t idle_due_ms, head_due_ms, send_due_ms, ping_due_ms, age_due_ms, drain_due_ms, end_due_ms, held_due_ms;
-    unsigned num_held; /* streams whose out.is_held */
+    uint64_t settings_due_ms; /* next look whether the client has acknowledged our SETTINGS; UINT64_MAX: it has */
+    unsigned settings_looks;  /* that it had not */
+    unsigned num_held;        /* streams whose out.is_held */
     uint64_t send_seen;
     unsigned send_stalls;
     uint64_t read_ms, pinged_ms; /* when the last bytes came; when we asked for some */
@@ -155,8 +157,9 @@ bool gw_http2_windows_overflow(const struct gw_http2_conn *, const nghttp2_setti
 void gw_http2_note_end(struct gw_http2_conn *, int32_t id, bool is_by_client);
 
 /* http2_in.c */
-/* Ends all streams for a budget that is spent; there is a line in the log even if there were none. */
-void gw_http2_end_flooded(struct gw_http2_conn *);
+/* Ends all streams for what the connection has done, such as a budget that it spent; there is a line in the log even if
+ * there were none. Not while a write refers to their bytes. */
+void gw_http2_end_misbehaved(struct gw_http2_conn *, enum gw_stream_end);
 extern const struct gw_stream_ops gw_http2_stream_ops;
 void gw_http2_set_in_callbacks(nghttp2_session_callbacks *);
 /* A field section that is not to be served: it gets an answer and a line in the log. */

@@ -147,9 +147,8 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t error_
 
 /* ---- requests ---- */
 
-void gw_http2_end_flooded(struct gw_http2_conn *conn)
+void gw_http2_end_misbehaved(struct gw_http2_conn *conn, enum gw_stream_end end)
 {
-    enum gw_stream_end end = GW_END_FLOOD + conn->flood;
     bool is_told = false;
 
     gw_thread_did_much(conn->super.server->thread);
@@ -537,6 +536,8 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
             gw_http2_release_held(conn, frame->hd.stream_id, false);
         break;
     case NGHTTP2_SETTINGS:
+        if ((frame->hd.flags & NGHTTP2_FLAG_ACK) != 0)
+            conn->settings_due_ms = UINT64_MAX;
         if (gw_http2_windows_overflow(conn, &frame->settings))
             gw_http2_terminate(conn, NGHTTP2_FLOW_CONTROL_ERROR); /* RFC 9113 6.9.2 */
         if (conn->num_held != 0)                                  /* it may have widened the windows of all streams */

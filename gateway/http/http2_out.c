@@ -512,7 +512,7 @@ static void on_written(h2o_socket_t *sock, const char *err)
         return;
     }
     if (conn->is_flooded && !conn->is_lingering)
-        gw_http2_end_flooded(conn);
+        gw_http2_end_misbehaved(conn, GW_END_FLOOD + conn->flood);
     conn->is_written = true;
     gw_http2_flush_soon(conn); /* many may have taken what they were sent at the same time */
 }

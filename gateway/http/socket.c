@@ -395,6 +395,12 @@ uint64_t gw_socket_send_progress(h2o_socket_t *sock)
     return 0;
 }
 
+bool gw_socket_has_unsent(h2o_socket_t *sock)
+{
+    int queued = 0;
+    return h2o_socket_is_writing(sock) || (ioctl(h2o_socket_get_fd(sock), TIOCOUTQ, &queued) == 0 && queued != 0);
+}
+
 static bool is_writable(int fd)
 {
     struct pollfd p = {.fd = fd, .events = POLLOUT};

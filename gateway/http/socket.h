@@ -27,6 +27,8 @@ bool gw_socket_end(h2o_socket_t *, h2o_socket_cb on_written);
 bool gw_socket_has_ended(h2o_socket_t *);
 /* Bytes the peer has acknowledged (TCP), or the room it made in our queue (Unix sockets): changes when it reads. */
 uint64_t gw_socket_send_progress(h2o_socket_t *);
+/* Bytes that we wrote have not reached the peer's kernel (TCP), or the peer (Unix sockets). */
+bool gw_socket_has_unsent(h2o_socket_t *);
 /* Never waits. is_cut_off: a body that ends with the connection must not look complete: reset, and no close_notify. */
 void gw_socket_close(h2o_socket_t *, bool is_cut_off);
 /* The TLS state of a socket, NULL if it is plain. Borrowed. */

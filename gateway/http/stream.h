@@ -24,11 +24,12 @@ enum gw_stream_end {
     GW_END_BODY_TIMEOUT, /* the request body stopped coming */
     GW_END_BODY_BAD,     /* chunked framing broken */
     GW_END_TRAILERS_TOO_LARGE,
-    GW_END_SEND_TIMEOUT, /* the client stopped reading */
-    GW_END_DRAIN,        /* shutdown_timeout passed */
-    GW_END_TUNNEL_IDLE,  /* nothing moved in a tunnel for too long; set by whoever aborts it for that */
-    GW_END_ABORTED,      /* our side broke the response off (truncated upstream) */
-    GW_END_FLOOD,        /* HTTP/2: the first of GW_HTTP2_NUM_BUDGETS values, one for each budget that may be spent */
+    GW_END_SEND_TIMEOUT,     /* the client stopped reading */
+    GW_END_DRAIN,            /* shutdown_timeout passed */
+    GW_END_SETTINGS_TIMEOUT, /* HTTP/2: the client did not acknowledge our SETTINGS */
+    GW_END_TUNNEL_IDLE,      /* nothing moved in a tunnel for too long; set by whoever aborts it for that */
+    GW_END_ABORTED,          /* our side broke the response off (truncated upstream) */
+    GW_END_FLOOD, /* HTTP/2: the first of GW_HTTP2_NUM_BUDGETS values, one for each budget that may be spent */
 };
 
 struct gw_stream_ops {
@@ -121,6 +122,7 @@ struct gw_http2_settings {
     uint32_t max_streams;                       /* at a time, per connection */
     uint32_t stream_window, connection_window;  /* bytes of bodies that may wait for us */
     uint64_t ping_interval_ms, ping_timeout_ms; /* connections in use that are quiet: 0 = no pings */
+    uint64_t settings_timeout_ms;               /* until the client has acknowledged ours; 0 = any */
     uint32_t budgets[GW_HTTP2_NUM_BUDGETS];
 };
 
@@ -162,6 +164,7 @@ struct gw_server {
         gw_counter accepted, requests, closed_idle, header_timeouts, bytes_in, bytes_out;
         gw_counter desync[GW_DESYNC_SEVERE];           /* HTTP/1 requests, by class but for compliant ones */
         gw_counter http2_floods[GW_HTTP2_NUM_BUDGETS]; /* connections that were closed for it */
+        gw_counter http2_settings_timeouts;            /* the same */
     } stats;
     /* A connection is about to be freed (caps, gauges); may be NULL. */
     void (*on_conn_closed)(struct gw_conn *);

@@ -207,6 +207,8 @@ static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *data)
         check_windows(session, &frame->settings);
         if ((frame->hd.flags & NGHTTP2_FLAG_ACK) == 0)
             take_settings(session);
+        else
+            gw_timer_disarm(&session->settings_timer);
         break;
     case NGHTTP2_PING:
         if ((frame->hd.flags & NGHTTP2_FLAG_ACK) != 0)

@@ -54,6 +54,7 @@ static void destroy(struct gw_h2_session *self)
     unlist(self);
     set_idle(self, NOT_IDLE);
     gw_timer_disarm(&self->timer);
+    gw_timer_disarm(&self->settings_timer);
     gw_thread_undefer(&self->flush);
     gw_thread_undefer(&self->read_turn);
     if (self->sock != NULL) {
@@ -261,6 +262,38 @@ static void on_written(h2o_socket_t *sock, const char *err)
         flush(self);
 }
 
+/* ---- the acknowledgement of our SETTINGS ---- */
+
+static void expect_acknowledged(struct gw_h2_session *self)
+{
+    self->settings_look_ms = gw_thread_now(thread_of(self));
+    gw_timer_arm(thread_of(self)->wheel, &self->settings_timer, self->settings_look_ms + GW_H2_SETTINGS_LOOK_MS);
+}
+
+static void end_unacknowledged(struct gw_h2_session *self)
+{
+    nghttp2_session_terminate_session(self->ng, NGHTTP2_SETTINGS_TIMEOUT);
+    gather(self);
+    if (!self->is_doomed && self->out_len != 0) { /* what does not leave at once is not worth waiting for */
+        h2o_iovec_t buf = {self->out, self->out_len};
+        self->is_writing = !gw_socket_write(self->sock, &buf, 1, on_written);
+    }
+    if (self->is_doomed)
+        destroy(self);
+    else
+        gw_h2_session_fail(self, GW_CLIENT_CLOSED_EARLY, "our SETTINGS were never acknowledged");
+}
+
+static void on_settings_due(struct gw_timer *timer)
+{
+    struct gw_h2_session *self = H2O_STRUCT_FROM_MEMBER(struct gw_h2_session, settings_timer, timer);
+    if (self->read_at_ms > self->settings_look_ms && !self->is_writing && !gw_socket_has_unsent(self->sock) &&
+        ++self->settings_looks > GW_H2_SETTINGS_LOOKS)
+        end_unacknowledged(self);
+    else
+        expect_acknowledged(self);
+}
+
 /* ---- reading ---- */
 
 static void on_end(struct gw_h2_session *self, const char *err)
@@ -336,6 +369,7 @@ static void greet(struct gw_h2_session *self)
     nghttp2_submit_settings(self->ng, NGHTTP2_FLAG_NONE, settings, sizeof(settings) / sizeof(settings[0]));
     nghttp2_session_set_local_window_size(self->ng, NGHTTP2_FLAG_NONE, 0, GW_H2_CONNECTION_WINDOW);
     h2o_socket_read_start(self->sock, on_readable);
+    expect_acknowledged(self);
     flush(self);
 }
 
@@ -467,6 +501,7 @@ static struct gw_h2_session *create(struct gw_pool *pool, const struct gw_endpoi
     h2o_linklist_init_anchor(&self->running);
     h2o_linklist_insert(list, &self->link);
     gw_timer_init(&self->timer, on_due);
+    gw_timer_init(&self->settings_timer, on_settings_due);
     if (timeouts->connect_ms != 0)
         arm(self, timeouts->connect_ms);
     h2o_linklist_insert(gw_pool_all_sessions(pool), &self->link_of_all);

@@ -26,6 +26,10 @@ enum {
     GW_H2_MAX_FIDGET_BYTES = 512 * 1024,
     GW_H2_MAX_FIDGETS = 1000, /* control and empty frames in a row without any content */
     GW_H2_PING_MS = 5000,     /* how long the answer to a PING may take */
+    /* Looks for the acknowledgement of our SETTINGS (RFC 9113 6.5.3), and how many may find other bytes alone. One that
+     * finds none does not count: a target that is busy with its first request is judged by that one's timeouts. */
+    GW_H2_SETTINGS_LOOK_MS = 10000,
+    GW_H2_SETTINGS_LOOKS = 2,
     GW_H2_MAX_REQUEST_HEAD = 1 << 20,
 };
 
@@ -66,7 +70,10 @@ struct gw_h2_session {
     uint32_t num_fidgets, fidget_bytes; /* frames, bytes since anything of use came or went */
     struct gw_pool_limits limits;       /* of the latest request */
     uint64_t connected_us;
-    struct gw_timer timer; /* connect, handshake, greeting; PING and the end when idle */
+    struct gw_timer timer;          /* connect, handshake, greeting; PING and the end when idle */
+    struct gw_timer settings_timer; /* armed until the target has acknowledged our SETTINGS */
+    uint64_t settings_look_ms;      /* the last look for that */
+    unsigned settings_looks;        /* that found only other bytes */
     struct gw_deferred flush, read_turn;
     int32_t widest_window;   /* of what running streams may send, */
     uint32_t initial_window; /* and the target's setting for new ones, before the SETTINGS frame being read */

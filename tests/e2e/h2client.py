@@ -76,9 +76,9 @@ class Answer:
 
 class H2Client:
     def __init__(self, port, host="127.0.0.1", *, tls=None, settings=None, timeout=10, source=None, start=True,
-                 opens_windows=True, receive_buffer=None):
+                 opens_windows=True, acknowledges=True, receive_buffer=None):
         """tls: server name to ask for, or a (context, name) pair; ALPN is h2, certificates are not verified.
-        start: send preface and SETTINGS."""
+        start: send preface and SETTINGS. acknowledges: SETTINGS of the server."""
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if receive_buffer:
@@ -97,7 +97,7 @@ class H2Client:
         self.buffer = b""
         self.frames = []        # received and not yet taken by anybody
         self.server_settings = None
-        self.opens_windows = opens_windows
+        self.opens_windows, self.acknowledges = opens_windows, acknowledges
         self.next_stream = 1
         self.all_frames = []    # as they came
         self.block = None       # HEADERS that waits for its CONTINUATION
@@ -187,7 +187,8 @@ class H2Client:
         elif received.kind == SETTINGS and not received.flags & ACK:
             at = range(0, len(received.payload), 6)
             self.server_settings = dict(struct.unpack(">HI", received.payload[i:i + 6]) for i in at)
-            self.frame(SETTINGS, ACK)
+            if self.acknowledges:
+                self.frame(SETTINGS, ACK)
         elif received.kind == DATA and received.payload and self.opens_windows:
             self.window(0, len(received.payload))
             if not received.flags & END_STREAM:

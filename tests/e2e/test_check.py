@@ -264,7 +264,7 @@ def test_print_shows_defaults(tmp_path):
         "connections_per_ip": 0, "accept_rate": 0, "accept_rate_per_ip": 0, "min_body_rate": 128, "min_send_rate": 128,
         "keepalive_time": "1h", "keepalive_requests": 0, "retry_buffers": "64MiB", "lambda_buffers": "256MiB", "desync_mitigation": "defensive", "http2": {
             "max_streams": 128, "stream_window": "64KiB", "connection_window": "1MiB", "ping_interval": "30s",
-            "ping_timeout": "15s", "resets": 200, "stream_errors": 100, "pings": 200, "settings": 50, "priorities": 1000,
+            "ping_timeout": "15s", "settings_timeout": "10s", "resets": 200, "stream_errors": 100, "pings": 200, "settings": 50, "priorities": 1000,
             "empty_frames": 200, "window_updates": 1000, "continuations": 16, "field_sections": 4}}
     assert printed["listeners"] == {"http": {"address": "127.0.0.1:8080", "protocol": "http", "idle_timeout": 0,
                                              "max_connections": 0, "accept_rate": 0, "protocols": ["http/1.1"], "server_header": True}}

@@ -1,11 +1,13 @@
 """How connections of HTTP/2 clients go on and end, and who is served over them."""
 import signal
 import threading
+import time
 
 import pytest
 
 from client import insecure_context
-from h2client import ACK, GOAWAY, HEADERS, NO_ERROR, PING, H2Client
+from h2client import (ACK, END_HEADERS, END_STREAM, GOAWAY, HEADERS, NO_ERROR, PING, PREFACE, SETTINGS, SETTINGS_TIMEOUT, H2Client,
+                      frame)
 from origin import Origin, reply
 from weir import Weir, wait_for
 
@@ -20,6 +22,7 @@ certificates: {self: {self_signed: [localhost]}}
 target_groups: {origin: {targets: ["127.0.0.1:@origin@"], health_check: {enabled: false}}}
 routes:
   - {name: fixed, match: {path: /fixed}, respond: {status: 200, body: fixed}}
+  - {name: large, match: {path: /large}, respond: {status: 200, body: "%s"}}
   - {name: all, forward: origin}
 """
 ALL_STREAMS = 2**31 - 1
@@ -39,7 +42,7 @@ def gate(origin):
 
 
 def start(origin, limits="idle_timeout: 60s"):
-    return Weir(TEXT % limits, origin=origin.port)
+    return Weir(TEXT % (limits, "x" * 60000), origin=origin.port)
 
 
 def see_drain(client):
@@ -113,7 +116,7 @@ def test_a_listener_that_a_reload_removes_lets_streams_finish_and_others_stay(or
     with start(origin) as gateway, H2Client(gateway.port("h2c")) as client, H2Client(gateway.port("stays")) as stays:
         slow = client.request("/slow")
         wait_for(lambda: origin.requests, "the request at the target")
-        text = TEXT % "idle_timeout: 60s"
+        text = TEXT % ("idle_timeout: 60s", "")
         gateway.configure("".join(line + "\n" for line in text.split("\n") if not line.startswith("  h2c:")))
         gateway.reload()
         assert see_drain(client) == slow
@@ -180,3 +183,57 @@ def test_an_idle_connection_is_asked_nothing(origin):
         assert client.fetch("/fixed").status == 200
         with pytest.raises(TimeoutError):
             client.wait(is_question, timeout=2.5)
+
+
+# ---- RFC 9113 6.5.3: SETTINGS are acknowledged --------------------------------------------------------------------
+
+SOON = "idle_timeout: 60s, http2: {settings_timeout: 1s}"
+
+
+def begin(client, path):
+    """Preface, SETTINGS and a request at once: the clock runs from the first byte on."""
+    head = [(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", path)]
+    client.send(PREFACE + frame(SETTINGS) + frame(HEADERS, END_STREAM | END_HEADERS, 1, client.encode(head)))
+    return client
+
+
+def mute(gateway, listener="h2c", start=True):
+    return H2Client(gateway.port(listener), tls="localhost" if listener == "https" else None, start=start, acknowledges=False,
+                    timeout=40)
+
+
+@pytest.mark.parametrize("listener", ["h2c", "https"])
+def test_a_client_that_never_acknowledges_settings_loses_its_connection_and_its_requests(origin, gate, listener):
+    with start(origin, SOON) as gateway, mute(gateway, listener, start=False) as client:
+        assert begin(client, "/slow").goaway().code == SETTINGS_TIMEOUT
+        client.wait_closed(40)
+        assert [(entry["path"], entry["reason"]) for entry in gateway.wait_log()] == [("/slow", "SETTINGS_TIMEOUT")]
+        assert gateway.metric("weir_http2_settings_timeouts_total") == 1
+
+
+def test_a_client_that_acknowledges_no_settings_and_asks_nothing_has_a_line_in_the_log(origin):
+    with start(origin, SOON) as gateway, mute(gateway) as client:
+        assert client.goaway().code == SETTINGS_TIMEOUT
+        client.wait_closed(40)
+        assert gateway.wait_log()[0]["reason"] == "SETTINGS_TIMEOUT"
+
+
+def test_a_client_that_has_acknowledged_settings_goes_on_when_the_time_for_that_is_over(origin, gate):
+    with start(origin) as gateway, H2Client(gateway.port("h2c")) as client:
+        stream, began = client.request("/slow"), time.monotonic()
+        with mute(gateway) as other:
+            assert other.goaway().code == SETTINGS_TIMEOUT
+        assert time.monotonic() - began > 9  # the default is 10 s
+        gate.set()
+        assert client.answer(stream, timeout=40).body == b"late"
+        assert gateway.metric("weir_http2_settings_timeouts_total") == 1
+
+
+def test_a_client_that_cannot_be_reached_yet_is_not_told_that_it_acknowledged_nothing(origin):
+    with start(origin, SOON) as gateway, H2Client(gateway.port("h2c"), start=False, receive_buffer=4096, timeout=40) as slow:
+        begin(slow, "/large")
+        for _ in range(3):  # time passes, and bytes wait in the network for the first one
+            with mute(gateway) as other:
+                assert other.goaway().code == SETTINGS_TIMEOUT
+        assert len(slow.answer(1).body) == 60000
+        assert gateway.metric("weir_http2_settings_timeouts_total") == 3

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from client import Client, Closed
-from h2client import PROTOCOL_ERROR, H2Client
+from h2client import PROTOCOL_ERROR, SETTINGS_TIMEOUT, H2Client
 from origin import OK, Origin
 from origin_h2 import H2Origin
 from stream_peer import StreamPeer, client_hello
@@ -201,6 +201,12 @@ def flood(data_of):
         case.port = case.client.socket.getsockname()[1]
         attack(case.client, data_of(case.client))
     return trigger
+
+
+def never_acknowledges(case):
+    case.client = H2Client(case.gateway.port("h2c"), acknowledges=False)
+    case.port = case.client.socket.getsockname()[1]
+    assert case.client.goaway(timeout=40).code == SETTINGS_TIMEOUT
 
 
 def flood_triggers():
@@ -576,6 +582,7 @@ TRIGGERS = {
     "TUNNEL_IDLE_TIMEOUT": tunnel("/o/still", hold),
     "CLIENT_CLOSED": client_leaves,
     "SEND_TIMEOUT": client_does_not_read,
+    "SETTINGS_TIMEOUT": never_acknowledges,
     "SERVER_NAME_UNKNOWN": raw_bytes(client_hello("b.example")),
     "CLIENT_HELLO_BAD": raw_bytes(b"GET / HTTP/1.1\r\n\r\n"),
     "CLIENT_HELLO_TIMEOUT": raw_bytes(client_hello("a.example")[:-1]),

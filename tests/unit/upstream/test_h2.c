@@ -7,6 +7,7 @@
 #include "gateway/upstream/h2_session.h"
 
 #define SETTINGS "\0\0\0\4\0\0\0\0\0"
+#define PING     "\0\0\10\6\0\0\0\0\0what for"
 #define BYTES(s) s, sizeof(s) - 1
 
 static struct attempt b;
@@ -178,6 +179,84 @@ static void an_upgrade_is_refused(void **state)
     assert_int_equal(a.error, GW_CLIENT_NO_UPGRADE);
 }
 
+static struct gw_h2_session *only_session(void)
+{
+    h2o_linklist_t *all = gw_pool_all_sessions(pool);
+    assert_ptr_equal(all->next->next, all);
+    return H2O_STRUCT_FROM_MEMBER(struct gw_h2_session, link_of_all, all->next);
+}
+
+/* As if GW_H2_SETTINGS_LOOK_MS had passed. True: there has been a look since before_ms. */
+static bool look(struct gw_h2_session *session, uint64_t before_ms)
+{
+    if (session->settings_look_ms > before_ms)
+        return true;
+    gw_timer_arm(thread.wheel, &session->settings_timer, gw_now_ms());
+    return false;
+}
+
+/* The same, while the target goes on talking; the last of what it is sent is in seen. True: that many looks have found
+ * only other bytes, or the request is over. */
+static bool look_at_talk(struct gw_h2_session *session, int fd, unsigned num_looks, char *seen, size_t *len)
+{
+    if (a.has_ended || session->settings_looks == num_looks)
+        return true;
+    if (*len > 2048) {
+        memmove(seen, seen + *len - 64, 64);
+        *len = 64;
+    }
+    (void)has_seen(seen, len, fd, BYTES("no such bytes"));
+    if (gw_now_ms() < session->settings_look_ms + 2)
+        return false; /* what is said in the same millisecond is not seen to be later */
+    if (session->read_at_ms <= session->settings_look_ms)
+        origin_send_bytes(fd, BYTES(PING));
+    else
+        gw_timer_arm(thread.wheel, &session->settings_timer, gw_now_ms());
+    return false;
+}
+
+static void a_target_that_talks_on_without_acknowledging_settings_is_left(void **state)
+{
+    char seen[4096];
+    size_t len = 0;
+    start(&a);
+    int fd = greeted();
+    struct gw_h2_session *session = only_session();
+    UNTIL(look_at_talk(session, fd, GW_H2_SETTINGS_LOOKS, seen, &len));
+    assert_false(a.has_ended);
+    UNTIL(look_at_talk(session, fd, GW_H2_SETTINGS_LOOKS + 1, seen, &len));
+    UNTIL(has_seen(seen, &len, fd, BYTES("\0\0\10\7\0\0\0\0\0\0\0\0\0\0\0\0\4"))); /* GOAWAY, SETTINGS_TIMEOUT */
+    assert_int_equal(a.error, GW_CLIENT_CLOSED_EARLY);
+    assert_string_equal(gw_client_failure(a.client)->detail, "our SETTINGS were never acknowledged");
+    close(fd);
+}
+
+static void a_target_that_acknowledges_settings_is_never_asked_for_it_again(void **state)
+{
+    start(&a);
+    int fd = greeted();
+    struct gw_h2_session *session = only_session();
+    assert_true(gw_timer_is_armed(&session->settings_timer));
+    origin_send_bytes(fd, BYTES("\0\0\0\4\1\0\0\0\0"));
+    UNTIL(!gw_timer_is_armed(&session->settings_timer));
+    assert_false(a.has_ended);
+    close(fd);
+}
+
+static void a_target_that_is_silent_is_not_left_for_the_settings(void **state)
+{
+    start(&a);
+    int fd = greeted();
+    struct gw_h2_session *session = only_session();
+    for (int i = 0; i != GW_H2_SETTINGS_LOOKS + 3; ++i) {
+        uint64_t before_ms = session->settings_look_ms;
+        UNTIL(look(session, before_ms));
+    }
+    assert_true(session->settings_looks <= 1); /* the first one found its own SETTINGS */
+    assert_false(a.has_ended);
+    close(fd);
+}
+
 #define H2_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 int main(void)
 {
@@ -189,6 +268,9 @@ int main(void)
         H2_TEST(a_connection_that_ends_within_bodies_ends_them_all),
         H2_TEST(a_client_may_be_released_in_every_callback),
         H2_TEST(an_upgrade_is_refused),
+        H2_TEST(a_target_that_talks_on_without_acknowledging_settings_is_left),
+        H2_TEST(a_target_that_acknowledges_settings_is_never_asked_for_it_again),
+        H2_TEST(a_target_that_is_silent_is_not_left_for_the_settings),
     };
     return cmocka_run_group_tests(tests, setup_thread, NULL);
 }
