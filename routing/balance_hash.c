@@ -31,8 +31,11 @@ struct filler { /* a member while the table is filled */
 
 static bool take_next_slot(struct ring *ring, struct filler *filler, uint32_t member)
 {
-    while (ring->slots[filler->next] != UINT32_MAX)
-        filler->next = (uint32_t)(((uint64_t)filler->next + filler->skip) % ring->num_slots);
+    while (ring->slots[filler->next] != UINT32_MAX) {
+        filler->next += filler->skip; /* less than twice the slots: a subtraction takes half the time of a division */
+        if (filler->next >= ring->num_slots)
+            filler->next -= ring->num_slots;
+    }
     ring->slots[filler->next] = member;
     return true;
 }
