@@ -7,6 +7,7 @@
 #include "gateway/exchange/client_identity.h"
 #include "gateway/exchange/exchange.h"
 #include "gateway/exchange/fault.h"
+#include "gateway/exchange/forwarded.h"
 #include "gateway/pipeline.h"
 #include "gateway/admin/recent.h"
 #include "gateway/admin/tail.h"
@@ -91,6 +92,11 @@ static void note_refused(struct gw_request *request)
 static void on_bad_head(struct gw_stream *stream, enum gw_head_result result)
 {
     struct gw_request *request = create_request(stream);
+    struct routing_facts *facts = &request->facts;
+
+    /* none of its fields is believed, but who sent it is known */
+    gw_forwarded_client(&request->snapshot->config->trusted_proxies, NULL, 0, &facts->peer_ip, &facts->client_ip,
+                        &request->client_is_trusted);
     note_refused(request);
     request->error = gw_head_problem(result);
     gw_answer_error(request, result == GW_HEAD_INCOMPLETE ? GW_REASON_HEADER_TIMEOUT : gw_reason_of_head(result), 0);

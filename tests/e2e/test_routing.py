@@ -305,6 +305,14 @@ def test_the_reason_is_shown_to_trusted_clients_only(actions):
     assert fetch(actions.port("http"), "/nothing", source="127.0.0.9").get("x-weir-reason") == "NO_ROUTE"
 
 
+@pytest.mark.parametrize("source, reason", [("127.0.0.9", "BAD_HOST"), ("127.0.0.1", None)])
+def test_a_head_that_is_refused_names_its_reason_to_trusted_clients_too(actions, source, reason):
+    with Client(actions.port("http"), source=source) as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: a b\r\nX-Forwarded-For: 127.0.0.9\r\n\r\n")
+        response = client.response()
+    assert (response.status, response.get("x-weir-reason")) == (400, reason)
+
+
 @pytest.mark.parametrize("accept, content_type", [("application/json", "application/json"), ("text/html,*/*;q=0.8", "text/html"),
                                                   (None, "text/plain")])
 def test_error_pages_speak_the_language_of_accept(actions, accept, content_type):
