@@ -84,6 +84,7 @@ tsan: ## four threads under load with ThreadSanitizer: a minute once it is built
 	@ninja -C build-tsan weir tests/bench/load tests/bench/origin tests/unit/gateway/test_gateway_gate
 	@build-tsan/tests/unit/gateway/test_gateway_gate
 	@WEIR_BIN=build-tsan/weir /usr/bin/python3 -m pytest -p no:cacheprovider -q tests/e2e/test_threads.py tests/e2e/test_dns.py
+	@WEIR_BIN=build-tsan/weir /usr/bin/python3 -m pytest -p no:cacheprovider -q tests/e2e/test_udp.py -k metrics_are_read
 
 bench: ## weir beside nginx and HAProxy: CPU microseconds per request (tests/bench/README.md)
 	@conf/deps run build test bench

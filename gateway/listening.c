@@ -126,39 +126,57 @@ bool gw_listening_open(struct gw_process *process, const struct gw_snapshot *sna
     return ok;
 }
 
+/* Other threads read the registry for metrics, under the lock: what leaves it is freed after that. */
+static void replace_entries(struct gw_process *process, struct gw_listening **entries, size_t size)
+{
+    pthread_mutex_lock(&process->lock);
+    process->listening.entries = entries;
+    process->listening.size = size;
+    pthread_mutex_unlock(&process->lock);
+}
+
+static void unname(struct gw_listening *listening, uint64_t generation)
+{
+    if (listening->listener == UINT32_MAX)
+        return;
+    listening->listener = UINT32_MAX;
+    listening->num_let_go = 0;
+    listening->unnamed_at = generation;
+}
+
+static bool is_kept(const struct gw_listening_set *set, const struct gw_listening *listening)
+{
+    return find(set->entries, set->size, listening->address.text, listening->is_udp) != NULL;
+}
+
 /* The indexes are written here, on the control thread, before the set goes to the workers: a set in use is never
  * changed while workers may read it, because loads follow one another. */
 void gw_listening_commit(struct gw_process *process, const struct gw_listening_set *set)
 {
     const struct gw_snapshot *snapshot = process->active;
-    struct gw_listening **old = process->listening.entries;
-    size_t num_old = process->listening.size, n = 0;
+    struct gw_listening **old = process->listening.entries, **entries;
+    size_t num_old = process->listening.size, size = 0, n = 0;
 
-    process->listening.entries = h2o_mem_alloc(sizeof(*old) * (set->size + num_old + 1));
-    process->listening.size = 0;
-
+    entries = h2o_mem_alloc(sizeof(*old) * (set->size + num_old + 1));
     for (size_t i = 0; i != snapshot->num_listeners; ++i)
         for (size_t j = 0; j != snapshot->listeners[i].conf->address.size; ++j)
             set->entries[n++]->listener = i;
     for (size_t i = 0; i != set->size; ++i)
-        process->listening.entries[process->listening.size++] = set->entries[i];
+        entries[size++] = set->entries[i];
     for (size_t i = 0; i != num_old; ++i) {
-        struct gw_listening *listening = old[i];
-        if (find(set->entries, set->size, listening->address.text, listening->is_udp) != NULL)
+        if (!old[i]->is_udp || is_kept(set, old[i]))
             continue;
-        if (listening->is_udp) { /* its flows go on: gw_listening_let_go */
-            if (listening->listener != UINT32_MAX) {
-                listening->listener = UINT32_MAX;
-                listening->num_let_go = 0;
-                listening->unnamed_at = snapshot->generation;
-            }
-            process->listening.entries[process->listening.size++] = listening;
+        unname(old[i], snapshot->generation); /* its flows go on: gw_listening_let_go */
+        entries[size++] = old[i];
+    }
+    replace_entries(process, entries, size);
+    for (size_t i = 0; i != num_old; ++i) {
+        if (old[i]->is_udp || is_kept(set, old[i]))
             continue;
-        }
         /* The threads take what waits, then close: nothing may come after that, so theirs must be the last descriptors.
          */
-        tell_closed(process, listening);
-        destroy(listening);
+        tell_closed(process, old[i]);
+        destroy(old[i]);
     }
     free(old);
 }
@@ -172,7 +190,9 @@ void gw_listening_let_go(struct gw_process *process, struct gw_listening *listen
         return; /* it is named again, or others still have it */
     while (process->listening.entries[i] != listening)
         ++i;
+    pthread_mutex_lock(&process->lock);
     process->listening.entries[i] = process->listening.entries[--process->listening.size];
+    pthread_mutex_unlock(&process->lock);
     tell_closed(process, listening);
     close_sockets(listening);
     destroy(listening);

@@ -35,7 +35,7 @@ struct gw_l4_stats {
     h2o_iovec_t listener, group; /* group "-": none was chosen */
     struct gw_l4_stats *next;
     struct gw_l4_stats *whole; /* the listener's "-" */
-    bool is_udp;               /* written by loads */
+    _Atomic bool is_udp;       /* written by loads: its name may have been another protocol's */
     _Atomic int64_t num_open;  /* atomic: of the whole listener, for max_connections; in its "-" only */
     struct gw_gate *gate;     /* udp: flows of each address, for flows_per_ip; in its "-" only, NULL: never asked for */
     struct gw_l4_slot *slots; /* num_workers */

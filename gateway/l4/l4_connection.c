@@ -121,9 +121,10 @@ void gw_l4_end(struct gw_l4_connection *self, enum gw_reason reason, const char 
 {
     bool is_reset = reason != GW_REASON_NONE;
 
-    report(self, reason == GW_REASON_NONE ? self->loss : reason, error);
+    /* first: who has read its line in the log finds its place free */
     gw_count(&counters(self)->open, (uint64_t)-1);
     __atomic_fetch_sub((int64_t *)&self->stats->whole->num_open, 1, __ATOMIC_RELAXED);
+    report(self, reason == GW_REASON_NONE ? self->loss : reason, error);
     end_attempt(self, false);
     let_go_of_configuration(self);
     gw_timer_disarm(&self->timer);

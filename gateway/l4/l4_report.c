@@ -17,7 +17,10 @@ static struct gw_l4_stats *find(struct gw_process *process, h2o_iovec_t listener
     return stats;
 }
 
-static struct gw_l4_stats *add(struct gw_process *process, h2o_iovec_t listener, h2o_iovec_t group)
+/* Metrics are read while loads come: what an entry is stays as it was when it came into the list. whole: NULL: itself
+ */
+static struct gw_l4_stats *add(struct gw_process *process, h2o_iovec_t listener, h2o_iovec_t group,
+                               struct gw_l4_stats *whole)
 {
     struct gw_l4_stats *stats = h2o_mem_alloc(sizeof(*stats));
     size_t bytes = sizeof(*stats->slots) * process->num_workers;
@@ -27,6 +30,7 @@ static struct gw_l4_stats *add(struct gw_process *process, h2o_iovec_t listener,
     stats->group = h2o_strdup(NULL, group.base, group.len);
     stats->slots = aligned_alloc(64, bytes);
     memset(stats->slots, 0, bytes);
+    stats->whole = whole != NULL ? whole : stats;
     stats->next = process->l4_stats;
     process->l4_stats = stats;
     return stats;
@@ -41,10 +45,9 @@ struct gw_l4_stats *gw_l4_stats(struct gw_process *process, const struct gw_snap
 
     pthread_mutex_lock(&process->lock);
     if ((whole = find(process, listener, none)) == NULL)
-        whole = add(process, listener, none);
+        whole = add(process, listener, none, NULL);
     if ((stats = find(process, listener, group)) == NULL)
-        stats = add(process, listener, group);
-    stats->whole = whole->whole = whole;
+        stats = add(process, listener, group, whole);
     if (of->conf->protocol == GW_LISTENER_UDP)
         stats->is_udp = whole->is_udp = true;
     pthread_mutex_unlock(&process->lock);
@@ -204,6 +207,7 @@ static void put_overflows(struct gw_process *process, struct gw_exposition *out)
     unsigned listeners = 0;
 
     gw_exposition_family(out, family, "counter", "Datagrams that did not fit into the kernel's buffer, by address.");
+    pthread_mutex_lock(&process->lock); /* a reload, or the end of a listener's last flow, changes the registry */
     for (size_t i = 0; i != process->listening.size; ++i) {
         const struct gw_listening *listening = process->listening.entries[i];
         uint64_t sum = 0;
@@ -217,6 +221,7 @@ static void put_overflows(struct gw_process *process, struct gw_exposition *out)
         }
         gw_exposition_sample(out, family, (double)sum, "address", listening->address.text.base, NULL);
     }
+    pthread_mutex_unlock(&process->lock);
 }
 
 static void put_pairs(struct gw_exposition *out, const struct gw_process *process, const struct gw_l4_stats *first,

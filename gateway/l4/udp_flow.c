@@ -122,9 +122,10 @@ void gw_udp_end(struct gw_udp_flow *flow, enum gw_reason reason)
 
     if (reason == GW_REASON_FLOW_IDLE && flow->is_refused && !flow->has_answer)
         reason = GW_REASON_CONNECT_FAILED;
-    report(udp, flow->stats, &flow->key, flow, reason);
+    /* first: who has read its line in the log finds its place free */
     gw_count(&gw_udp_counters(flow)->open, (uint64_t)-1);
     give_back(listener, flow->stats, &flow->key, flow->is_counted);
+    report(udp, flow->stats, &flow->key, flow, reason);
     leave_target(flow);
     gw_timer_disarm(&flow->timer);
     h2o_linklist_unlink(&flow->link);

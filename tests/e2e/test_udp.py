@@ -15,7 +15,7 @@ import pytest
 from stream_peer import StreamPeer
 from test_upgrade import upgradable  # noqa: F401
 from udp_peer import UdpPeer, ask, dial_udp, is_silent, named
-from weir import CONFIG, PORTS, SANITIZED, needs_ipv6, wait_for
+from weir import CONFIG, PORTS, SANITIZED, Disturbed, needs_ipv6, undisturbed, wait_for
 
 ONE = """
 worker_threads: @threads@
@@ -42,11 +42,16 @@ def last_line(gateway, **wanted):
 def test_datagrams_go_both_ways_and_the_line_in_the_log_counts_them(weir):
     with UdpPeer(named(b"re: ")) as peer:
         gateway = forwarding(weir, peer, ", idle_timeout: 1500ms")
-        with dial_udp(gateway.port("dns")) as client:
-            assert ask(client, b"hello") == b"re: hello"
-            assert ask(client, b"again") == b"re: again"
-            port = client.getsockname()[1]
-            line = last_line(gateway, client_port=port)
+
+        def talk():
+            with dial_udp(gateway.port("dns")) as client:
+                began = time.monotonic()
+                assert ask(client, b"hello") == b"re: hello"
+                assert ask(client, b"again") == b"re: again"
+                if time.monotonic() - began > 1.4:
+                    raise Disturbed  # these may have been two flows
+                return client.getsockname()[1]
+        line = last_line(gateway, client_port=undisturbed(talk))
     assert (line["protocol"], line["listener"], line["target_group"], line["reason"]) == ("udp", "dns", "dns", "FLOW_IDLE")
     assert line["target"] == f"127.0.0.1:{peer.port}" and line["attempts"] == 1 and line["client"] == "127.0.0.1"
     assert (line["bytes_in"], line["bytes_out"], line["status"]) == (10, 18, 0)
@@ -161,7 +166,7 @@ def test_dns_is_served_by_dnsmasq_one_flow_for_each_question(weir, tmp_path):
                     return ask(client, query("up.weir.test", 1))
                 except OSError:
                     return None
-        wait_for(answers, "dnsmasq")
+        wait_for(answers, "dnsmasq", 30)
         before = flows(gateway)  # of questions that came too early
         for number in range(200):
             with dial_udp(gateway.port("dns")) as client:
@@ -180,20 +185,30 @@ def test_a_quiet_flow_ends_and_the_next_datagram_opens_another(weir):
         gateway = forwarding(weir, peer, ", idle_timeout: 1500ms")
         with dial_udp(gateway.port("dns")) as client:
             ask(client, b"x")
-            assert flows(gateway) == 1
-            wait_for(lambda: flows(gateway) == 0, "the flow's end")
-            ask(client, b"x")
-        assert len({address for _, address in peer.seen}) == 2
+            assert last_line(gateway, reason="FLOW_IDLE")["bytes_in"] == 1
+            assert flows(gateway) == 0
+            ask(client, b"xy")
+            assert gateway.wait_log(count=2)[1]["bytes_in"] == 2
 
 
 def test_a_flow_that_only_one_side_uses_is_not_idle(weir):
     with UdpPeer(lambda data, answer: None) as peer:
         gateway = forwarding(weir, peer, ", idle_timeout: 1s")
-        with dial_udp(gateway.port("dns")) as client:
-            for _ in range(12):
-                client.send(b"x")
-                time.sleep(0.2)  # far below the timeout each, more than twice of it in all
-        assert len({address for _, address in peer.seen}) == 1
+
+        def move():
+            with dial_udp(gateway.port("dns")) as client:
+                peer.seen.clear()
+                longest, before = 0, time.monotonic()
+                for number in range(12):
+                    began = time.monotonic()
+                    client.send(b"x")
+                    wait_for(lambda: len(peer.seen) > number, "the datagram")
+                    longest, before = max(longest, time.monotonic() - before), began
+                    time.sleep(0.2)  # far below the timeout each, more than twice of it in all
+                if longest > 0.95:
+                    raise Disturbed
+                assert len({address for _, address in peer.seen}) == 1
+        undisturbed(move)
 
 
 def test_a_flow_ends_with_the_answers_that_are_expected(weir):
@@ -202,7 +217,7 @@ def test_a_flow_ends_with_the_answers_that_are_expected(weir):
     def serve(data, answer):
         answer(b"1")
         answer(b"2")
-        late.wait(10)
+        late.wait(60)
         answer(b"3")
 
     with UdpPeer(serve) as peer:
@@ -219,7 +234,7 @@ def test_answers_to_several_questions_are_all_waited_for(weir):
     gate = threading.Event()
 
     def serve(data, answer):
-        gate.wait(10)
+        gate.wait(60)
         answer(data)
 
     with UdpPeer(serve) as peer:
@@ -236,6 +251,7 @@ def test_answers_to_several_questions_are_all_waited_for(weir):
 COUNT = 2000 if SANITIZED else 10000
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.xdist_group("load")
 def test_ten_thousand_flows_get_each_its_own_answer(weir):
     with UdpPeer(named(b"re: ")) as peer:
@@ -287,7 +303,7 @@ class Flood:
 
 
 def is_answered(client, data):
-    client.settimeout(1)
+    client.settimeout(0.5)
     client.send(data)
     try:
         while client.recv(100) != data:  # one of before, that was late
@@ -310,12 +326,12 @@ def test_a_flood_from_one_source_does_not_take_the_place_of_a_flow_that_is_serve
             ask(client, b"first")
             ask(client, b"proof")
             with Flood(gateway.port("dns")) as flood:
-                wait_for(lambda: flood.sent > 2000, "a flood")
-                answered = sum(is_answered(client, b"%d" % number) for number in range(100))
+                wait_for(lambda: flood.sent > 2000, "a flood", 30)
+                for number in range(100):  # again where the kernel's queue ran over, which is nobody's choice
+                    wait_for(lambda: is_answered(client, b"%d" % number), f"answer {number} amid the flood", 30)
                 with dial_udp(gateway.port("dns"), source="127.0.0.8") as newcomer:
                     # among newcomers a flood is most of them, unless its address is bounded
-                    "per_ip" not in extra or wait_for(lambda: is_answered(newcomer, b"new"), "an answer for a newcomer")
-            assert answered >= 90  # the kernel's queue may run over now and then, which is nobody's choice
+                    "per_ip" not in extra or wait_for(lambda: is_answered(newcomer, b"new"), "an answer for a newcomer", 30)
             assert flows(gateway) <= 101
         mine = {address for data, address in peer.seen if data != b"flood" and data != b"new"}
         assert len(mine) == 1, "the flow was moved or begun anew"
@@ -333,17 +349,25 @@ def test_the_oldest_flow_that_nobody_vouches_for_makes_room(weir):
             client.close()
 
 
+def let_all_end(gateway, extra):
+    """By a reload with a short timeout. Later ones do not end in the middle of a test."""
+    for idle in ("200ms", "2m"):
+        gateway.configure(ONE.replace("@extra@", f"{extra}, idle_timeout: {idle}").replace("@group@", ""))
+        gateway.reload()
+        idle == "2m" or wait_for(lambda: flows(gateway) == 0, "the ends of all flows")
+
+
 def test_flows_whose_clients_are_there_are_not_pushed_out(weir):
     with UdpPeer() as peer:
-        gateway = forwarding(weir, peer, ", udp: {flows: 2}, idle_timeout: 1s", threads=1)
+        gateway = forwarding(weir, peer, ", udp: {flows: 2}", threads=1)
         clients = [dial_udp(gateway.port("dns")) for _ in range(3)]
         for client in clients[:2]:
             ask(client, b"x")
             ask(client, b"y")
         clients[2].send(b"x")
         assert last_line(gateway, reason="FLOWS_FULL")["client_port"] == clients[2].getsockname()[1]
-        assert gateway.metric("weir_udp_dropped_total", reason="refused") == 1
-        wait_for(lambda: flows(gateway) == 0, "their ends")
+        wait_for(lambda: gateway.metric("weir_udp_dropped_total", reason="refused") == 1, "the datagram in the metrics")
+        let_all_end(gateway, ", udp: {flows: 2}")
         assert ask(clients[2], b"x") == b"x"
         for client in clients:
             client.close()
@@ -351,7 +375,7 @@ def test_flows_whose_clients_are_there_are_not_pushed_out(weir):
 
 def test_an_address_has_its_flows_and_no_more(weir):
     with UdpPeer() as peer:
-        gateway = forwarding(weir, peer, ", udp: {flows_per_ip: 2}, idle_timeout: 1s")
+        gateway = forwarding(weir, peer, ", udp: {flows_per_ip: 2}")
         clients = [dial_udp(gateway.port("dns"), source="127.0.0.5") for _ in range(3)]
         for client in clients[:2]:
             ask(client, b"x")
@@ -359,7 +383,7 @@ def test_an_address_has_its_flows_and_no_more(weir):
         assert last_line(gateway, reason="FLOWS_PER_ADDRESS")["client"] == "127.0.0.5"
         with dial_udp(gateway.port("dns"), source="127.0.0.6") as other:
             ask(other, b"x")
-        wait_for(lambda: flows(gateway) == 0, "their ends")
+        let_all_end(gateway, ", udp: {flows_per_ip: 2}")
         assert ask(clients[2], b"x") == b"x"
         for client in clients:
             client.close()
@@ -437,13 +461,13 @@ def test_a_target_that_is_not_there_loses_its_flows_to_one_that_is(weir):
         b = UdpPeer(named(b"b"), start=False)
         gateway = two_targets(weir, a, b)
         for _ in range(4):
-            with dial_udp(gateway.port("dns"), timeout=1) as client:
+            with dial_udp(gateway.port("dns"), timeout=1) as client:  # the first datagram may be lost
                 def answered(client=client):
                     try:
                         return ask(client, b"?") == b"a?"
                     except TimeoutError:
                         return False
-                wait_for(answered, "an answer of the other target")
+                wait_for(answered, "an answer of the other target", 30)
     assert gateway.metric("weir_udp_flows_moved_total") >= 1
     groups = json.loads(gateway.admin("/api/v1/target_groups/dns")[1])
     failed = {target["target"]: target["failures"] for target in groups["targets"]}
@@ -461,7 +485,7 @@ def test_icmp_errors_eject_a_target(weir):
                 client.send(b"?")
             targets = json.loads(gateway.admin("/api/v1/target_groups/dns")[1])["targets"]
             return {target["target"]: target["state"] for target in targets}[f"127.0.0.1:{b.port}"] == "ejected"
-        wait_for(is_ejected, "the ejection")
+        wait_for(is_ejected, "the ejection", 30)
         for _ in range(10):
             with dial_udp(gateway.port("dns")) as client:
                 assert ask(client, b"?") == b"a?"
@@ -471,7 +495,7 @@ def test_a_flow_leaves_a_target_that_fails_its_checks_and_stays_where_it_went(we
     check = StreamPeer()
     with UdpPeer(named(b"a")) as a, UdpPeer(named(b"b")) as b:
         text = ONE.replace('"127.0.0.1:@target@"', '"127.0.0.1:@a@", "127.0.0.2:@b@"')
-        text = text.replace("@group@", ", health_check: {port: @check@, interval: 100ms, unhealthy_threshold: 1, healthy_threshold: 1}")
+        text = text.replace("@group@", ", health_check: {port: @check@, interval: 100ms, timeout: 20s, unhealthy_threshold: 1, healthy_threshold: 1}")
         b.stop()
         b.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)  # at an address of its own, which has no check to pass
         b.sock.bind(("127.0.0.2", b.port))
@@ -630,18 +654,23 @@ def can_bind(port):
 
 
 def test_a_listener_that_is_removed_serves_its_flows_and_no_new_ones_then_closes(weir):
-    with UdpPeer() as peer:
-        gateway = forwarding(weir, peer, ", idle_timeout: 2s", threads=1)
+    def serve(data, answer):
+        for _ in range(3 if data == b"z" else 1):  # with those of z all that are expected have come
+            answer(data)
+
+    with UdpPeer(serve) as peer:
+        gateway = forwarding(weir, peer, ", udp: {responses: 2}", threads=1)
         with dial_udp(gateway.port("dns")) as client, dial_udp(gateway.port("dns")) as late:
             ask(client, b"x")
             gateway.configure(OTHER)
             gateway.reload()
             late.send(b"y")
-            assert ask(client, b"z") == b"z"
             wait_for(lambda: gateway.metric("weir_udp_dropped_total", listener="dns", reason="no_flow") == 1, "the drop")
+            assert not can_bind(gateway.port("dns"))
+            assert [ask(client, b"z"), client.recv(10), client.recv(10)] == [b"z"] * 3
             wait_for(lambda: can_bind(gateway.port("dns")), "the port to be free")
         assert [data for data, _ in peer.seen] == [b"x", b"z"]
-        assert last_line(gateway, reason="FLOW_IDLE")["bytes_in"] == 2
+        assert last_line(gateway, reason="FLOW_ANSWERED")["bytes_in"] == 2
 
 
 def test_a_listener_comes_back_while_its_flows_still_end(weir):
@@ -678,11 +707,12 @@ def test_a_question_under_way_at_the_shutdown_is_answered(weir):
 
     def serve(data, answer):
         asked.set()
-        go_on.wait(20)
+        go_on.wait(60)
         answer(data)
 
     with UdpPeer(serve) as peer:
-        gateway = forwarding(weir, peer, ", udp: {responses: 1}")
+        gateway = weir(ONE.replace("@extra@", ", udp: {responses: 1}").replace("@group@", "").replace(": 3s", ": 30s"), threads=2,
+                       target=peer.port, address="127.0.0.1")
         with dial_udp(gateway.port("dns")) as client:
             client.send(b"x")
             assert asked.wait(10)
@@ -709,8 +739,8 @@ def test_explain_status_and_metrics_tell_of_flows(weir):
             listener = json.loads(gateway.admin("/api/v1/status")[1])["listeners"][0]
             assert (listener["protocol"], listener["connections"]) == ("udp", 1)
             assert "(udp, 1 open)" in gateway.run("status", "-c", CONFIG).stdout
-            assert gateway.metric("weir_udp_datagrams_total", listener="dns", target_group="dns", direction="in") == 1
-            assert gateway.metric("weir_l4_bytes_total", listener="dns", direction="in") == 1
+            for name in ("weir_udp_datagrams_total", "weir_l4_bytes_total"):
+                wait_for(lambda: gateway.metric(name, listener="dns", target_group="dns", direction="in") == 1, name)
             assert ("weir_udp_overflows_total", (("address", f"127.0.0.1:{port}"),)) in gateway.metrics()
 
 
@@ -742,7 +772,8 @@ target_groups: {dns: {protocol: udp, targets: [{file: targets.yaml}]}}
         wait_for(lambda: gateway.metric("weir_target_group_targets", target_group="dns") == 1, "the target in the group")
         with dial_udp(gateway.port("dns")) as client:
             assert ask(client, b"?") == b"a?"
-            (gateway.folder / "targets.yaml").write_text(f"['127.0.0.1:{b.port}']")
+            part = gateway.write("targets.part", f"['127.0.0.1:{b.port}']")
+            part.rename(gateway.folder / "targets.yaml")  # never half a file, nor an empty one
             wait_for(lambda: ask(client, b"?") == b"b?", "an answer of the new target")
         assert gateway.metric("weir_udp_flows_moved_total") == 1
 

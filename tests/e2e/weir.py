@@ -62,6 +62,20 @@ def wait_for(condition, what="condition", timeout=30.0):
         time.sleep(0.01)
 
 
+class Disturbed(Exception):
+    """The machine stood still for so long that what was looked at says nothing."""
+
+
+def undisturbed(attempt, most=10):
+    """The value of attempt(), which is made again as long as it raises Disturbed."""
+    for _ in range(most - 1):
+        try:
+            return attempt()
+        except Disturbed:
+            pass
+    return attempt()
+
+
 class Ports:
     """Free TCP ports below the ephemeral range, locked so that test processes (of any checkout) never share one."""
 
