@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from client import Client
 from stream_peer import StreamPeer
 from test_upgrade import upgradable  # noqa: F401
 from udp_peer import UdpPeer, ask, dial_udp, is_silent, named
@@ -349,12 +350,15 @@ def test_the_oldest_flow_that_nobody_vouches_for_makes_room(weir):
             client.close()
 
 
-def let_all_end(gateway, extra):
-    """By a reload with a short timeout. Later ones do not end in the middle of a test."""
+def let_all_end(gateway, extra, clients):
+    """By a short timeout, which they adopt with their next datagram; later flows do not end in the middle of a test."""
     for idle in ("200ms", "2m"):
         gateway.configure(ONE.replace("@extra@", f"{extra}, idle_timeout: {idle}").replace("@group@", ""))
         gateway.reload()
-        idle == "2m" or wait_for(lambda: flows(gateway) == 0, "the ends of all flows")
+        if idle == "200ms":
+            for client in clients:
+                ask(client, b"x")
+            wait_for(lambda: flows(gateway) == 0, "the ends of all flows")
 
 
 def test_flows_whose_clients_are_there_are_not_pushed_out(weir):
@@ -367,7 +371,7 @@ def test_flows_whose_clients_are_there_are_not_pushed_out(weir):
         clients[2].send(b"x")
         assert last_line(gateway, reason="FLOWS_FULL")["client_port"] == clients[2].getsockname()[1]
         wait_for(lambda: gateway.metric("weir_udp_dropped_total", reason="refused") == 1, "the datagram in the metrics")
-        let_all_end(gateway, ", udp: {flows: 2}")
+        let_all_end(gateway, ", udp: {flows: 2}", clients[:2])
         assert ask(clients[2], b"x") == b"x"
         for client in clients:
             client.close()
@@ -383,7 +387,7 @@ def test_an_address_has_its_flows_and_no_more(weir):
         assert last_line(gateway, reason="FLOWS_PER_ADDRESS")["client"] == "127.0.0.5"
         with dial_udp(gateway.port("dns"), source="127.0.0.6") as other:
             ask(other, b"x")
-        let_all_end(gateway, ", udp: {flows_per_ip: 2}")
+            let_all_end(gateway, ", udp: {flows_per_ip: 2}", [*clients[:2], other])
         assert ask(clients[2], b"x") == b"x"
         for client in clients:
             client.close()
@@ -689,6 +693,39 @@ def test_a_listener_comes_back_while_its_flows_still_end(weir):
                 with dial_udp(gateway.port("dns")) as another:
                     assert ask(another, b"a") == b"a"
         assert len({address for data, address in peer.seen if data != b"a"}) == 1
+
+
+def test_metrics_are_read_while_listeners_come_and_go(weir):
+    """They name every address that is listened on, and are written by another thread than the one that closes them."""
+    def text(number):
+        return "worker_threads: 2\nlisteners:\n" + "".join(
+            f'  l{n}: {{address: "127.0.0.1:@l{n}@", protocol: udp, forward: dns}}\n' for n in range(number)) + \
+            'target_groups: {dns: {protocol: udp, targets: ["127.0.0.1:@target@"]}}\n'
+
+    few, many = text(1), text(20)
+    gateway = weir(few, target=PORTS.take())
+    over, failures, read = threading.Event(), [], []
+
+    def scrape():
+        try:
+            with Client(None, unix=gateway.admin_socket, timeout=30) as client:
+                client.send(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n" * 8)  # so many are under way all the time
+                while not over.is_set():
+                    assert b"\nweir_udp_overflows_total" in client.response().body
+                    read.append(1)
+                    client.send(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+        except Exception as error:
+            failures.append(error)
+    threads = [threading.Thread(target=scrape) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for turn in range(12):
+        gateway.configure(few if turn % 2 else many)
+        gateway.reload()
+    over.set()
+    for thread in threads:
+        thread.join(40)
+    assert not failures and read
 
 
 def test_removed_listeners_are_cut_off_after_shutdown_timeout(weir):
