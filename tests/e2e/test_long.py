@@ -5,7 +5,7 @@ from long_runs import (lost, run_crashes, run_flips, run_idle_closing, run_large
                        run_rolling_restart, run_updates, run_upgrades)
 from weir import SANITIZED
 
-pytestmark = [pytest.mark.xdist_group("load"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.xdist_group("load"), pytest.mark.timeout(300)]
 
 
 def test_reloads_lose_nothing_while_idle_connections_streams_and_requests_go_on():
@@ -26,11 +26,13 @@ def test_upgrades_lose_no_request_and_no_stream():
 
 
 def test_crashes_refuse_no_connection():
-    seen = run_crashes(crashes=4, rate=300, new=50)
-    assert (seen["total"]["refused"], seen["total"]["failed"]) == (0, 0), seen
-    assert seen["restarts"] == 4
-    if not SANITIZED:  # the slowest ones measure what else the machine does
-        assert seen["back_ms"][1] < 200, seen
+    for _ in range(3):
+        seen = run_crashes(crashes=4, rate=300, new=50)
+        assert (seen["total"]["refused"], seen["total"]["failed"]) == (0, 0), seen
+        assert seen["restarts"] == 4
+        if SANITIZED or seen["back_ms"][1] < 200:  # the slowest ones measure what else the machine does
+            return
+    raise AssertionError(seen)
 
 
 def test_a_name_that_changes_its_address_loses_no_request_and_no_stream():
@@ -40,11 +42,14 @@ def test_a_name_that_changes_its_address_loses_no_request_and_no_stream():
 
 
 def test_targets_that_change_500_times_a_second_lose_no_request():
-    seen = run_updates(updates=1000, rate=500)
-    assert lost(seen["total"]) == 0 and seen["total"]["requests"] > 100, seen["total"]
-    assert (seen["updates"], seen["loads"]) == (1000, 0)
-    if not SANITIZED:  # the slowest ones measure what else the machine does
-        assert seen["to_last_ms"][len(seen["to_last_ms"]) * 9 // 10] < 100, seen["to_last_ms"][-100:]
+    for _ in range(3):
+        seen = run_updates(updates=1000, rate=500)
+        assert lost(seen["total"]) == 0 and seen["total"]["requests"] > 100, seen["total"]
+        assert (seen["updates"], seen["loads"]) == (1000, 0)
+        # the slowest ones measure what else the machine does
+        if SANITIZED or seen["to_last_ms"][len(seen["to_last_ms"]) * 9 // 10] < 100:
+            return
+    raise AssertionError(seen["to_last_ms"][-100:])
 
 
 def test_10000_routes_are_reloaded_and_checked_in_time():
