@@ -29,13 +29,13 @@ target_groups:
   users:
     targets: ["127.0.0.1:@a@", "127.0.0.1:@b@"]
     health_check: {path: /health, interval: 100ms, timeout: 20s, healthy_threshold: 1, unhealthy_threshold: 1}
-  dead: {targets: ["127.0.0.1:@dead@"], health_check: {enabled: false}}
+  LONGEST: {targets: ["127.0.0.1:@dead@"], health_check: {enabled: false}}
 routes:
   - {name: users, match: {host: api.example.com, path: "/users*"}, forward: users}
-  - {name: dead, match: {path: "/dead*"}, forward: dead}
+  - {name: dead, match: {path: "/dead*"}, forward: LONGEST}
   - {name: hello, match: {path: /hello}, respond: {status: 200, body: "${env:WEIR_TEST_SECRET}"}}
 admin: {address: "unix:@tmp@/admin.sock", tcp: "127.0.0.1:@admin@"%s}
-"""
+""".replace("LONGEST", "dead" * 16)
 
 
 @pytest.fixture
