@@ -123,8 +123,8 @@ static bool is_header_name(struct gw_loader *loader, const struct gw_node *at, h
 
 #define AT(field) offsetof(struct gw_tracing_conf, field)
 static const struct gw_setting tracing_settings[] = {
-    {"otlp", GW_TEXT, AT(otlp), "URL that takes spans as OTLP over HTTP in JSON.", .is_required = true, .min = 1,
-     .max = 2048, .valid = is_collector},
+    {"otlp", GW_TEXT, AT(otlp), "URL that takes spans as OTLP over HTTP in JSON; /v1/traces where it has no path.",
+     .is_required = true, .min = 1, .max = 2048, .valid = is_collector},
     {"headers", GW_PAIRS, AT(headers), "Further fields of that request, such as authorization.", .is_secret = true,
      .valid = is_header_name},
     {"sample", GW_PERCENT, AT(sample), "Share of the traces that is recorded, told from the trace id.", .initial = 5},

@@ -108,11 +108,25 @@ static h2o_iovec_t write_opening(const struct gw_tracing_conf *conf)
 
 static const char closing[] = "]}]}]}";
 
+/* A collector is often named by host and port alone; its page for traces has that name by default (OTLP 1.3, OTLP/HTTP
+ * Default Endpoint). */
+static char *page_of(h2o_iovec_t url)
+{
+    const char *host = strstr(url.base, "://") + 3, *path = strpbrk(host, "/?#");
+    bool has_page = path != NULL && strcmp(path, "/") != 0;
+
+    if (has_page)
+        return h2o_strdup(NULL, url.base, url.len).base;
+    return h2o_concat(NULL, h2o_iovec_init(url.base, path != NULL ? (size_t)(path - url.base) : url.len),
+                      h2o_iovec_init(H2O_STRLIT("/v1/traces")))
+        .base;
+}
+
 static struct settings *create_settings(const struct gw_tracing_conf *conf)
 {
     struct settings *settings = h2o_mem_alloc(sizeof(*settings));
 
-    *settings = (struct settings){.url = h2o_strdup(NULL, conf->otlp.base, conf->otlp.len).base,
+    *settings = (struct settings){.url = page_of(conf->otlp),
                                   .opening = write_opening(conf),
                                   .batch = conf->batch,
                                   .interval_ms = conf->interval_ms,

@@ -278,6 +278,15 @@ def test_without_tracing_a_traceparent_is_passed_on_as_it_is(weir, origin):
 
 # --- the export ----------------------------------------------------------------------------------------------------
 
+@pytest.mark.parametrize("path, asked", [("", "/v1/traces"), ("/", "/v1/traces"), ("/otlp", "/otlp"), ("/?a=/b", "/?a=/b")])
+def test_a_collector_without_a_path_is_asked_at_the_default_one(weir, origin, path, asked):
+    with Collector() as collector:
+        gateway = weir((TEXT % "").replace("@/v1/traces", "@" + path), origin=origin.port, collector=collector.port)
+        ask(gateway, origin)
+        collector.wait(2)
+        assert collector.requests[0][0] == asked
+
+
 def test_an_export_carries_the_headers_and_the_name_of_the_configuration(weir, origin):
     with Collector() as collector:
         gateway = weir(TEXT % ', service_name: edge-1, headers: {authorization: "Bearer hunter22"}', origin=origin.port,
