@@ -11,7 +11,8 @@
 #include "gateway/supervisor/supervised.h"
 
 enum {
-    MAX_CONNECTIONS = 64,
+    MAX_CONNECTIONS = 64, /* of each door */
+    COMPLAIN_MS = 10000,
     ACCEPTS_A_TURN = 16,
     PAUSE_MS = 100, /* out of descriptors: libh2o.md 3.6 */
 };
@@ -22,8 +23,9 @@ struct door {
     h2o_iovec_t text;   /* the address as written; base NULL: closed */
     h2o_socket_t *sock; /* NULL: closed */
     struct gw_timer resume;
-    char *unix_path; /* NULL: TCP */
-    dev_t dev;       /* of the socket file we made: another one in its place is not ours to remove */
+    uint64_t complain_ms; /* loop time: no word before it about connections that were refused */
+    char *unix_path;      /* NULL: TCP */
+    dev_t dev;            /* of the socket file we made: another one in its place is not ours to remove */
     ino_t ino;
 };
 
@@ -122,6 +124,52 @@ static void on_resume(struct gw_timer *timer)
         h2o_socket_read_start(door->sock, on_readable);
 }
 
+static void see_stream(struct gw_stream *stream, void *is_busy) { *(bool *)is_busy = true; }
+
+static bool is_busy(struct gw_conn *conn)
+{
+    bool is_busy = false;
+    conn->ops->each_stream(conn, see_stream, &is_busy);
+    return is_busy;
+}
+
+/* Each door has places of its own, so that whoever reaches the TCP one cannot keep the owner from the Unix socket. When
+ * all are taken, the oldest connection without a request makes place: to send none takes no token, and must not keep
+ * those out who have one. */
+static bool has_place(struct door *door)
+{
+    struct gw_server *server = &door->admin->server;
+    struct gw_conn *oldest = NULL;
+    unsigned count = 0;
+
+    if (server->num_conns < MAX_CONNECTIONS)
+        return true;
+    for (h2o_linklist_t *node = server->conns.next; node != &server->conns; node = node->next) {
+        struct gw_conn *conn = H2O_STRUCT_FROM_MEMBER(struct gw_conn, link, node);
+        if (conn->listener != door)
+            continue;
+        ++count;
+        if (oldest == NULL && !is_busy(conn))
+            oldest = conn;
+    }
+    if (count < MAX_CONNECTIONS)
+        return true;
+    if (oldest != NULL)
+        oldest->ops->close(oldest, GW_END_ABORTED);
+    return oldest != NULL;
+}
+
+static void complain(struct door *door)
+{
+    uint64_t now_ms = gw_thread_now(&door->admin->process->control);
+
+    if (now_ms < door->complain_ms)
+        return;
+    door->complain_ms = now_ms + COMPLAIN_MS;
+    gw_log(GW_LOG_WARNING, "admin", "%.*s: connections are refused: %d others have requests under way",
+           (int)door->text.len, door->text.base, MAX_CONNECTIONS);
+}
+
 static void on_readable(h2o_socket_t *listener, const char *err)
 {
     struct door *door = listener->data;
@@ -138,8 +186,8 @@ static void on_readable(h2o_socket_t *listener, const char *err)
                          gw_thread_now(&admin->process->control) + PAUSE_MS);
             return;
         }
-        if (admin->server.num_conns >= MAX_CONNECTIONS) {
-            gw_log(GW_LOG_WARNING, "admin", "more than %d connections", MAX_CONNECTIONS);
+        if (!has_place(door)) {
+            complain(door);
             h2o_socket_close(sock);
             continue;
         }

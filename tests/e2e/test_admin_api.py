@@ -2,6 +2,7 @@
 import base64
 import json
 import os
+import socket
 import threading
 
 import pytest
@@ -545,6 +546,24 @@ def test_over_tcp_a_token_is_needed(tcp_gateway):
         assert over_tcp(gateway, path).status == 200, "probes have no token"
     assert gateway.admin("/api/v1/status")[0] == 200, "the Unix socket asks nobody"
     assert TOKEN not in gateway.admin("/api/v1/config")[1] and TOKEN not in gateway.run("check", "--print", CONFIG).stdout
+
+
+def test_connections_that_ask_nothing_keep_nobody_out(tcp_gateway):
+    gateway, kept = tcp_gateway, []
+    try:
+        for _ in range(100):
+            sock = socket.create_connection(("127.0.0.1", gateway.port("admin")), 20)
+            sock.sendall(b"GET /status HTTP/1.1\r\nHost: x")
+            kept.append(sock)
+        assert gateway.admin("/api/v1/status")[0] == 200, "the Unix socket has places of its own"
+        assert over_tcp(gateway, headers=[("Authorization", f"Bearer {TOKEN}")]).status == 200
+        try:
+            assert kept[0].recv(1) == b"", "the oldest made place"
+        except ConnectionResetError:
+            pass  # the same, before its bytes were read
+    finally:
+        for sock in kept:
+            sock.close()
 
 
 def test_a_token_may_change_with_a_reload(tcp_gateway):
