@@ -318,6 +318,7 @@ void rig_open(struct rig *rig, size_t num_peers)
     memset(rig, 0, sizeof(*rig));
     rig->conf = (struct gw_resolver_conf){.timeout_ms = 1000, .attempts = 1, .retry_ms = 1000, .max_retry_ms = 30000};
     rig->num_peers = num_peers;
+    rig->now_ms = gw_now_ms();
     rig->dns = gw_dns_create(rig_now(rig));
     for (size_t i = 0; i != num_peers; ++i)
         peer_open(&rig->peers[i]);
@@ -331,7 +332,7 @@ void rig_close(struct rig *rig)
         peer_close(&rig->peers[i]);
 }
 
-uint64_t rig_now(const struct rig *rig) { return gw_now_ms() + rig->skew_ms; }
+uint64_t rig_now(const struct rig *rig) { return rig->now_ms; }
 
 void rig_turn(struct rig *rig)
 {
@@ -340,13 +341,15 @@ void rig_turn(struct rig *rig)
     gw_dns_run(rig->dns, rig_now(rig));
     for (size_t i = 0; i != rig->num_peers; ++i)
         peer_serve(&rig->peers[i]);
-    poll(&poll_fd, 1, gw_dns_wait(rig->dns, rig_now(rig), 2));
+    int32_t wait_ms = gw_dns_wait(rig->dns, rig_now(rig), 2);
+    if (poll(&poll_fd, 1, wait_ms) == 0)
+        rig->now_ms += (uint64_t)wait_ms;
     gw_dns_run(rig->dns, rig_now(rig));
 }
 
 void rig_settle(struct rig *rig)
 {
-    uint64_t until_ms = gw_now_ms() + 10000;
+    uint64_t until_ms = gw_now_ms() + 60000;
     do {
         rig_turn(rig);
         assert(gw_now_ms() < until_ms);
@@ -355,6 +358,6 @@ void rig_settle(struct rig *rig)
 
 void rig_sleep(struct rig *rig, uint64_t ms)
 {
-    rig->skew_ms += ms;
+    rig->now_ms += ms;
     rig_settle(rig);
 }

@@ -43,7 +43,7 @@ void peer_serve(struct peer *); /* what is there; never waits */
 /* One resolver with its clock, asking one peer (or two). */
 struct rig {
     struct gw_dns *dns;
-    uint64_t skew_ms; /* added to the clock */
+    uint64_t now_ms; /* its clock: stands still but for rig_sleep and turns in which nothing comes */
     struct peer peers[2];
     size_t num_peers;
     struct gw_resolver_conf conf;
@@ -53,6 +53,6 @@ void rig_configure(struct rig *); /* after a change to .conf */
 void rig_close(struct rig *);
 uint64_t rig_now(const struct rig *);
 void rig_turn(struct rig *);
-/* Turns until there is nothing under way, at most ten seconds. */
+/* Turns until there is nothing under way, at most a minute. */
 void rig_settle(struct rig *);
 void rig_sleep(struct rig *, uint64_t ms); /* moves the clock on and settles */

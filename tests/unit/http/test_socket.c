@@ -287,7 +287,7 @@ static void reset_during_a_write_is_reported(void **state)
     setsockopt(peer, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
     close(peer);
     peer = -1;
-    for (int turn = 0; turn != 100 && num_written == 0; ++turn)
+    for (int turn = 0; turn != 1000 && num_written == 0; ++turn)
         h2o_evloop_run(loop, 10);
     assert_int_equal(num_written, 1);
     assert_ptr_equal(write_error, h2o_socket_error_io);
@@ -363,7 +363,7 @@ static int set_up_tls(void **state)
     write_error = "not called";
     h2o_socket_ssl_handshake(sock, server_tls, NULL, on_handshake);
     h2o_socket_ssl_handshake(client, client_tls, "localhost", on_client_handshake);
-    for (int turn = 0; turn != 100 && num_handshakes != 2; ++turn)
+    for (int turn = 0; turn != 1000 && num_handshakes != 2; ++turn)
         h2o_evloop_run(loop, 10);
     assert_int_equal(num_handshakes, 2);
     return 0;
@@ -407,7 +407,7 @@ static void tls_small_write_leaves_at_once_and_calls_nobody(void **state)
     assert_true(gw_socket_write(sock, bufs, 1, on_written)); /* nothing to write is nothing to wait for */
     assert_true(gw_socket_write(sock, bufs, 3, on_written));
     assert_int_equal(sock->bytes_written, 5);
-    for (int turn = 0; turn != 100 && received[0] == '\0'; ++turn)
+    for (int turn = 0; turn != 1000 && received[0] == '\0'; ++turn)
         h2o_evloop_run(loop, 10);
     assert_int_equal(num_written, 0);
     assert_string_equal(received, "hello");

@@ -14,13 +14,19 @@ struct gw_pool *pool;
 struct gw_pool_limits limits;
 struct gw_client_timeouts timeouts;
 
-void turn(void) { assert_int_equal(gw_thread_turn(&thread, 20), 0); }
+static void turn_for(int32_t max_wait_ms)
+{
+    if (gw_thread_turn(&thread, max_wait_ms) != 0)
+        assert_int_equal(errno, EINTR); /* somebody has stopped the process, and let it go on */
+}
+
+void turn(void) { turn_for(20); }
 
 void settle(void)
 {
     /* Loopback delivers within send(): each turn handles all that is there, a few follow what the first started. */
     for (int i = 0; i != 4; ++i)
-        assert_int_equal(gw_thread_turn(&thread, 0), 0);
+        turn_for(0);
 }
 
 int setup_thread(void **state)
@@ -36,7 +42,7 @@ int setup_pool(void **state)
 {
     pool = gw_pool_create(&thread);
     limits = (struct gw_pool_limits){.max_idle = 8, .idle_ms = 60000};
-    timeouts = (struct gw_client_timeouts){.connect_ms = 5000, .first_byte_ms = 5000, .idle_ms = 5000};
+    timeouts = (struct gw_client_timeouts){.connect_ms = 60000, .first_byte_ms = 60000, .idle_ms = 60000};
     return 0;
 }
 

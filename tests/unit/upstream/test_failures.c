@@ -65,10 +65,10 @@ static void a_connect_that_hangs_ends_with_its_timeout(void **state)
         connect(fillers[i], (struct sockaddr *)&origin.endpoint.address.sa, origin.endpoint.address.sa_len);
     }
     timeouts.connect_ms = 50;
-    uint64_t begin_ms = gw_now_ms();
+    uint64_t begin_ms = gw_thread_now(&thread);
     attempt_get(&a, &origin);
     expect_error(GW_CLIENT_CONNECT_TIMEOUT, true, "error");
-    assert_in_range(a.ended_at_ms - begin_ms, 30, 4900);
+    assert_true(a.ended_at_ms - begin_ms >= 50);
     close(fillers[0]);
     close(fillers[1]);
 }
@@ -212,10 +212,10 @@ static void a_silent_origin_ends_with_the_first_byte_timeout(void **state)
 {
     timeouts.first_byte_ms = 50;
     timeouts.idle_ms = 1;
+    uint64_t begin_ms = gw_thread_now(&thread);
     int fd = start_and_accept();
-    uint64_t begin_ms = gw_now_ms();
     expect_error(GW_CLIENT_FIRST_BYTE_TIMEOUT, false, "started error");
-    assert_in_range(a.ended_at_ms - begin_ms, 30, 4900);
+    assert_true(a.ended_at_ms - begin_ms >= 50);
     close(fd);
 }
 
@@ -228,7 +228,7 @@ static void a_head_that_drips_ends_with_the_first_byte_timeout_too(void **state)
     for (uint64_t next_ms = begin_ms; !a.has_ended; next_ms += 10) {
         send(fd, "y", 1, MSG_NOSIGNAL);
         UNTIL(a.has_ended || gw_now_ms() >= next_ms + 10);
-        assert_true(gw_now_ms() - begin_ms < 4900);
+        assert_true(gw_now_ms() - begin_ms < 50000);
     }
     assert_int_equal(a.error, GW_CLIENT_FIRST_BYTE_TIMEOUT);
     assert_false(a.retry_is_safe);
@@ -242,39 +242,54 @@ static void a_timeout_of_a_reused_connection_counts_from_its_own_request(void **
     /* by now the timer is armed for the first request; the second begins later */
     uint64_t pause_ms = gw_now_ms() + 500;
     UNTIL(gw_now_ms() >= pause_ms);
-    uint64_t begin_ms = gw_now_ms();
+    uint64_t begin_ms = gw_thread_now(&thread);
     attempt_get(&a, &origin);
     expect_error(GW_CLIENT_FIRST_BYTE_TIMEOUT, false, "started error");
-    assert_in_range(a.ended_at_ms - begin_ms, 780, 4900);
+    assert_true(a.ended_at_ms - begin_ms >= 800);
     close(fd);
 }
 
 static void a_shorter_timeout_of_a_reused_connection_is_kept_too(void **state)
 {
-    int fd = exchange(&origin, -1, OK_RESPONSE); /* arms for five seconds */
+    int fd = exchange(&origin, -1, OK_RESPONSE); /* arms for a minute */
     timeouts.first_byte_ms = 40;
-    uint64_t begin_ms = gw_now_ms();
+    uint64_t begin_ms = gw_thread_now(&thread);
     attempt_get(&a, &origin);
     expect_error(GW_CLIENT_FIRST_BYTE_TIMEOUT, false, "started error");
-    assert_in_range(a.ended_at_ms - begin_ms, 30, 4900);
+    assert_true(a.ended_at_ms - begin_ms >= 40);
     close(fd);
+}
+
+/* Progress moves the deadline: four bytes, each in less than idle_ms. False: the machine was too busy for that. */
+static bool drip(int fd)
+{
+    uint64_t begin_ms = gw_thread_now(&thread);
+    for (int i = 0; i != 4; ++i) {
+        uint64_t next_ms = gw_now_ms() + 300;
+        UNTIL(a.has_ended || gw_now_ms() >= next_ms);
+        if (a.has_ended)
+            return false;
+        origin_send(fd, "x");
+    }
+    UNTIL(a.has_ended);
+    assert_true(a.ended_at_ms - begin_ms >= 2100);
+    return true;
 }
 
 static void a_body_that_stalls_ends_with_the_idle_timeout(void **state)
 {
-    timeouts.idle_ms = 1000; /* with room for a busy machine */
-    int fd = start_and_accept();
-    origin_send(fd, "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n");
-    UNTIL(a.status == 200);
-    uint64_t begin_ms = gw_now_ms();
-    for (int i = 0; i != 4; ++i) { /* progress moves the deadline */
-        uint64_t next_ms = gw_now_ms() + 300;
-        UNTIL(gw_now_ms() >= next_ms);
-        origin_send(fd, "x");
+    bool was_in_time = false;
+    timeouts.idle_ms = 1000;
+    for (int i = 0; i != 20 && !was_in_time; ++i) {
+        attempt_release(&a);
+        int fd = start_and_accept();
+        origin_send(fd, "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n");
+        UNTIL(a.status == 200);
+        was_in_time = drip(fd);
+        close(fd);
     }
+    assert_true(was_in_time);
     expect_error(GW_CLIENT_IDLE_TIMEOUT, false, "started head body error");
-    assert_in_range(a.ended_at_ms - begin_ms, 2100, 10000);
-    close(fd);
 }
 
 static struct gw_client_request post_request(uint64_t content_length)

@@ -131,21 +131,35 @@ static void max_idle_zero_keeps_nothing_and_says_so(void **state)
     close(fd);
 }
 
+/* False: the machine was busy, and there were not two left to use. */
+static bool one_stays_young(int fds[2])
+{
+    for (int i = 0; i != 3; ++i) {
+        if (num_idle() != 2)
+            return false;
+        exchange(&origin, fds[1], OK_RESPONSE);
+    }
+    return true;
+}
+
 static void idle_connections_close_by_age(void **state)
 {
-    int fds[2];
+    bool was_in_time = false;
     limits.idle_ms = 60;
-    open_two(fds);
-    uint64_t opened_at_ms = gw_now_ms();
-    for (int i = 0; i != 3; ++i)
-        exchange(&origin, fds[1], OK_RESPONSE); /* this one stays young */
-    UNTIL(num_idle() == 0);
-    assert_in_range(gw_now_ms() - opened_at_ms, 50, 1000);
-    assert_int_equal(gw_counter_read(&stats()->idle_closed), 2);
-    origin_expect_end(fds[0]);
-    origin_expect_end(fds[1]);
-    close(fds[0]);
-    close(fds[1]);
+    for (int i = 0; i != 100 && !was_in_time; ++i) {
+        uint64_t closed_before = gw_counter_read(&stats()->idle_closed), began_ms = gw_thread_now(&thread);
+        int fds[2];
+        open_two(fds);
+        was_in_time = one_stays_young(fds);
+        UNTIL(num_idle() == 0);
+        assert_true(gw_now_ms() - began_ms >= 60);
+        assert_int_equal(gw_counter_read(&stats()->idle_closed) - closed_before, 2);
+        origin_expect_end(fds[0]);
+        origin_expect_end(fds[1]);
+        close(fds[0]);
+        close(fds[1]);
+    }
+    assert_true(was_in_time);
 }
 
 static void a_connection_in_use_does_not_age(void **state)
@@ -241,8 +255,7 @@ static void an_origin_that_closes_idle_connections_costs_no_request(void **state
             else
                 close(fd);
             fd = -1;
-            settle();
-            assert_int_equal(num_idle(), 0);
+            UNTIL(num_idle() == 0);
         }
     }
     if (fd >= 0)
