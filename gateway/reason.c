@@ -218,9 +218,10 @@ static const char *status_text(const struct gw_reason_info *info, char *buf, siz
 static void print_all(void)
 {
     char status[16];
-    printf("%-31s %-6s %s\n", "code", "status", "cause");
+    printf("%-31s %-6s %s\n", "code", "status", "cause, and below it the remedy");
     for (int i = 1; i != GW_REASON_COUNT; ++i)
-        printf("%-31s %-6s %s\n", infos[i].code, status_text(&infos[i], status, sizeof(status)), infos[i].cause);
+        printf("%-31s %-6s %s\n%-38s   %s\n", infos[i].code, status_text(&infos[i], status, sizeof(status)),
+               infos[i].cause, "", infos[i].remedy);
 }
 
 static int print_unknown(const char *code)

@@ -121,11 +121,12 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegun"
 
 
 def listed():
-    """{code: (status or None, cause)} from `weir reason`."""
+    """{code: (status or None, cause)} from `weir reason`, which has the remedy in a line below."""
     text = subprocess.run([BINARY, "reason"], capture_output=True, text=True, timeout=120, check=True).stdout
     found = {}
-    for line in text.splitlines()[1:]:
+    for line, remedy in zip(text.splitlines()[1::2], text.splitlines()[2::2], strict=True):
         code, status, cause = re.fullmatch(r"(\S+) +(\d+|-) +(\S.*)", line).groups()
+        assert re.fullmatch(r" {40,}\S.*\.", remedy), f"{code} has no remedy"
         found[code] = (None if status == "-" else int(status), cause)
     return found
 
