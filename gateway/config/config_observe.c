@@ -100,6 +100,7 @@ const struct gw_section gw_access_log_section = {
     .size = sizeof(struct gw_access_log_conf),
     .settings = access_log_settings,
     .check = check_access_log,
+    .scalar_is = "enabled",
 };
 
 /* ---- tracing ---- */

@@ -44,6 +44,13 @@ def test_lines_go_to_the_file_that_is_named(weir, log):
     assert gateway.stdout_path.read_bytes() == b""
 
 
+def test_no_line_is_written_where_the_log_is_off(weir):
+    gateway = weir(TEXT.replace('{path: "@log@"}', "false"))
+    fetch(gateway.port("http"), "/one")
+    assert gateway.terminate() == 0
+    assert gateway.stdout_path.read_bytes() == b""
+
+
 def test_a_restart_appends(weir, log):
     gateway = weir(TEXT, log=log)
     for path in ("/one", "/two"):
