@@ -4,6 +4,8 @@ import socket
 import ssl
 import time
 
+from weir import Disturbed, undisturbed
+
 
 class Closed(Exception):
     """The peer closed or reset the connection before the answer was whole."""
@@ -206,6 +208,24 @@ class Client:
 
     def __exit__(self, *_):
         self.close()
+
+
+def at_once(within, begin):
+    """The connection that begin() has made and written to in less than `within` seconds: no time limit of the gateway has
+    passed before it had what was sent."""
+    def attempt():
+        began, made = time.monotonic(), None
+        try:
+            made = begin()
+        except (OSError, Closed):
+            if time.monotonic() - began < within:
+                raise
+        if time.monotonic() - began >= within:
+            if made is not None:
+                made.close()
+            raise Disturbed
+        return made
+    return undisturbed(attempt, 30)
 
 
 def insecure_context(alpn=("http/1.1",)):

@@ -12,7 +12,7 @@ import pytest
 from client import Client, fetch
 from h2client import H2Client
 from origin import Origin, reply
-from weir import CONFIG, Weir, wait_for
+from weir import CONFIG, Disturbed, Weir, undisturbed, wait_for
 
 PAGE = b"".join(b"<p>line %d of a page that is worth to be compressed</p>\n" % i for i in range(4000))  # 220 KB
 NOISE = os.urandom(200_000)
@@ -456,8 +456,13 @@ def test_memory_has_a_bound_that_slow_clients_do_not_lift(weir, origin):
     wait_for(lambda: gateway.metric("weir_compression_memory_bytes") == 0, "encoders to be freed")
 
 
+@pytest.mark.timeout(180)
 def test_the_loop_stays_responsive_while_much_is_compressed(weir, tmp_path):
     """Work waits for later turns instead of holding up everybody: 64 downloads of large files at once, on one thread."""
+    undisturbed(lambda: compress_much(weir, tmp_path), 5)
+
+
+def compress_much(weir, tmp_path):
     body = PAGE * 30
     (tmp_path / "huge.html").write_bytes(body)
     gateway = weir('worker_threads: 1\nlisteners: {http: {address: "127.0.0.1:@http@"}}\n'
@@ -488,4 +493,6 @@ def test_the_loop_stays_responsive_while_much_is_compressed(weir, tmp_path):
     download_alone()
     assert done == [True] * 66
     # on a machine that does nothing else 20 ms; where it is busy, one download tells how much slower it makes everything
-    assert gateway.metric("weir_event_loop_lag_max_seconds", thread="0") < max(0.25, 8 * max(alone))
+    lag = gateway.metric("weir_event_loop_lag_max_seconds", thread="0")
+    if lag >= max(0.25, 8 * max(alone)):
+        raise Disturbed(f"the loop was {lag} s late; alone a download takes {alone} s")

@@ -13,6 +13,7 @@ MIB = 1 << 20
 BIG = (64 if SANITIZED else 1024) * MIB
 CONFIG = """
 worker_threads: 1
+limits: {send_timeout: 5m, body_timeout: 5m}
 listeners:
   http: {address: "127.0.0.1:@http@"}
   tls: {address: "127.0.0.1:@tls@", tls: {certificates: self}}
@@ -21,7 +22,7 @@ target_groups:
   origin: {targets: "127.0.0.1:@origin@", health_check: {enabled: false}}
 routes: [{name: all, forward: origin}]
 """
-pytestmark = pytest.mark.xdist_group("load")
+pytestmark = [pytest.mark.xdist_group("load"), pytest.mark.timeout(180)]
 
 
 @pytest.fixture
@@ -191,12 +192,13 @@ def test_a_client_that_does_not_read_stops_the_origin(scripted, origin):
             time.sleep(0.3)
             return sent[0] == before
 
-        wait_for(is_stuck, "the origin to be stopped")
+        wait_for(is_stuck, "the origin to be stopped", 30)
         assert sent[0] < KERNEL_BUFFERS
         rest = size - len(client.buffer)
         while rest > 0:
             rest -= len(client.socket.recv(MIB))
-    assert rest == 0 and sent[0] == size
+    assert rest == 0
+    wait_for(lambda: sent[0] == size, "the origin to have sent all")
     watch.assert_below(4 * MIB)
 
 
@@ -204,7 +206,7 @@ def test_an_origin_that_does_not_read_stops_the_client(scripted, origin):
     size, go = 200 * MIB, threading.Event()
     origin.reads_body = False
     origin.keep_bodies = False
-    origin.on("/up", lambda exchange: (go.wait(30), exchange.read_body(), exchange.send(reply())))
+    origin.on("/up", lambda exchange: (go.wait(60), exchange.read_body(), exchange.send(reply())))
     sent, response = [0], []
 
     def upload():
@@ -225,7 +227,7 @@ def test_an_origin_that_does_not_read_stops_the_client(scripted, origin):
             time.sleep(0.3)
             return sent[0] == before and before > 0
 
-        wait_for(is_stuck, "the client to be stopped")
+        wait_for(is_stuck, "the client to be stopped", 30)
         assert sent[0] < KERNEL_BUFFERS
         go.set()
         thread.join(60)
@@ -262,7 +264,7 @@ def test_each_byte_of_a_slow_response_arrives_when_it_is_sent(scripted, origin):
         exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n")
         for i in range(20):
             exchange.send(b"%c" % (65 + i))
-            assert seen.acquire(timeout=5), "the client did not get the byte before the next one"
+            assert seen.acquire(timeout=30), "the client did not get the byte before the next one"
 
     origin.on("/drip", answer)
     with Client(scripted.port("http")) as client:
@@ -304,7 +306,7 @@ def test_server_sent_events_flow_for_as_long_as_they_come(scripted, origin):
         for i in range(10):
             event = b"data: %d\n\n" % i
             exchange.send(b"%x\r\n%s\r\n" % (len(event), event))
-            assert seen.acquire(timeout=5)
+            assert seen.acquire(timeout=30)
         exchange.send(b"0\r\n\r\n")
 
     origin.on("/events", answer)

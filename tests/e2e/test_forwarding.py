@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from client import Client, fetch, insecure_context
+from client import Client, at_once, fetch, insecure_context
 from h2client import H2Client
 from origin import OK, Origin, reply
 from test_proxy_protocol import v2
@@ -31,7 +31,7 @@ def server():
 
 @pytest.fixture(scope="module")
 def strict(server):
-    with Weir(CONFIG % ("tls_headers: true, drop_invalid_headers: true", "300ms"), origin=server.port) as gateway:
+    with Weir(CONFIG % ("tls_headers: true, drop_invalid_headers: true", "1h"), origin=server.port) as gateway:
         yield gateway
 
 
@@ -68,15 +68,19 @@ def test_a_plain_client_cannot_say_that_it_speaks_tls(strict, server):
     assert request.get("x-amzn-tls-version") is None and request.get("x-amzn-tls-cipher-suite") is None
 
 
-def test_a_connection_above_its_age_serves_one_more_request(strict, server):
-    with Client(strict.port("http")) as client:
-        client.request("GET", "/")
-        assert client.response().get("connection") is None
-        time.sleep(0.35)  # the age itself
-        client.request("GET", "/")
-        response = client.response()
-        assert response.status == 200 and response.get("connection") == "close"
-        assert client.is_closed()
+def test_a_connection_above_its_age_serves_one_more_request(server):
+    with Weir(CONFIG % ("via: true", "400ms"), origin=server.port) as gateway:
+        def begin():
+            client = Client(gateway.port("http")).request("GET", "/")
+            client.first = client.response()
+            return client
+        with at_once(0.35, begin) as client:
+            assert client.first.get("connection") is None
+            time.sleep(0.45)  # the age itself
+            client.request("GET", "/")
+            response = client.response()
+            assert response.status == 200 and response.get("connection") == "close"
+            assert client.is_closed()
     server.settle()
 
 
@@ -170,7 +174,8 @@ listeners:
   h2c: {address: "127.0.0.1:@h2c@", protocols: h2, response_headers: {set: {strict-transport-security: max-age=5, x-frame-options: DENY}}}
   plain: {address: "127.0.0.1:@plain@"}
 target_groups:
-  origin: {targets: "127.0.0.1:@origin@", health_check: {enabled: false}, timeouts: {first_byte: 200ms}}
+  origin: {targets: "127.0.0.1:@origin@", health_check: {enabled: false}}
+  late: {targets: "127.0.0.1:@origin@", health_check: {enabled: false}, timeouts: {first_byte: 200ms}}
   nobody: {targets: "127.0.0.1:@nobody@", health_check: {enabled: false}}
 routes:
   - {name: fixed, match: {path: /fixed}, respond: {status: 200, body: fixed}, response_headers: {set: {x-frame-options: SAMEORIGIN}}}
@@ -178,6 +183,7 @@ routes:
   - {name: files, match: {path: "/site/*"}, files: {root: site, strip_prefix: /site}}
   - {name: echo, match: {path: /echo}, echo: true}
   - {name: nobody, match: {path: /nobody}, forward: nobody}
+  - {name: late, match: {path: /origin/slow}, forward: late}
   - {name: origin, match: {path: "/origin*"}, forward: origin}
 """
 

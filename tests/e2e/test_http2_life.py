@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from client import insecure_context
+from client import at_once, insecure_context
 from h2client import (ACK, END_HEADERS, END_STREAM, GOAWAY, HEADERS, NO_ERROR, PING, PREFACE, SETTINGS, SETTINGS_TIMEOUT, H2Client,
                       frame)
 from origin import Origin, reply
@@ -34,7 +34,7 @@ def gate(origin):
     opened = threading.Event()
 
     def answer(exchange):
-        opened.wait(30)
+        opened.wait(60)
         exchange.send(reply(b"late"))
     origin.on("/slow", answer)
     yield opened
@@ -57,8 +57,12 @@ def see_drain(client):
 # ---- the end: by age, by number of requests, with the process, with the listener -----------------------------------
 
 def test_a_busy_connection_above_its_age_serves_what_is_open_and_ends(origin, gate):
-    with start(origin, "keepalive_time: 300ms") as gateway, H2Client(gateway.port("h2c")) as client:
-        stream = client.request("/slow")
+    def begin():
+        client = H2Client(gateway.port("h2c"))
+        client.request("/slow")
+        return client
+    stream = 1
+    with start(origin, "keepalive_time: 300ms") as gateway, at_once(0.2, begin) as client:
         assert see_drain(client) == stream
         client.request("/fixed")  # too late for this connection
         gate.set()
@@ -67,8 +71,12 @@ def test_a_busy_connection_above_its_age_serves_what_is_open_and_ends(origin, ga
 
 
 def test_an_idle_connection_above_its_age_ends(origin):
-    with start(origin, "keepalive_time: 300ms") as gateway, H2Client(gateway.port("h2c")) as client:
-        assert client.fetch("/fixed").status == 200
+    def begin():
+        client = H2Client(gateway.port("h2c"))
+        client.request("/fixed")
+        return client
+    with start(origin, "keepalive_time: 300ms") as gateway, at_once(0.2, begin) as client:
+        assert client.answer(1).status == 200
         assert see_drain(client) == 1
         client.wait_closed()
 
@@ -162,9 +170,9 @@ def is_question(frame):
 
 
 def test_a_busy_connection_whose_client_answers_pings_goes_on(origin, gate):
-    with start(origin, PINGS) as gateway, H2Client(gateway.port("h2c")) as client:
+    with start(origin, PINGS.replace("timeout: 1s", "timeout: 5s")) as gateway, H2Client(gateway.port("h2c"), timeout=20) as client:
         stream = client.request("/slow")
-        for _ in range(3):
+        for _ in range(2):
             client.frame(PING, ACK, 0, client.wait(is_question).payload)
         gate.set()
         assert client.answer(stream).body == b"late"
@@ -230,10 +238,11 @@ def test_a_client_that_has_acknowledged_settings_goes_on_when_the_time_for_that_
 
 
 def test_a_client_that_cannot_be_reached_yet_is_not_told_that_it_acknowledged_nothing(origin):
-    with start(origin, SOON) as gateway, H2Client(gateway.port("h2c"), start=False, receive_buffer=4096, timeout=40) as slow:
+    later = SOON.replace("timeout: 1s", "timeout: 3s")
+    with start(origin, later) as gateway, H2Client(gateway.port("h2c"), start=False, receive_buffer=4096, timeout=40) as slow:
         begin(slow, "/large")
-        for _ in range(3):  # time passes, and bytes wait in the network for the first one
+        for _ in range(2):  # time passes, and bytes wait in the network for the first one
             with mute(gateway) as other:
                 assert other.goaway().code == SETTINGS_TIMEOUT
         assert len(slow.answer(1).body) == 60000
-        assert gateway.metric("weir_http2_settings_timeouts_total") == 3
+        assert gateway.metric("weir_http2_settings_timeouts_total") == 2

@@ -11,7 +11,7 @@ import pytest
 
 from client import Client, Closed, insecure_context
 from origin import Origin, reply
-from weir import SANITIZED, Weir, wait_for
+from weir import SANITIZED, Disturbed, Weir, undisturbed, wait_for
 
 CONFIG = """
 worker_threads: 1
@@ -21,8 +21,9 @@ listeners:
   https: {address: "127.0.0.1:@https@", tls: {certificates: own}}
 certificates: {own: {self_signed: [localhost]}}
 target_groups:
-  origin: {targets: "127.0.0.1:@origin@", health_check: {enabled: false}, timeouts: {idle: 200ms, tunnel_idle: 30s}}
-  brief: {targets: "127.0.0.1:@origin@", health_check: {enabled: false}, timeouts: {tunnel_idle: 30s, total: 300ms}}
+  origin: {targets: "127.0.0.1:@origin@", health_check: {enabled: false}, timeouts: {tunnel_idle: 60s}}
+  hasty: {targets: "127.0.0.1:@origin@", health_check: {enabled: false}, timeouts: {idle: 200ms, tunnel_idle: 60s}}
+  brief: {targets: "127.0.0.1:@origin@", health_check: {enabled: false}, timeouts: {tunnel_idle: 60s, total: 300ms}}
   h2: {protocol: h2c, targets: "127.0.0.1:@origin@", health_check: {enabled: false}}
 routes:
   - {name: h2, match: {path: "/h2/*"}, forward: h2}
@@ -30,6 +31,7 @@ routes:
   - {name: off, match: {path: "/off/*"}, upgrade: off, forward: origin}
   - {name: none, match: {path: "/none/*"}, upgrade: [], forward: origin}
   - {name: idle, match: {path: "/idle/*"}, timeouts: {tunnel_idle: 500ms}, forward: origin}
+  - {name: hasty, match: {path: "/hasty/*"}, forward: hasty}
   - {name: brief, match: {path: "/brief/*"}, forward: brief}
   - {name: fixed, match: {path: /fixed}, respond: {status: 200, body: fixed}}
   - {name: all, forward: origin}
@@ -282,7 +284,7 @@ def test_other_protocols_pass_where_the_route_lists_them(gateway, origin):
         assert origin.requests[-1].get("upgrade") == "TCP" and origin.requests[-1].method == "POST"
         assert t.response.get("upgrade") == "TCP"
         assert t.to_target(b"\1\2") == b"\1\2" and t.to_client(b"\3") == b"\3"
-    assert gateway.metric("weir_tunnels_total", protocol="other") == 1
+    assert gateway.metric("weir_tunnels_total", protocol="other") >= 1
 
 
 def test_a_request_with_a_body_is_no_upgrade(gateway, origin):
@@ -345,7 +347,7 @@ def test_a_101_that_breaks_the_handshake_is_a_502(gateway, origin, case):
         assert client.response().status == 502 and client.is_closed()
     entry = wait_for(lambda: [e for e in gateway.access_log()[before:] if e["path"] == "/wrong"], "the log")[0]
     assert entry["reason"] in ("UPSTREAM_BAD_UPGRADE", "UPSTREAM_BAD_RESPONSE") and entry["error"]
-    assert tunnels(gateway) == 0
+    wait_for(lambda: tunnels(gateway) == 0, "no tunnel")
 
 
 def test_a_101_nobody_asked_for_is_a_502(gateway, origin):
@@ -434,34 +436,50 @@ def test_the_log_tells_both_byte_counts_and_the_duration(gateway, origin):
     with Tunnel(gateway, origin, "/counted") as t:
         t.to_target(b"x" * 1000)
         t.to_client(b"y" * 70_000)
-        time.sleep(0.2)  # what is measured
+        time.sleep(0.2)  # what is measured, after the 101
         t.client.half_close()
         t.target.close()
         assert t.client.is_closed()
     entry = last(gateway, "/counted")
     head = len(origin.requests[-1].head)
     assert 1000 < entry["bytes_in"] < 1000 + 2 * head and 70_000 < entry["bytes_out"] < 71_000
-    assert entry["duration_ms"] >= 200 > entry["upstream_ms"]
+    assert entry["duration_ms"] - entry["upstream_ms"] > 195
     assert gateway.metric("weir_tunnel_bytes_total", direction="in") >= 1000
     assert gateway.metric("weir_tunnel_bytes_total", direction="out") >= 70_000
 
 
 # --- time -------------------------------------------------------------------------------------------------------------
 def test_an_idle_tunnel_is_closed_and_bytes_of_either_side_keep_it_open(gateway, origin):
-    with Tunnel(gateway, origin, "/idle/x") as t:
-        started = time.monotonic()
-        while time.monotonic() < started + 1.2:  # more than twice the limit
-            (t.to_target if int(time.monotonic() * 10) % 2 else t.to_client)(b"x")
-            time.sleep(0.1)
-        moved = time.monotonic()
-        assert t.client.is_closed(10) and ends(t.target)
-        assert time.monotonic() - moved > 0.3
+    def move():
+        longest, before, started = 0, time.monotonic(), time.monotonic()
+        with Tunnel(gateway, origin, "/idle/x") as t:
+            try:
+                while time.monotonic() < started + 1.2:  # more than twice the limit
+                    began = time.monotonic()
+                    assert (t.to_target if int(began * 10) % 2 else t.to_client)(b"x") == b"x"
+                    longest, before = max(longest, time.monotonic() - before), began
+                    time.sleep(0.1)
+            except (AssertionError, OSError, Closed):
+                if max(longest, time.monotonic() - before) > 0.45:
+                    raise Disturbed from None
+                raise
+            assert t.client.is_closed() and ends(t.target, 20)
+            assert time.monotonic() - before > 0.45
+    undisturbed(move)
     entry = last(gateway, "/idle/x")
     assert (entry["status"], entry["reason"]) == (101, "TUNNEL_IDLE_TIMEOUT")
 
 
 def test_other_timeouts_of_the_target_do_not_cut_tunnels(gateway, origin):
-    with Tunnel(gateway, origin) as t, Tunnel(gateway, origin, "/brief/x") as brief:  # idle: 200ms, total: 300ms
+    def begin():
+        began = time.monotonic()
+        try:
+            return Tunnel(gateway, origin, "/brief/x")
+        except AssertionError:  # the 101 itself must come in time
+            if time.monotonic() - began > 0.28:
+                raise Disturbed from None
+            raise
+    with Tunnel(gateway, origin, "/hasty/x") as t, undisturbed(begin) as brief:  # idle: 200ms, total: 300ms
         time.sleep(0.7)
         assert t.to_target(b"a") == b"a" and t.to_client(b"b") == b"b"
         assert brief.to_target(b"a") == b"a" and brief.to_client(b"b") == b"b"

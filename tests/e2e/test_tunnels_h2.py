@@ -147,7 +147,7 @@ def test_an_extended_connect_becomes_an_upgrade_with_a_key_of_weirs_own(gateway,
         names = [name for name, _ in t.head.fields]
         assert "sec-websocket-accept" not in names and ("sec-websocket-protocol", "chat") in t.head.fields
         assert not {"connection", "upgrade", "content-length"} & set(names)
-        assert gateway.metric("weir_tunnels_open") == 1
+        wait_for(lambda: gateway.metric("weir_tunnels_open") == 1, "one tunnel")
 
 
 def test_each_tunnel_has_another_key(gateway, origin):
@@ -261,7 +261,7 @@ def test_a_client_that_opens_no_window_holds_the_target_back(gateway, origin):
 def test_a_tunnel_whose_client_opens_no_window_lasts_until_its_idle_timeout(origin):
     """send_timeout is for responses; over HTTP/1.1 a tunnel has no such limit either."""
     text = CONFIG.replace("shutdown_timeout: 2s", "shutdown_timeout: 2s\nlimits: {send_timeout: 200ms}").replace(
-        "tunnel_idle: 400ms", "tunnel_idle: 2s")
+        "tunnel_idle: 400ms", "tunnel_idle: 4s")
     with Weir(text, origin=origin.port, peer=1) as gateway:
         client = H2Client(gateway.port("h2c"), settings={INITIAL_WINDOW_SIZE: 4}, opens_windows=False)
         with Tunnel(gateway, origin, "/idle/shut", client=client) as t:
@@ -269,7 +269,7 @@ def test_a_tunnel_whose_client_opens_no_window_lasts_until_its_idle_timeout(orig
             t.target.sendall(b"held back")
             assert t.client_gets(4) == b"held"
             assert t.client.wait_kind(RST_STREAM, t.stream).code == CANCEL
-            assert time.monotonic() - began > 1.5
+            assert time.monotonic() - began > 3
             assert last(gateway, "/idle/shut")["reason"] == "TUNNEL_IDLE_TIMEOUT"
     origin.close_connections()
     origin.settle()
@@ -313,7 +313,8 @@ def test_a_target_that_does_not_switch_is_no_tunnel(gateway, origin, answer, sta
 
 
 def test_reloads_do_not_touch_tunnels_and_a_shutdown_ends_them_in_time(origin):
-    with Weir(CONFIG, origin=origin.port, peer=1) as gateway, Tunnel(gateway, origin) as t:
+    text = CONFIG.replace("shutdown_timeout: 2s", "shutdown_timeout: 6s")
+    with Weir(text, origin=origin.port, peer=1) as gateway, Tunnel(gateway, origin) as t:
         gateway.reload()
         assert t.to_target(b"a") == b"a" and t.to_client(b"b") == b"b"
         gateway.process.send_signal(15)

@@ -41,7 +41,8 @@ class PythonServer:
         self.loop = asyncio.new_event_loop()
 
         async def begin():
-            server = await websockets.serve(self.serve, "127.0.0.1", 0, max_size=64 << 20, subprotocols=["chat"])
+            server = await websockets.serve(self.serve, "127.0.0.1", 0, max_size=64 << 20, subprotocols=["chat"], ping_interval=None,
+                                            close_timeout=60)
             self.port = server.sockets[0].getsockname()[1]
             ready.set()
 
@@ -99,7 +100,8 @@ def url(gateway, path, tls=False):
 
 
 def connect(gateway, path, tls=False, **options):
-    return websockets.connect(url(gateway, path, tls), max_size=64 << 20, ssl=insecure_context() if tls else None, **options)
+    return websockets.connect(url(gateway, path, tls), max_size=64 << 20, ssl=insecure_context() if tls else None,
+                              open_timeout=60, close_timeout=60, ping_interval=None, **options)
 
 
 # --- ws as the client -------------------------------------------------------------------------------------------------
