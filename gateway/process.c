@@ -173,6 +173,7 @@ static void inherit(struct gw_process *process)
     if (process->supervised == NULL)
         return;
     process->generation = gw_supervised_hello(process->supervised)->generation;
+    process->awaits_flows = gw_supervised_hello(process->supervised)->has_predecessor != 0;
     tls_tickets_import(process->tickets, gw_supervised_tickets(process->supervised));
 }
 

@@ -57,6 +57,7 @@ struct gw_discovery;
 struct gw_resolver;
 struct gw_l4_stats;
 struct gw_udp;
+struct gw_udp_taking;
 struct gw_recent_batch;
 struct gw_tail_source;
 struct gw_worker {
@@ -140,8 +141,10 @@ struct gw_process {
 
     _Atomic int64_t num_connections; /* atomic: for limits.max_connections */
     _Atomic int64_t num_udp_flows;   /* atomic: each has a descriptor */
-    int64_t max_udp_flows;           /* frozen after start: what the limit of open files leaves for them */
-    struct gw_gate *gate;            /* for the limits per client address and of rates */
+    _Atomic bool awaits_flows; /* atomic: the worker before this one still reads datagrams: gateway/l4/udp_handover.h */
+    struct gw_udp_taking *taking; /* control thread */
+    int64_t max_udp_flows;        /* frozen after start: what the limit of open files leaves for them */
+    struct gw_gate *gate;         /* for the limits per client address and of rates */
 
     pthread_mutex_t lock; /* the registries below: loads and control thread */
     struct {

@@ -164,7 +164,7 @@ void *gw_worker_main(void *data)
             abort();
         }
         if (worker->server.is_draining && worker->server.num_conns == 0 && worker->num_handshakes == 0 &&
-            gw_udp_num_flows(worker->udp) == 0)
+            !gw_udp_is_busy(worker->udp))
             worker->is_stopped = true;
     }
     gw_mirror_end_all(worker);

@@ -25,4 +25,5 @@ void gw_udp_drain(struct gw_worker *, enum gw_udp_drain);
 void gw_udp_stop(struct gw_worker *);
 /* What the limit of open files leaves for flows, each of which has one: any thread. */
 int64_t gw_udp_max_flows(void);
-size_t gw_udp_num_flows(const struct gw_udp *); /* NULL: none */
+/* It has flows, or they are on their way to the next process. NULL: no. */
+bool gw_udp_is_busy(const struct gw_udp *);

@@ -1,33 +1,16 @@
-/* The life of a flow: bounds, its target and the next one, the end. */
-#include "gateway/l4/udp_flow.h"
+/* The life of a flow: bounds, the beginning, time, the end. */
+#include "gateway/l4/udp_wire.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
-#include "gateway/discovery/view.h"
-#include "gateway/exchange/outliers.h"
 #include "gateway/gate.h"
-#include "gateway/http/proxy_protocol.h"
 
 enum {
-    MAX_ATTEMPTS = 3,
     MAX_LOOKS = 8,         /* for a flow that may go; then the next one goes anyway */
     LOGGED_A_SECOND = 100, /* of ends that a flood brings about, each thread: a log on disk is no place for one */
 };
-
-static const uint64_t no_limit_ms = UINT64_C(60) * 86400 * 1000;
-
-static const struct gw_snapshot *snapshot_of(const struct gw_udp_listener *listener)
-{
-    return listener->udp->worker->held->snapshot;
-}
-
-/* NULL: the configuration has it no more. */
-static const struct gw_snapshot_listener *configured(const struct gw_udp_listener *listener)
-{
-    return listener->index != UINT32_MAX ? &snapshot_of(listener)->listeners[listener->index] : NULL;
-}
 
 /* ---- the end ---- */
 
@@ -73,23 +56,6 @@ static void report(struct gw_udp *udp, const struct gw_l4_stats *stats, const st
     gw_l4_report(&record);
 }
 
-static void leave_target(struct gw_udp_flow *flow)
-{
-    if (flow->fd != -1)
-        close(flow->fd); /* nobody else has it, so it leaves the epoll set by itself */
-    flow->fd = -1;
-    if (flow->load != NULL)
-        routing_target_leave(flow->load);
-    flow->load = NULL;
-    if (flow->slot != NULL)
-        gw_count(&flow->slot->in_flight, (uint64_t)-1);
-    flow->slot = NULL;
-    if (flow->endpoint != NULL)
-        gw_endpoint_release(
-            H2O_STRUCT_FROM_MEMBER(struct gw_endpoint_entry, endpoint, (struct gw_endpoint *)flow->endpoint));
-    flow->endpoint = NULL;
-}
-
 static void release(struct gw_udp_flow *flow)
 {
     free(flow->proxy);
@@ -115,18 +81,19 @@ static void give_back(struct gw_udp_listener *listener, struct gw_l4_stats *stat
         gw_gate_leave(stats->whole->gate, &key->peer, gw_now_us());
 }
 
-void gw_udp_end(struct gw_udp_flow *flow, enum gw_reason reason)
+static void uncount(struct gw_udp_flow *flow)
+{
+    gw_count(&gw_udp_counters(flow)->open, (uint64_t)-1);
+    give_back(flow->listener, flow->stats, &flow->key, flow->is_counted);
+}
+
+/* It is in no list and no table any more. */
+static void detach(struct gw_udp_flow *flow)
 {
     struct gw_udp_listener *listener = flow->listener;
     struct gw_udp *udp = listener->udp;
 
-    if (reason == GW_REASON_FLOW_IDLE && flow->is_refused && !flow->has_answer)
-        reason = GW_REASON_CONNECT_FAILED;
-    /* first: who has read its line in the log finds its place free */
-    gw_count(&gw_udp_counters(flow)->open, (uint64_t)-1);
-    give_back(listener, flow->stats, &flow->key, flow->is_counted);
-    report(udp, flow->stats, &flow->key, flow, reason);
-    leave_target(flow);
+    gw_udp_leave_target(flow);
     gw_timer_disarm(&flow->timer);
     h2o_linklist_unlink(&flow->link);
     gw_udp_table_remove(&listener->table, flow);
@@ -141,9 +108,26 @@ void gw_udp_end(struct gw_udp_flow *flow, enum gw_reason reason)
     }
 }
 
+void gw_udp_end(struct gw_udp_flow *flow, enum gw_reason reason)
+{
+    if (reason == GW_REASON_FLOW_IDLE && flow->is_refused && !flow->has_answer)
+        reason = GW_REASON_CONNECT_FAILED;
+    uncount(flow); /* first: who has read its line in the log finds its place free */
+    report(flow->listener->udp, flow->stats, &flow->key, flow, reason);
+    detach(flow);
+}
+
+void gw_udp_part(struct gw_udp_flow *flow)
+{
+    if (flow->fd != -1) /* the other process has it too, so that closing does not take it out of the epoll set */
+        epoll_ctl(flow->listener->udp->epoll, EPOLL_CTL_DEL, flow->fd, NULL);
+    uncount(flow);
+    detach(flow);
+}
+
 /* ---- time ---- */
 
-static void arm(struct gw_udp_flow *flow)
+void gw_udp_arm(struct gw_udp_flow *flow)
 {
     gw_timer_arm(flow->listener->udp->worker->thread.wheel, &flow->timer, flow->active_ms + flow->idle_timeout_ms);
 }
@@ -154,7 +138,7 @@ static void on_timer(struct gw_timer *timer)
     struct gw_udp_flow *flow = H2O_STRUCT_FROM_MEMBER(struct gw_udp_flow, timer, timer);
 
     if (gw_thread_now(&flow->listener->udp->worker->thread) < flow->active_ms + flow->idle_timeout_ms)
-        arm(flow);
+        gw_udp_arm(flow);
     else
         gw_udp_end(flow, GW_REASON_FLOW_IDLE);
 }
@@ -164,7 +148,7 @@ void gw_udp_shorten(struct gw_udp_flow *flow, uint64_t idle_timeout_ms)
     if (flow->idle_timeout_ms <= idle_timeout_ms)
         return;
     flow->idle_timeout_ms = idle_timeout_ms;
-    arm(flow);
+    gw_udp_arm(flow);
 }
 
 /* ---- bounds ---- */
@@ -207,7 +191,7 @@ static bool claim_place(struct gw_udp_listener *listener, const struct gw_udp_co
 static enum gw_reason claim(struct gw_udp_listener *listener, const struct gw_udp_key *key, struct gw_l4_stats *whole,
                             bool *is_counted)
 {
-    const struct gw_udp_conf *conf = gw_udp_settings(configured(listener)->conf);
+    const struct gw_udp_conf *conf = gw_udp_settings(gw_udp_configured(listener)->conf);
 
     *is_counted = conf->flows_per_ip != 0 && whole->gate != NULL;
     if (*is_counted && gw_gate_enter(whole->gate, &key->peer, conf->flows_per_ip, 0, gw_now_us()) != GW_GATE_OPEN)
@@ -219,263 +203,13 @@ static enum gw_reason claim(struct gw_udp_listener *listener, const struct gw_ud
     return GW_REASON_FLOWS_FULL;
 }
 
-/* ---- the target ---- */
-
-static uint32_t pick(struct gw_udp_flow *flow, const struct routing_target_group *group)
-{
-    struct gw_worker *worker = flow->listener->udp->worker;
-    const struct gw_snapshot *snapshot = worker->held->snapshot;
-    struct routing_balancer *balancer = snapshot->balancers[worker->thread.index * snapshot->num_groups + group->index];
-    const struct routing_facts facts = {.peer_ip = flow->key.peer,
-                                        .client_ip = flow->key.peer,
-                                        .peer_port = flow->key.peer_port,
-                                        .port = flow->listener->port};
-    struct routing_pick pick = {.exclude = flow->tried, .now_ms = gw_thread_now(&worker->thread)};
-
-    if (group->uses_key)
-        pick.has_key = routing_balance_key(group->conf, &facts, &pick.key);
-    return routing_balancer_pick(balancer, &pick, NULL);
-}
-
-static int open_socket(struct gw_udp_flow *flow, const struct routing_target *target)
-{
-    int family = target->address.sa.ss_family;
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = flow};
-    int fd = socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-
-    if (fd == -1)
-        return -1;
-    if (connect(fd, (const struct sockaddr *)&target->address.sa, target->address.sa_len) == 0 &&
-        epoll_ctl(flow->listener->udp->epoll, EPOLL_CTL_ADD, fd, &event) == 0)
-        return fd;
-    close(fd);
-    return -1;
-}
-
-/* Datagrams get lost and overtake one another, so each of them says whose it is (as PowerDNS, Unbound and dnsdist read
- * it). */
-static void write_proxy_header(struct gw_udp_flow *flow, const struct routing_target_group *group)
-{
-    char bytes[GW_PROXY_V2_BOUND];
-    struct gw_proxy_header header = {.source = flow->key.peer,
-                                     .source_port = flow->key.peer_port,
-                                     .destination = flow->key.local,
-                                     .destination_port = flow->listener->port,
-                                     .has_addresses = true,
-                                     .is_datagram = true,
-                                     .version = 2};
-
-    free(flow->proxy);
-    flow->proxy = NULL;
-    flow->proxy_len = 0;
-    if (group->conf->send_proxy_protocol == ROUTING_PROXY_OFF)
-        return;
-    if (!flow->listener->is_wildcard)
-        gw_ip_from_sockaddr((const struct sockaddr *)&flow->listener->listening->address.sa, &header.destination);
-    flow->proxy_len = gw_proxy_protocol_write_v2(&header, false, bytes, sizeof(bytes));
-    flow->proxy = h2o_mem_alloc(flow->proxy_len);
-    memcpy(flow->proxy, bytes, flow->proxy_len);
-}
-
-static bool attempt(struct gw_udp_flow *flow, const struct routing_target_group *group, uint32_t index)
-{
-    const struct routing_target *target = &group->targets[index];
-    struct gw_worker *worker = flow->listener->udp->worker;
-    struct routing_target_load *load = group->counts_load ? target->load : NULL;
-
-    if (index < 64)
-        flow->tried |= (uint64_t)1 << index;
-    if (load != NULL && !routing_target_enter(load, group->max_requests))
-        return false;
-    flow->load = load;
-    gw_endpoint_hold(gw_endpoint_entry_of(target));
-    flow->endpoint = target->endpoint;
-    flow->health = target->health;
-    flow->slot = &gw_endpoint_entry_of(target)->slots[worker->thread.index];
-    gw_count(&flow->slot->attempts, 1);
-    gw_count(&flow->slot->in_flight, 1);
-    ++flow->attempts;
-    if ((flow->fd = open_socket(flow, target)) != -1) {
-        flow->epoch = flow->listener->udp->epoch;
-        flow->version = __atomic_load_n((uint32_t *)&flow->health->group->version, __ATOMIC_RELAXED);
-        return true;
-    }
-    gw_count(&flow->slot->failures, 1);
-    leave_target(flow);
-    return false;
-}
-
-/* Counters of the flow move to the group's. */
-static void count_for(struct gw_udp_flow *flow, struct gw_l4_stats *stats)
-{
-    gw_count(&gw_udp_counters(flow)->open, (uint64_t)-1);
-    flow->stats = stats;
-    gw_count(&gw_udp_counters(flow)->open, 1);
-}
-
-/* Connects it to a target of the group that was not tried. GW_REASON_NONE: it is. */
-static enum gw_reason connect_to(struct gw_udp_flow *flow, const struct routing_target_group *group)
-{
-    enum gw_reason reason = GW_REASON_NO_TARGETS;
-
-    flow->notes_outcomes = group->notes_outcomes;
-    for (unsigned i = 0; i != MAX_ATTEMPTS; ++i) {
-        uint32_t index = pick(flow, group);
-        if (index == ROUTING_BUSY_TARGETS)
-            return GW_REASON_TARGETS_BUSY;
-        if (index == ROUTING_NO_TARGET)
-            return reason;
-        if (attempt(flow, group, index)) {
-            write_proxy_header(flow, group);
-            return GW_REASON_NONE;
-        }
-        reason = GW_REASON_CONNECT_FAILED;
-    }
-    return reason;
-}
-
-/* With the targets that it has now; good until it is asked for again. */
-static const struct routing_target_group *as_now(const struct gw_udp_flow *flow,
-                                                 const struct routing_target_group *group)
-{
-    return gw_view_now(snapshot_of(flow->listener), flow->listener->udp->worker->thread.index, group);
-}
-
-static enum gw_reason choose(struct gw_udp_flow *flow)
-{
-    const h2o_iovec_t no_name = {NULL, 0};
-    /* the same client meets the same group, whatever thread or process it comes to */
-    uint32_t random =
-        (uint32_t)routing_balance_hash(h2o_iovec_init(&flow->key.peer, sizeof(flow->key.peer)), flow->key.peer_port);
-    struct gw_l4_choice choice = gw_l4_choose(configured(flow->listener), no_name, random, NULL);
-
-    flow->tried = 0;
-    count_for(flow, choice.stats);
-    return choice.group != NULL ? connect_to(flow, as_now(flow, choice.group)) : choice.reason;
-}
-
-/* ---- another target ---- */
-
-/* The group that it was given, as configured now; NULL: its listener has it no more. */
-static const struct routing_target_group *current_group(const struct gw_udp_flow *flow)
-{
-    const struct gw_snapshot_listener *listener = configured(flow->listener);
-    const struct gw_l4_forward *forward = listener != NULL ? listener->l4->forward : NULL;
-    h2o_iovec_t name = flow->stats->group;
-
-    for (size_t i = 0; forward != NULL && i != forward->size; ++i)
-        if (h2o_memis(forward->groups[i]->name.base, forward->groups[i]->name.len, name.base, name.len))
-            return as_now(flow, forward->groups[i]);
-    return NULL;
-}
-
-static uint32_t find_target(const struct routing_target_group *group, const struct gw_endpoint *endpoint)
-{
-    for (uint32_t i = 0; group != NULL && i != group->size; ++i)
-        if (group->targets[i].endpoint == endpoint)
-            return i;
-    return ROUTING_NO_TARGET;
-}
-
-/* An operator's drain is for new flows; this one goes on. */
-static bool is_lost(const struct routing_health *health)
-{
-    enum routing_health_state state = routing_health_state(health);
-    return state == ROUTING_HEALTH_UNHEALTHY || state == ROUTING_HEALTH_EJECTED;
-}
-
-/* Where it was before is where it stays when there is nothing better. */
-static bool move_within(struct gw_udp_flow *flow, const struct routing_target_group *group, bool only_to_fit)
-{
-    uint32_t index = pick(flow, group);
-
-    if (index >= ROUTING_BUSY_TARGETS || group->targets[index].endpoint == flow->endpoint ||
-        (only_to_fit && !routing_health_is_fit(group->targets[index].health)))
-        return false;
-    leave_target(flow);
-    if (!attempt(flow, group, index) && connect_to(flow, group) != GW_REASON_NONE)
-        return false; /* no socket: the caller sees it by the descriptor */
-    write_proxy_header(flow, group);
-    gw_count(&gw_udp_counters(flow)->moves, 1);
-    return true;
-}
-
-static void adopt_settings(struct gw_udp_flow *flow)
-{
-    const struct gw_listener_conf *conf = configured(flow->listener)->conf;
-    uint64_t idle_ms = conf->idle_timeout_ms != 0 ? conf->idle_timeout_ms : no_limit_ms;
-
-    flow->responses = (uint32_t)gw_udp_settings(conf)->responses;
-    if (idle_ms == flow->idle_timeout_ms || flow->listener->udp->is_draining)
-        return;
-    flow->idle_timeout_ms = idle_ms;
-    arm(flow);
-}
-
-void gw_udp_review(struct gw_udp_flow *flow)
-{
-    const struct routing_target_group *group;
-    uint32_t index;
-
-    flow->epoch = flow->listener->udp->epoch;
-    flow->version = __atomic_load_n((uint32_t *)&flow->health->group->version, __ATOMIC_RELAXED);
-    if (flow->listener->index == UINT32_MAX)
-        return; /* goes on as it is */
-    adopt_settings(flow);
-    group = current_group(flow);
-    index = find_target(group, flow->endpoint);
-    flow->tried = index < 64 ? (uint64_t)1 << index : 0;
-    if (index == ROUTING_NO_TARGET) {
-        leave_target(flow);
-        enum gw_reason reason = group != NULL ? connect_to(flow, group) : choose(flow);
-        if (reason != GW_REASON_NONE)
-            gw_udp_end(flow, reason);
-        else
-            gw_count(&gw_udp_counters(flow)->moves, 1);
-    } else if (is_lost(flow->health)) {
-        move_within(flow, group, true);
-        if (flow->fd == -1)
-            gw_udp_end(flow, GW_REASON_CONNECT_FAILED);
-    }
-}
-
-bool gw_udp_refused(struct gw_udp_flow *flow)
-{
-    const struct routing_target_group *group = current_group(flow);
-    uint32_t index = find_target(group, flow->endpoint);
-
-    flow->is_refused = true;
-    gw_count(&flow->slot->failures, 1);
-    if (index == ROUTING_NO_TARGET)
-        return false;
-    if (flow->notes_outcomes)
-        gw_outliers_note(flow->listener->udp->worker, group, index, 0);
-    flow->tried |= index < 64 ? (uint64_t)1 << index : 0;
-    if (move_within(flow, group, false))
-        return true;
-    flow->tried = 0; /* all have refused: each may be asked again */
-    return false;
-}
-
-void gw_udp_answered(struct gw_udp_flow *flow)
-{
-    const struct routing_target_group *group;
-    uint32_t index;
-
-    flow->tried = 0;
-    if (!flow->notes_outcomes || (group = current_group(flow)) == NULL ||
-        (index = find_target(group, flow->endpoint)) == ROUTING_NO_TARGET)
-        return;
-    gw_outliers_note(flow->listener->udp->worker, group, index, 200);
-}
-
 /* ---- the beginning ---- */
 
 static struct gw_udp_flow *create(struct gw_udp_listener *listener, const struct gw_udp_key *key, uint64_t hash,
                                   const struct msghdr *msg)
 {
     struct gw_udp *udp = listener->udp;
-    const struct gw_listener_conf *conf = configured(listener)->conf;
+    const struct gw_listener_conf *conf = gw_udp_configured(listener)->conf;
     struct gw_udp_flow *flow = h2o_mem_alloc(sizeof(*flow));
 
     memset(flow, 0, sizeof(*flow));
@@ -483,15 +217,16 @@ static struct gw_udp_flow *create(struct gw_udp_listener *listener, const struct
     flow->key = *key;
     flow->hash = hash;
     flow->listener = listener;
-    flow->stats = configured(listener)->l4->stats;
+    flow->sock = listener->sock;
+    flow->stats = gw_udp_configured(listener)->l4->stats;
     flow->peer_len = msg->msg_namelen;
     memcpy(&flow->peer, msg->msg_name, msg->msg_namelen);
     flow->responses = (uint32_t)gw_udp_settings(conf)->responses;
     flow->started_us = gw_now_us();
     flow->active_ms = gw_thread_now(&udp->worker->thread);
-    flow->idle_timeout_ms = conf->idle_timeout_ms != 0 ? conf->idle_timeout_ms : no_limit_ms;
+    flow->idle_timeout_ms = gw_udp_idle_ms(conf);
     gw_timer_init(&flow->timer, on_timer);
-    arm(flow);
+    gw_udp_arm(flow);
     h2o_linklist_insert(&listener->unproven, &flow->link);
     gw_udp_table_add(&listener->table, flow);
     ++udp->num_flows;
@@ -534,7 +269,7 @@ struct gw_udp_flow *gw_udp_admit(struct gw_udp_listener *listener, const struct 
         gw_udp_drop(listener, GW_UDP_DROPPED_OVERLOAD);
         return NULL;
     }
-    struct gw_l4_stats *stats = configured(listener)->l4->stats;
+    struct gw_l4_stats *stats = gw_udp_configured(listener)->l4->stats;
     if ((reason = claim(listener, key, stats, &is_counted)) != GW_REASON_NONE) {
         report(listener->udp, stats, key, NULL, reason);
         gw_udp_drop(listener, GW_UDP_DROPPED_REFUSED);
@@ -543,10 +278,63 @@ struct gw_udp_flow *gw_udp_admit(struct gw_udp_listener *listener, const struct 
     --listener->newcomers; /* those that are refused cost little */
     struct gw_udp_flow *flow = create(listener, key, hash, msg);
     flow->is_counted = is_counted;
-    if ((reason = choose(flow)) != GW_REASON_NONE) {
+    if ((reason = gw_udp_choose(flow)) != GW_REASON_NONE) {
         gw_udp_drop(listener, GW_UDP_DROPPED_REFUSED);
         gw_udp_end(flow, reason);
         return NULL;
     }
     return flow;
+}
+
+/* ---- from another process ---- */
+
+static void restore(struct gw_udp_flow *flow, const struct gw_udp_wire_flow *from)
+{
+    uint64_t now_ms = gw_thread_now(&flow->listener->udp->worker->thread);
+
+    flow->active_ms = from->active_ms < now_ms ? from->active_ms : now_ms;
+    flow->attempts = from->attempts;
+    flow->started_us = from->started_us;
+    flow->answered_us = from->answered_us;
+    flow->datagrams_in = from->datagrams_in;
+    flow->datagrams_out = from->datagrams_out;
+    flow->bytes_in = from->bytes_in;
+    flow->bytes_out = from->bytes_out;
+    flow->has_answer = from->has_answer != 0;
+    flow->is_used = from->is_used != 0;
+    flow->is_refused = from->is_refused != 0;
+    if (from->is_proven != 0) {
+        flow->is_proven = true;
+        h2o_linklist_unlink(&flow->link);
+        h2o_linklist_insert(&flow->listener->proven, &flow->link);
+    }
+    gw_udp_arm(flow);
+}
+
+void gw_udp_adopt(struct gw_udp_listener *listener, const struct gw_udp_wire_flow *from, h2o_iovec_t group,
+                  h2o_iovec_t target, uint32_t sock, int fd)
+{
+    struct msghdr msg = {.msg_name = (void *)&from->peer, .msg_namelen = from->peer_len};
+    uint64_t hash = gw_udp_hash(listener->udp, &from->key);
+    struct gw_l4_stats *stats = gw_udp_configured(listener)->l4->stats;
+    bool is_counted;
+    enum gw_reason reason;
+
+    if (gw_udp_table_find(&listener->table, hash, &from->key) != NULL) { /* it was waited for too long */
+        if (fd != -1)
+            close(fd);
+        return;
+    }
+    if ((reason = claim(listener, &from->key, stats, &is_counted)) != GW_REASON_NONE) {
+        report(listener->udp, stats, &from->key, NULL, reason);
+        if (fd != -1)
+            close(fd);
+        return;
+    }
+    struct gw_udp_flow *flow = create(listener, &from->key, hash, &msg);
+    flow->is_counted = is_counted;
+    flow->sock = sock;
+    restore(flow, from);
+    if (!gw_udp_find_again(flow, group, target, fd, &reason))
+        gw_udp_end(flow, reason);
 }

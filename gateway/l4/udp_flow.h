@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include "gateway/l4/udp.h"
+#include "gateway/worker.h"
 
 struct gw_udp_listener;
 
@@ -40,6 +41,7 @@ struct gw_udp_flow {
     uint32_t version;   /* of the group's state then */
     uint32_t attempts;  /* targets */
     uint32_t responses; /* to each datagram; 0: any number */
+    uint32_t sock;      /* by which of the sockets of the address its client comes */
     bool is_proven;     /* its client has spoken after an answer: it is there, nobody has made its address up */
     bool has_answer, is_used, is_refused, is_counted, notes_outcomes;
     char *proxy; /* PROXY header that goes before each datagram; malloc, NULL: none */
@@ -56,13 +58,21 @@ struct gw_udp_table {
     size_t size;
 };
 
+/* The kernel gives each client to one socket of the address, whatever process reads it. */
+struct gw_udp_sock {
+    h2o_socket_t *sock; /* over a copy of the descriptor */
+    uint32_t index;     /* of listening->fds */
+    bool is_waiting;    /* the process before this one may still read it */
+};
+
 /* One address in one thread. */
 struct gw_udp_listener {
     h2o_linklist_t link; /* in udp->listeners */
     struct gw_udp *udp;
     struct gw_listening *listening; /* the process's; there until every thread has let go */
-    h2o_socket_t **socks;           /* over copies of the descriptors; none: no thread's share came here */
+    struct gw_udp_sock *socks;      /* none: no thread's share came here */
     size_t num_socks;
+    uint32_t sock;             /* index of the one that is being read */
     uint32_t index;            /* in the current snapshot; UINT32_MAX: no longer named */
     uint64_t unnamed_at;       /* the generation that did not name it */
     struct gw_l4_stats *stats; /* of the listener, with no group */
@@ -101,9 +111,12 @@ struct gw_udp {
     bool is_in_turn;                /* events of flows are being looked at: none is freed before the end of it */
     struct gw_udp_flow *graveyard;
     bool is_draining;
-    uint64_t epoch;       /* moves on with every configuration, and with every change of targets */
-    uint64_t logged_at_s; /* evictions: */
-    unsigned num_logged;  /* in that second */
+    bool has_left;                /* the sockets are another process's to read */
+    bool is_waiting;              /* still are the one's before this: udp_handover.h */
+    struct gw_udp_giving *giving; /* flows are being given to the next one; NULL: they are not */
+    uint64_t epoch;               /* moves on with every configuration, and with every change of targets */
+    uint64_t logged_at_s;         /* evictions: */
+    unsigned num_logged;          /* in that second */
 };
 
 /* udp_table.c */
@@ -121,16 +134,45 @@ void gw_udp_write_control(const struct gw_udp_listener *, const struct gw_udp_ke
 /* A new flow for what came from key; NULL: refused, and counted. */
 struct gw_udp_flow *gw_udp_admit(struct gw_udp_listener *, const struct gw_udp_key *, uint64_t hash,
                                  const struct msghdr *);
+void gw_udp_end(struct gw_udp_flow *, enum gw_reason);
+/* The flow goes on in another process, which has its socket: nothing is said of it. */
+void gw_udp_part(struct gw_udp_flow *);
+/* A flow that another process has had. fd: its socket; taken; -1: it needs a new one. */
+struct gw_udp_wire_flow;
+void gw_udp_adopt(struct gw_udp_listener *, const struct gw_udp_wire_flow *, h2o_iovec_t group, h2o_iovec_t target,
+                  uint32_t sock, int fd);
+/* For flows that ended within a turn. */
+void gw_udp_bury(struct gw_udp *);
+void gw_udp_shorten(struct gw_udp_flow *, uint64_t idle_timeout_ms);
+/* The timeout counts from its last datagram on. */
+void gw_udp_arm(struct gw_udp_flow *);
+static inline uint64_t gw_udp_idle_ms(const struct gw_listener_conf *conf)
+{
+    return conf->idle_timeout_ms != 0 ? conf->idle_timeout_ms : UINT64_C(60) * 86400 * 1000;
+}
+static inline const struct gw_snapshot *gw_udp_snapshot(const struct gw_udp_listener *listener)
+{
+    return listener->udp->worker->held->snapshot;
+}
+/* NULL: the configuration has it no more. */
+static inline const struct gw_snapshot_listener *gw_udp_configured(const struct gw_udp_listener *listener)
+{
+    return listener->index != UINT32_MAX ? &gw_udp_snapshot(listener)->listeners[listener->index] : NULL;
+}
+
+/* udp_target.c */
+/* GW_REASON_NONE: it has one. */
+enum gw_reason gw_udp_choose(struct gw_udp_flow *);
+/* The one that it had in another process, or the next best when there it is no more. Takes fd, its socket; -1: it needs
+ * a new one. False: none, and the reason. */
+bool gw_udp_find_again(struct gw_udp_flow *, h2o_iovec_t group, h2o_iovec_t target, int fd, enum gw_reason *);
+void gw_udp_leave_target(struct gw_udp_flow *);
 /* Before a datagram goes to the target: sees whether that is still the one. */
 void gw_udp_review(struct gw_udp_flow *);
 /* The target refused (ICMP): true when there is another one now. */
 bool gw_udp_refused(struct gw_udp_flow *);
 /* The target has answered, and did not before. */
 void gw_udp_answered(struct gw_udp_flow *);
-void gw_udp_end(struct gw_udp_flow *, enum gw_reason);
-/* For flows that ended within a turn. */
-void gw_udp_bury(struct gw_udp *);
-void gw_udp_shorten(struct gw_udp_flow *, uint64_t idle_timeout_ms);
 static inline bool gw_udp_is_stale(const struct gw_udp_flow *flow)
 {
     return flow->epoch != flow->listener->udp->epoch ||
@@ -142,4 +184,12 @@ static inline struct gw_l4_slot *gw_udp_counters(const struct gw_udp_flow *flow)
 }
 
 /* udp_listener.c */
+struct gw_udp_listener *gw_udp_find(struct gw_udp *, h2o_iovec_t address); /* NULL: there is none */
+struct gw_udp *gw_udp_of(struct gw_worker *);                              /* made when there is none */
+/* A datagram of somebody whose key this is; msg: with its name. */
+void gw_udp_take(struct gw_udp_listener *, const struct gw_udp_key *, const struct msghdr *, h2o_iovec_t payload);
+/* Sockets are (not) read from now on: all that are this process's to read; or those that thread of num_threads of the
+ * process before this one has had (num_threads 0: all). */
+void gw_udp_read(struct gw_udp *, bool is_on);
+void gw_udp_read_freed(struct gw_udp_listener *, uint32_t thread, uint32_t num_threads);
 void gw_udp_drop(struct gw_udp_listener *, enum gw_udp_dropped);

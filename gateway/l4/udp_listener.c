@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include "gateway/base/log.h"
 #include "gateway/l4/udp_flow.h"
+#include "gateway/l4/udp_handover.h"
 #include "gateway/listening.h"
 
 enum {
@@ -32,7 +33,7 @@ int64_t gw_udp_max_flows(void)
     return (int64_t)(limit.rlim_cur / 4 * 3);
 }
 
-size_t gw_udp_num_flows(const struct gw_udp *udp) { return udp != NULL ? udp->num_flows : 0; }
+bool gw_udp_is_busy(const struct gw_udp *udp) { return udp != NULL && (udp->num_flows != 0 || udp->giving != NULL); }
 
 void gw_udp_drop(struct gw_udp_listener *listener, enum gw_udp_dropped why)
 {
@@ -190,6 +191,29 @@ static void take_batch(struct gw_udp_listener *listener, unsigned size)
     forward(udp, run, run_size);
 }
 
+/* To begin a flow takes ten times as long as to continue one. In a flood of new ones the kernel's queue runs over, and
+ * it drops without regard to whom: so when it has not been emptied for a while, only so many are begun. */
+static void allow_newcomers(struct gw_udp_listener *listener)
+{
+    uint64_t now_ms = gw_thread_now(&listener->udp->worker->thread);
+    bool is_behind = listener->behind_since_ms != 0 && now_ms - listener->behind_since_ms > BEHIND_MS;
+    listener->newcomers = is_behind ? NEWCOMERS_A_TURN : UINT32_MAX;
+}
+
+void gw_udp_take(struct gw_udp_listener *listener, const struct gw_udp_key *key, const struct msghdr *msg,
+                 h2o_iovec_t payload)
+{
+    uint64_t hash = gw_udp_hash(listener->udp, key);
+    struct gw_udp_flow *flow = gw_udp_table_find(&listener->table, hash, key);
+
+    allow_newcomers(listener);
+    if (flow == NULL && (flow = gw_udp_admit(listener, key, hash, msg)) == NULL)
+        return;
+    note_client(flow, payload.len);
+    listener->udp->onward_iovs[0][1] = (struct iovec){payload.base, payload.len};
+    forward(listener->udp, flow, 1);
+}
+
 static void prepare_in(struct gw_udp_listener *listener)
 {
     struct gw_udp_batch *in = &listener->udp->in;
@@ -202,15 +226,6 @@ static void prepare_in(struct gw_udp_listener *listener)
     }
 }
 
-/* To begin a flow takes ten times as long as to continue one. In a flood of new ones the kernel's queue runs over, and
- * it drops without regard to whom: so when it has not been emptied for a while, only so many are begun. */
-static void allow_newcomers(struct gw_udp_listener *listener)
-{
-    uint64_t now_ms = gw_thread_now(&listener->udp->worker->thread);
-    bool is_behind = listener->behind_since_ms != 0 && now_ms - listener->behind_since_ms > BEHIND_MS;
-    listener->newcomers = is_behind ? NEWCOMERS_A_TURN : UINT32_MAX;
-}
-
 static void note_backlog(struct gw_udp_listener *listener, bool is_empty)
 {
     if (is_empty)
@@ -219,11 +234,24 @@ static void note_backlog(struct gw_udp_listener *listener, bool is_empty)
         listener->behind_since_ms = gw_thread_now(&listener->udp->worker->thread);
 }
 
+static void note_socket(struct gw_udp_listener *listener, const h2o_socket_t *sock)
+{
+    size_t i = 0;
+    while (listener->socks[i].sock != sock)
+        ++i;
+    listener->sock = listener->socks[i].index;
+}
+
 static void on_datagrams(h2o_socket_t *sock, const char *err)
 {
     struct gw_udp_listener *listener = sock->data;
     int fd = h2o_socket_get_fd(sock), got = GW_UDP_BATCH_IN;
 
+    note_socket(listener, sock);
+    if (__builtin_expect(listener->udp->giving != NULL, 0)) {
+        gw_udp_give_datagrams(listener, fd);
+        return;
+    }
     allow_newcomers(listener);
     for (unsigned i = 0; i != BATCHES_A_TURN && got == GW_UDP_BATCH_IN; ++i) {
         prepare_in(listener);
@@ -241,8 +269,8 @@ static void flush(struct gw_udp *udp)
     unsigned at = 0;
 
     while (at != udp->out.size) {
-        int sent =
-            sendmmsg(h2o_socket_get_fd(udp->out_by->socks[0]), udp->out.msgs + at, udp->out.size - at, MSG_NOSIGNAL);
+        int sent = sendmmsg(h2o_socket_get_fd(udp->out_by->socks[0].sock), udp->out.msgs + at, udp->out.size - at,
+                            MSG_NOSIGNAL);
         if (sent > 0) {
             at += (unsigned)sent;
         } else if (errno != EINTR) {
@@ -362,7 +390,7 @@ static void leave(struct gw_udp_flow *flow) { give_time(flow, QUIET_ELSEWHERE_MS
 static void close_sockets(struct gw_udp_listener *listener)
 {
     for (size_t i = 0; i != listener->num_socks; ++i)
-        h2o_socket_close(listener->socks[i]);
+        h2o_socket_close(listener->socks[i].sock);
     listener->num_socks = 0;
 }
 
@@ -395,6 +423,31 @@ static void on_deadline(struct gw_timer *timer)
     let_go(listener);
 }
 
+static void read_sockets(struct gw_udp_listener *listener, bool is_on)
+{
+    for (size_t i = 0; i != listener->num_socks; ++i) {
+        const struct gw_udp_sock *sock = &listener->socks[i];
+        if (!is_on)
+            h2o_socket_read_stop(sock->sock);
+        else if (!sock->is_waiting && !listener->udp->has_left)
+            h2o_socket_read_start(sock->sock, on_datagrams);
+    }
+}
+
+void gw_udp_read(struct gw_udp *udp, bool is_on)
+{
+    for (h2o_linklist_t *node = udp->listeners.next; node != &udp->listeners; node = node->next)
+        read_sockets(H2O_STRUCT_FROM_MEMBER(struct gw_udp_listener, link, node), is_on);
+}
+
+void gw_udp_read_freed(struct gw_udp_listener *listener, uint32_t thread, uint32_t num_threads)
+{
+    for (size_t i = 0; i != listener->num_socks; ++i)
+        if (num_threads == 0 || listener->socks[i].index % num_threads == thread)
+            listener->socks[i].is_waiting = false;
+    read_sockets(listener, true);
+}
+
 static void listen_on(struct gw_udp_listener *listener)
 {
     const struct gw_listening *listening = listener->listening;
@@ -411,9 +464,9 @@ static void listen_on(struct gw_udp_listener *listener)
         }
         h2o_socket_t *sock = h2o_evloop_socket_create(worker->thread.loop, fd, H2O_SOCKET_FLAG_DONT_READ);
         sock->data = listener;
-        h2o_socket_read_start(sock, on_datagrams);
-        listener->socks[listener->num_socks++] = sock;
+        listener->socks[listener->num_socks++] = (struct gw_udp_sock){sock, i, listener->udp->is_waiting};
     }
+    read_sockets(listener, true);
 }
 
 static bool is_any(const struct gw_address *address)
@@ -446,6 +499,7 @@ static struct gw_udp *create(struct gw_worker *worker)
 
     memset(udp, 0, sizeof(*udp));
     udp->worker = worker;
+    udp->is_waiting = gw_udp_awaits_flows(worker->process);
     h2o_linklist_init_anchor(&udp->listeners);
     if (getrandom(udp->seed, sizeof(udp->seed), 0) != sizeof(udp->seed))
         h2o_fatal("no random numbers");
@@ -457,6 +511,24 @@ static struct gw_udp *create(struct gw_worker *worker)
     udp->poll->data = udp;
     h2o_socket_read_start(udp->poll, on_answers);
     return udp;
+}
+
+struct gw_udp *gw_udp_of(struct gw_worker *worker)
+{
+    if (worker->udp == NULL)
+        worker->udp = create(worker);
+    return worker->udp;
+}
+
+struct gw_udp_listener *gw_udp_find(struct gw_udp *udp, h2o_iovec_t address)
+{
+    for (h2o_linklist_t *node = udp->listeners.next; node != &udp->listeners; node = node->next) {
+        struct gw_udp_listener *listener = H2O_STRUCT_FROM_MEMBER(struct gw_udp_listener, link, node);
+        h2o_iovec_t text = listener->listening->address.text;
+        if (h2o_memis(text.base, text.len, address.base, address.len))
+            return listener;
+    }
+    return NULL;
 }
 
 static struct gw_udp_listener *find(struct gw_udp *udp, const struct gw_listening *listening)
@@ -492,9 +564,7 @@ static void name_listener(struct gw_worker *worker, struct gw_listening *listeni
 {
     struct gw_udp_listener *listener;
 
-    if (worker->udp == NULL)
-        worker->udp = create(worker);
-    if ((listener = find(worker->udp, listening)) == NULL)
+    if ((listener = find(gw_udp_of(worker), listening)) == NULL)
         listener = create_listener(worker->udp, listening);
     listener->index = listening->listener;
     listener->stats = worker->held->snapshot->listeners[listener->index].l4->stats;
@@ -549,15 +619,15 @@ void gw_udp_drain(struct gw_worker *worker, enum gw_udp_drain how)
 {
     struct gw_udp *udp = worker->udp;
 
-    if (udp == NULL)
+    if (udp == NULL || udp->giving != NULL) /* they will be gone, or it comes back to this */
         return;
     udp->is_draining = true;
-    for (h2o_linklist_t *node = udp->listeners.next; node != &udp->listeners; node = node->next) {
-        struct gw_udp_listener *listener = H2O_STRUCT_FROM_MEMBER(struct gw_udp_listener, link, node);
-        for (size_t i = 0; i != listener->num_socks && how == GW_UDP_LEAVE; ++i)
-            h2o_socket_read_stop(listener->socks[i]);
-        each_flow(listener, how == GW_UDP_LEAVE ? leave : finish);
+    if (how == GW_UDP_LEAVE) {
+        udp->has_left = true;
+        gw_udp_read(udp, false);
     }
+    for (h2o_linklist_t *node = udp->listeners.next; node != &udp->listeners; node = node->next)
+        each_flow(H2O_STRUCT_FROM_MEMBER(struct gw_udp_listener, link, node), how == GW_UDP_LEAVE ? leave : finish);
 }
 
 void gw_udp_stop(struct gw_worker *worker)

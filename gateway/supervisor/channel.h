@@ -15,6 +15,10 @@ enum gw_packet_type {
     GW_ORDER_RELOAD = 4,
     GW_ORDER_REOPEN = 5,   /* log files */
     GW_ORDER_UPGRADED = 6, /* answer to GW_REPORT_UPGRADE: numbers[0]: 1 done, 0 failed and text says why */
+    /* Flows of listeners of protocol udp go from worker to worker: each has an end of a channel of their own as its
+     * descriptor. TAKE without one: there is nobody to take them from. */
+    GW_ORDER_GIVE_FLOWS = 7,
+    GW_ORDER_TAKE_FLOWS = 8,
     /* orders, from the worker */
     GW_REPORT_READY = 20,    /* a generation is served by all threads: numbers are those of struct gw_ready */
     GW_REPORT_DRAINING = 21, /* it ends although nobody told it to */
@@ -42,7 +46,7 @@ struct gw_packet {
     size_t num_fds;
 };
 
-/* Both ends, close-on-exec. False and errno. */
+/* Both ends, close-on-exec. False and errno. The worker's own protocols may go over one, too. */
 bool gw_channel_create(int fds[2]);
 /* Copies the descriptors, never waits; a SIGPIPE is not raised. False and errno: EAGAIN when the other side reads
  * nothing. */

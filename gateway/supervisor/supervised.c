@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include "gateway/base/kept_files.h"
 #include "gateway/base/log.h"
+#include "gateway/l4/udp_handover.h"
 #include "gateway/supervisor/handover.h"
 #include "gateway/process.h"
 
@@ -180,7 +181,9 @@ void gw_supervised_close(struct gw_supervised *self, enum gw_socket_kind kind, c
 
 /* ---- orders ---- */
 
-static void follow(struct gw_process *process, const struct gw_packet *order)
+static int take_fd(struct gw_packet *order) { return order->num_fds != 0 ? order->fds[--order->num_fds] : -1; }
+
+static void follow(struct gw_process *process, struct gw_packet *order)
 {
     switch (order->type) {
     case GW_ORDER_DRAIN:
@@ -198,6 +201,13 @@ static void follow(struct gw_process *process, const struct gw_packet *order)
     case GW_ORDER_UPGRADED:
         gw_process_upgraded(process, order->numbers[0] != 0, order->text);
         break;
+    case GW_ORDER_GIVE_FLOWS:
+        if (order->num_fds != 0)
+            gw_udp_hand_over(process, take_fd(order));
+        break;
+    case GW_ORDER_TAKE_FLOWS:
+        gw_udp_take_over(process, take_fd(order));
+        break;
     default:
         gw_log(GW_LOG_WARNING, "process", "the supervisor gave an order that this version does not know: %d",
                (int)order->type);
@@ -211,8 +221,8 @@ static void on_order(h2o_socket_t *sock, const char *err)
     enum gw_channel_result result;
 
     while ((result = gw_channel_receive(self->orders, false, &order)) == GW_CHANNEL_PACKET) {
-        gw_packet_close_fds(&order);
         follow(self->process, &order);
+        gw_packet_close_fds(&order);
     }
     if (result == GW_CHANNEL_CLOSED) {
         gw_log(GW_LOG_ERROR, "process", "the supervisor is gone: closing");

@@ -18,6 +18,8 @@ struct gw_hello {
     uint64_t is_replacement;
     uint64_t generation;         /* of the last configuration that served: numbers go on */
     uint64_t kept_uid, kept_gid; /* whose worker has read the kept files */
+    /* Another worker reads datagrams: they are left to it until GW_ORDER_TAKE_FLOWS. */
+    uint64_t has_predecessor;
 };
 
 /* What the supervisor is told with every generation that is served. */

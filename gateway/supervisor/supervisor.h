@@ -29,6 +29,7 @@ struct gw_child {
     bool is_given_up;                /* its upgrade failed: how it ends is no news */
     bool has_ended;                  /* reaped: what is read are its last words */
     bool is_hung;                    /* killed for its silence */
+    bool has_flows;                  /* it drains by itself, and nobody has taken its flows yet */
     uint64_t started_ms;             /* monotonic */
     uint64_t kill_at_ms;             /* monotonic; 0: never */
     uint64_t heard_ms, suspected_ms; /* monotonic: supervisor_watch.c */
@@ -77,6 +78,10 @@ uint64_t gw_supervisor_back_off(uint64_t *delay_ms, uint64_t lived_ms);
 
 /* supervisor.c: an order; one that cannot be given is logged. NULL child: nobody is told. */
 void gw_supervisor_tell(struct gw_child *, enum gw_packet_type, uint64_t number0, uint64_t number1, const char *text);
+
+/* supervisor_reports.c: who has flows that the next worker is to take over; NULL: nobody. Both are told how. */
+struct gw_child *gw_supervisor_find_giver(const struct gw_supervisor *);
+void gw_supervisor_hand_flows(struct gw_child *giver, struct gw_child *taker);
 
 /* supervisor_reports.c: a packet of a worker. Descriptors that are taken from it are no longer in it. */
 void gw_supervisor_on_report(struct gw_supervisor *, struct gw_child *, struct gw_packet *);

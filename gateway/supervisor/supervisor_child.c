@@ -50,7 +50,8 @@ static bool greet(const struct gw_supervisor *supervisor, int orders, bool is_up
                              .is_replacement = is_replacement,
                              .generation = supervisor->generation,
                              .kept_uid = supervisor->legacy.uid,
-                             .kept_gid = supervisor->legacy.gid};
+                             .kept_gid = supervisor->legacy.gid,
+                             .has_predecessor = gw_supervisor_find_giver(supervisor) != NULL};
     bool ok;
 
     memcpy(packet.numbers, &hello, sizeof(hello));

@@ -2,7 +2,9 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include "gateway/base/log.h"
 #include "gateway/process.h"
 #include "gateway/supervisor/supervisor.h"
@@ -10,7 +12,7 @@
 #include "gateway/supervisor/supervisor_watch.h"
 #include "gateway/supervisor/systemd.h"
 
-enum { DAY_MS = 24 * 3600 * 1000 };
+enum { DAY_MS = 24 * 3600 * 1000, FLOWS_BUFFER = 2 << 20 };
 
 /* ---- what workers say ---- */
 
@@ -51,11 +53,47 @@ void gw_supervisor_promote(struct gw_supervisor *supervisor)
     gw_inventory_promote(&supervisor->inventory);
 }
 
+struct gw_child *gw_supervisor_find_giver(const struct gw_supervisor *supervisor)
+{
+    if (supervisor->active != NULL)
+        return supervisor->active;
+    for (size_t i = supervisor->num_children; i-- != 0;)
+        if (supervisor->children[i]->has_flows)
+            return supervisor->children[i];
+    return NULL;
+}
+
+static bool send_end(struct gw_child *child, enum gw_packet_type type, int end)
+{
+    struct gw_packet packet = {.type = type, .fds = {end}, .num_fds = 1};
+    return child->orders != -1 && gw_channel_send(child->orders, &packet);
+}
+
+void gw_supervisor_hand_flows(struct gw_child *giver, struct gw_child *taker)
+{
+    int ends[2], room = FLOWS_BUFFER;
+
+    if (giver == NULL || !gw_channel_create(ends)) {
+        gw_supervisor_tell(taker, GW_ORDER_TAKE_FLOWS, 0, 0, NULL);
+        return;
+    }
+    giver->has_flows = false;
+    setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+    if (!send_end(taker, GW_ORDER_TAKE_FLOWS, ends[1]) || !send_end(giver, GW_ORDER_GIVE_FLOWS, ends[0]))
+        gw_log(GW_LOG_WARNING, "supervisor", "worker %d gives its flows to nobody: %s", (int)giver->pid,
+               strerror(errno)); /* the other end is told by the closed channel */
+    close(ends[0]);
+    close(ends[1]);
+}
+
 static void on_first_ready(struct gw_supervisor *supervisor, struct gw_child *child)
 {
     bool is_first = !supervisor->has_served;
+    struct gw_child *giver = gw_supervisor_find_giver(supervisor);
 
     gw_supervisor_promote(supervisor);
+    if (!is_first)
+        gw_supervisor_hand_flows(giver, child);
     for (size_t i = 0; i != supervisor->num_children;
          ++i) /* of those that ended by themselves: the admin API is free now */
         if (supervisor->children[i]->state == GW_CHILD_DRAINING)
@@ -110,6 +148,7 @@ static void on_draining(struct gw_supervisor *supervisor, struct gw_child *child
     if (child != supervisor->active || supervisor->is_stopping)
         return;
     child->state = GW_CHILD_DRAINING;
+    child->has_flows = true;
     child->kill_at_ms = gw_now_ms() + child->ready.shutdown_timeout_ms + GW_KILL_GRACE_MS;
     supervisor->active = NULL;
     gw_log(GW_LOG_NOTICE, "supervisor", "worker %d drains by itself: another takes its place", (int)child->pid);

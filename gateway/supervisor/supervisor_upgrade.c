@@ -200,6 +200,7 @@ static void hand_over(struct gw_supervisor *supervisor)
     gw_log(GW_LOG_NOTICE, "supervisor", "upgraded to weir %s: worker %d serves", WEIR_VERSION, (int)new->pid);
     gw_systemd_notify("MAINPID=%d\nREADY=1\nSTATUS=worker %d serves generation %llu", (int)getpid(), (int)new->pid,
                       (unsigned long long)new->ready.generation);
+    gw_supervisor_hand_flows(old, new);
     if (old != NULL) {
         gw_log(GW_LOG_NOTICE, "supervisor", "worker %d drains", (int)old->pid);
         gw_supervisor_drain(old, new->ready.drain_timeout_ms, true);
