@@ -197,6 +197,7 @@ static void on_tick(struct gw_timer *timer)
     if (process->active != NULL)
         tls_status_log(process->active->certificates, process->active->num_certificates, process->ticked_at, now);
     process->ticked_at = now;
+    gw_l4_stats_prune(process);
     gw_timer_arm(process->control.wheel, timer, gw_now_ms() + 10000);
 }
 

@@ -167,7 +167,7 @@ struct gw_process {
         struct gw_registry_index index;
     } route_stats;
 
-    struct gw_l4_stats *l4_stats; /* gateway/l4/l4.h: a list; entries are never freed */
+    struct gw_l4_stats *l4_stats; /* gateway/l4/l4.h: a list, under lock */
 
     struct { /* control thread and the one load at a time */
         struct gw_listening **entries;

@@ -468,6 +468,7 @@ static void destroy(struct gw_snapshot *snapshot)
         destroy_group(&snapshot->groups[i]);
     free(snapshot->groups);
     for (size_t i = 0; i != snapshot->num_listeners; ++i) {
+        gw_l4_listener_dispose(snapshot->listeners[i].l4);
         tls_context_destroy(snapshot->listeners[i].tls);
         routing_header_rules_destroy(snapshot->listeners[i].response_headers);
         free(snapshot->listeners[i].accepted);

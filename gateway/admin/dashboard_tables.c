@@ -158,7 +158,7 @@ static void put_forward(struct gw_html *html, const struct gw_l4_listener *l4)
         gw_html_format(html, "%m%n by server name", separator, (uint64_t)l4->num_rules);
 }
 
-static void put_sums(struct gw_html *html, const struct gw_process *process, const struct gw_l4_listener *l4)
+static void put_sums(struct gw_html *html, struct gw_process *process, const struct gw_l4_listener *l4)
 {
     struct gw_l4_sums sums;
 

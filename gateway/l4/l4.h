@@ -22,8 +22,8 @@ enum gw_udp_dropped {
         GW_UDP_DROPPED_COUNT
 };
 
-/* Counters of one listener's connections to one target group, found by their names, kept for the life of the process.
- */
+/* Counters of one listener's connections to one target group, found by their names; kept as long as a configuration
+ * names the two or a connection counts there. */
 struct gw_l4_slot {                                /* written by one thread */
     gw_counter open;                               /* gauge */
     gw_counter bytes_in, bytes_out;                /* from clients, to clients */
@@ -34,13 +34,28 @@ struct gw_l4_slot {                                /* written by one thread */
 struct gw_l4_stats {
     h2o_iovec_t listener, group; /* group "-": none was chosen */
     struct gw_l4_stats *next;
+    _Atomic uint32_t refs;     /* atomic: of snapshots, connections, flows, udp listeners; of "-" also its groups' */
     struct gw_l4_stats *whole; /* the listener's "-" */
     _Atomic bool is_udp;       /* written by loads: its name may have been another protocol's */
     _Atomic int64_t num_open;  /* atomic: of the whole listener, for max_connections; in its "-" only */
     struct gw_gate *gate;     /* udp: flows of each address, for flows_per_ip; in its "-" only, NULL: never asked for */
     struct gw_l4_slot *slots; /* num_workers */
 };
+/* Loads: held. */
 struct gw_l4_stats *gw_l4_stats(struct gw_process *, const struct gw_snapshot_listener *, h2o_iovec_t group);
+static inline struct gw_l4_stats *gw_l4_stats_hold(struct gw_l4_stats *stats)
+{
+    __atomic_fetch_add((uint32_t *)&stats->refs, 1, __ATOMIC_RELAXED);
+    return stats;
+}
+/* Any thread, as the last thing it does with them. NULL is fine. */
+static inline void gw_l4_stats_release(struct gw_l4_stats *stats)
+{
+    if (stats != NULL)
+        __atomic_fetch_sub((uint32_t *)&stats->refs, 1, __ATOMIC_RELEASE);
+}
+/* Frees those that nobody holds. */
+void gw_l4_stats_prune(struct gw_process *);
 
 /* `forward`, compiled. */
 struct gw_l4_forward {
@@ -65,6 +80,9 @@ struct gw_l4_listener {
 /* NULL after errors. */
 struct gw_l4_listener *gw_l4_listener_create(struct gw_snapshot *, const struct gw_snapshot_listener *,
                                              struct gw_errors *);
+
+/* Lets go of statistics; its memory is the configuration's. NULL is fine. */
+void gw_l4_listener_dispose(struct gw_l4_listener *);
 
 struct gw_l4_choice {
     const struct gw_l4_forward *forward;      /* NULL: no rule takes the name, and there is no default */
@@ -102,10 +120,10 @@ struct gw_l4_record {
 };
 void gw_l4_report(const struct gw_l4_record *);
 
-/* Control thread. */
+/* Any thread. */
 uint64_t gw_l4_num_open(const struct gw_l4_listener *);
 struct gw_l4_sums {
     uint64_t open, ended, bytes_in, bytes_out, datagrams;
 };
-void gw_l4_sum(const struct gw_process *, const struct gw_l4_listener *, struct gw_l4_sums *);
+void gw_l4_sum(struct gw_process *, const struct gw_l4_listener *, struct gw_l4_sums *);
 void gw_l4_metrics(struct gw_process *, struct gw_exposition *);

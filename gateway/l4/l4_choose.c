@@ -93,7 +93,27 @@ struct gw_l4_listener *gw_l4_listener_create(struct gw_snapshot *snapshot, const
         self->stats = gw_l4_stats(snapshot->process, listener, no_group);
     if (self->stats != NULL && gw_udp_settings(listener->conf)->flows_per_ip != 0 && self->stats->gate == NULL)
         self->stats->gate = gw_gate_create(); /* before any thread knows the snapshot; one load at a time */
-    return is_good ? self : NULL;
+    if (is_good)
+        return self;
+    gw_l4_listener_dispose(self);
+    return NULL;
+}
+
+static void dispose_forward(struct gw_l4_forward *forward)
+{
+    for (size_t i = 0; i != forward->size; ++i)
+        gw_l4_stats_release(forward->stats[i]);
+}
+
+void gw_l4_listener_dispose(struct gw_l4_listener *self)
+{
+    if (self == NULL)
+        return;
+    if (self->forward != NULL)
+        dispose_forward(self->forward);
+    for (size_t i = 0; i != self->num_rules; ++i)
+        dispose_forward(&self->rules[i].forward);
+    gw_l4_stats_release(self->stats);
 }
 
 /* ---- choosing ---- */

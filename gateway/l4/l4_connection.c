@@ -125,6 +125,7 @@ void gw_l4_end(struct gw_l4_connection *self, enum gw_reason reason, const char 
     gw_count(&counters(self)->open, (uint64_t)-1);
     __atomic_fetch_sub((int64_t *)&self->stats->whole->num_open, 1, __ATOMIC_RELAXED);
     report(self, reason == GW_REASON_NONE ? self->loss : reason, error);
+    gw_l4_stats_release(self->stats);
     end_attempt(self, false);
     let_go_of_configuration(self);
     gw_timer_disarm(&self->timer);
@@ -357,6 +358,8 @@ static void count_for(struct gw_l4_connection *self, struct gw_l4_stats *stats)
     if (self->stats == stats)
         return;
     gw_count(&counters(self)->open, (uint64_t)-1);
+    gw_l4_stats_hold(stats);
+    gw_l4_stats_release(self->stats);
     self->stats = stats;
     gw_count(&counters(self)->open, 1);
 }
@@ -488,7 +491,7 @@ static struct gw_l4_connection *create(struct gw_worker *worker, h2o_socket_t *s
     ++held->uses;
     self->listener = listener;
     self->protocol = gw_listener_protocols[listener->conf->protocol];
-    self->stats = listener->l4->stats;
+    self->stats = gw_l4_stats_hold(listener->l4->stats);
     self->idle_timeout_ms = listener->conf->idle_timeout_ms != 0 ? listener->conf->idle_timeout_ms : no_limit_ms;
     self->started_us = gw_now_us();
     gw_timer_init(&self->timer, on_timer);

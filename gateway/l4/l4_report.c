@@ -4,6 +4,7 @@
 #include <linux/sock_diag.h>
 #include <sys/socket.h>
 #include "gateway/admin/tail.h"
+#include "gateway/gate.h"
 #include "gateway/observe/access_log.h"
 #include "gateway/l4/l4.h"
 
@@ -17,8 +18,7 @@ static struct gw_l4_stats *find(struct gw_process *process, h2o_iovec_t listener
     return stats;
 }
 
-/* Metrics are read while loads come: what an entry is stays as it was when it came into the list. whole: NULL: itself
- */
+/* whole: NULL: itself */
 static struct gw_l4_stats *add(struct gw_process *process, h2o_iovec_t listener, h2o_iovec_t group,
                                struct gw_l4_stats *whole)
 {
@@ -36,7 +36,6 @@ static struct gw_l4_stats *add(struct gw_process *process, h2o_iovec_t listener,
     return stats;
 }
 
-/* The list is walked by loads only. */
 struct gw_l4_stats *gw_l4_stats(struct gw_process *process, const struct gw_snapshot_listener *of, h2o_iovec_t group)
 {
     h2o_iovec_t listener = of->name;
@@ -46,12 +45,54 @@ struct gw_l4_stats *gw_l4_stats(struct gw_process *process, const struct gw_snap
     pthread_mutex_lock(&process->lock);
     if ((whole = find(process, listener, none)) == NULL)
         whole = add(process, listener, none, NULL);
-    if ((stats = find(process, listener, group)) == NULL)
+    if ((stats = find(process, listener, group)) == NULL) {
         stats = add(process, listener, group, whole);
+        gw_l4_stats_hold(whole); /* for as long as the part is there */
+    }
+    gw_l4_stats_hold(stats);
     if (of->conf->protocol == GW_LISTENER_UDP)
         stats->is_udp = whole->is_udp = true;
     pthread_mutex_unlock(&process->lock);
     return stats;
+}
+
+static void destroy(struct gw_l4_stats *stats)
+{
+    gw_gate_destroy(stats->gate);
+    free(stats->listener.base);
+    free(stats->group.base);
+    free(stats->slots);
+    free(stats);
+}
+
+/* Takes those out of the list that nobody holds. */
+static void prune_some(struct gw_process *process, bool of_groups)
+{
+    for (struct gw_l4_stats **at = &process->l4_stats, *stats; (stats = *at) != NULL;) {
+        if ((stats != stats->whole) != of_groups ||
+            __atomic_load_n((const uint32_t *)&stats->refs, __ATOMIC_ACQUIRE) != 0) {
+            at = &stats->next;
+            continue;
+        }
+        *at = stats->next;
+        if (of_groups)
+            gw_l4_stats_release(stats->whole);
+        destroy(stats);
+    }
+}
+
+static void prune(struct gw_process *process)
+{
+    prune_some(process, true);
+    prune_some(process, false);
+}
+
+/* Under the lock, because a load may find one that nobody holds; so does whoever walks the list. */
+void gw_l4_stats_prune(struct gw_process *process)
+{
+    pthread_mutex_lock(&process->lock);
+    prune(process);
+    pthread_mutex_unlock(&process->lock);
 }
 
 void gw_l4_report(const struct gw_l4_record *record)
@@ -73,9 +114,10 @@ uint64_t gw_l4_num_open(const struct gw_l4_listener *listener)
     return (uint64_t)__atomic_load_n((const int64_t *)&listener->stats->num_open, __ATOMIC_RELAXED);
 }
 
-void gw_l4_sum(const struct gw_process *process, const struct gw_l4_listener *listener, struct gw_l4_sums *sums)
+void gw_l4_sum(struct gw_process *process, const struct gw_l4_listener *listener, struct gw_l4_sums *sums)
 {
     *sums = (struct gw_l4_sums){.open = gw_l4_num_open(listener)};
+    pthread_mutex_lock(&process->lock);
     for (const struct gw_l4_stats *stats = process->l4_stats; stats != NULL; stats = stats->next) {
         for (unsigned i = 0; stats->whole == listener->stats && i != process->num_workers; ++i) {
             const struct gw_l4_slot *slot = &stats->slots[i];
@@ -86,6 +128,7 @@ void gw_l4_sum(const struct gw_process *process, const struct gw_l4_listener *li
                 sums->ended += gw_counter_read(&slot->by_reason[r]);
         }
     }
+    pthread_mutex_unlock(&process->lock);
 }
 
 /* Series of each family; what does not fit is summed up under "_other". */
@@ -200,14 +243,14 @@ static void put_drops(struct gw_exposition *out, const struct gw_process *proces
         gw_exposition_sample(out, family, (double)rest[why], "listener", other, "reason", drop_names[why], NULL);
 }
 
-/* What the kernel threw away because nobody took it in time: a counter of each socket. */
+/* What the kernel threw away because nobody took it in time: a counter of each socket. A reload, or the end of a
+ * listener's last flow, changes the registry: under the lock. */
 static void put_overflows(struct gw_process *process, struct gw_exposition *out)
 {
     static const char family[] = "weir_udp_overflows_total";
     unsigned listeners = 0;
 
     gw_exposition_family(out, family, "counter", "Datagrams that did not fit into the kernel's buffer, by address.");
-    pthread_mutex_lock(&process->lock); /* a reload, or the end of a listener's last flow, changes the registry */
     for (size_t i = 0; i != process->listening.size; ++i) {
         const struct gw_listening *listening = process->listening.entries[i];
         uint64_t sum = 0;
@@ -221,7 +264,6 @@ static void put_overflows(struct gw_process *process, struct gw_exposition *out)
         }
         gw_exposition_sample(out, family, (double)sum, "address", listening->address.text.base, NULL);
     }
-    pthread_mutex_unlock(&process->lock);
 }
 
 static void put_pairs(struct gw_exposition *out, const struct gw_process *process, const struct gw_l4_stats *first,
@@ -251,11 +293,10 @@ static bool has_udp(const struct gw_l4_stats *stats)
     return stats != NULL;
 }
 
-void gw_l4_metrics(struct gw_process *process, struct gw_exposition *out)
+static void put_all(struct gw_process *process, struct gw_exposition *out)
 {
-    pthread_mutex_lock(&process->lock);
-    const struct gw_l4_stats *first = process->l4_stats; /* entries stay, and are added in front only */
-    pthread_mutex_unlock(&process->lock);
+    const struct gw_l4_stats *first = process->l4_stats;
+
     if (first == NULL)
         return;
     put_ends(out, process, first);
@@ -274,4 +315,13 @@ void gw_l4_metrics(struct gw_process *process, struct gw_exposition *out)
     put_pairs(out, process, first, put_moves, true);
     put_drops(out, process, first);
     put_overflows(process, out);
+}
+
+/* A page is written by any thread. */
+void gw_l4_metrics(struct gw_process *process, struct gw_exposition *out)
+{
+    pthread_mutex_lock(&process->lock);
+    prune(process);
+    put_all(process, out);
+    pthread_mutex_unlock(&process->lock);
 }

@@ -93,6 +93,7 @@ static void detach(struct gw_udp_flow *flow)
     struct gw_udp_listener *listener = flow->listener;
     struct gw_udp *udp = listener->udp;
 
+    gw_l4_stats_release(flow->stats);
     gw_udp_leave_target(flow);
     gw_timer_disarm(&flow->timer);
     h2o_linklist_unlink(&flow->link);
@@ -218,7 +219,7 @@ static struct gw_udp_flow *create(struct gw_udp_listener *listener, const struct
     flow->hash = hash;
     flow->listener = listener;
     flow->sock = listener->sock;
-    flow->stats = gw_udp_configured(listener)->l4->stats;
+    flow->stats = gw_l4_stats_hold(gw_udp_configured(listener)->l4->stats);
     flow->peer_len = msg->msg_namelen;
     memcpy(&flow->peer, msg->msg_name, msg->msg_namelen);
     flow->responses = (uint32_t)gw_udp_settings(conf)->responses;

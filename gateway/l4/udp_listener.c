@@ -408,6 +408,7 @@ static void let_go(struct gw_udp_listener *listener)
     gw_timer_disarm(&listener->deadline);
     h2o_linklist_unlink(&listener->link);
     gw_udp_table_dispose(&listener->table);
+    gw_l4_stats_release(listener->stats);
     free(listener->socks);
     free(listener);
 }
@@ -567,7 +568,8 @@ static void name_listener(struct gw_worker *worker, struct gw_listening *listeni
     if ((listener = find(gw_udp_of(worker), listening)) == NULL)
         listener = create_listener(worker->udp, listening);
     listener->index = listening->listener;
-    listener->stats = worker->held->snapshot->listeners[listener->index].l4->stats;
+    gw_l4_stats_release(listener->stats);
+    listener->stats = gw_l4_stats_hold(worker->held->snapshot->listeners[listener->index].l4->stats);
     gw_timer_disarm(&listener->deadline);
 }
 

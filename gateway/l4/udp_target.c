@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include "gateway/discovery/view.h"
 #include "gateway/exchange/outliers.h"
+#include "gateway/gate.h"
 #include "gateway/http/proxy_protocol.h"
 
 enum { MAX_ATTEMPTS = 3 };
@@ -127,10 +128,26 @@ static bool attempt(struct gw_udp_flow *flow, const struct routing_target_group 
     return false;
 }
 
+/* Its listener has another name now, and counts of its own. */
+static void change_whole(struct gw_udp_flow *flow, struct gw_l4_stats *to)
+{
+    struct gw_l4_stats *from = flow->stats->whole;
+
+    __atomic_fetch_sub((int64_t *)&from->num_open, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_add((int64_t *)&to->num_open, 1, __ATOMIC_RELAXED);
+    if (flow->is_counted)
+        gw_gate_leave(from->gate, &flow->key.peer, gw_now_us());
+    flow->is_counted = false;
+}
+
 /* Counters of the flow move to the group's. */
 static void count_for(struct gw_udp_flow *flow, struct gw_l4_stats *stats)
 {
+    if (stats->whole != flow->stats->whole)
+        change_whole(flow, stats->whole);
     gw_count(&gw_udp_counters(flow)->open, (uint64_t)-1);
+    gw_l4_stats_hold(stats);
+    gw_l4_stats_release(flow->stats);
     flow->stats = stats;
     gw_count(&gw_udp_counters(flow)->open, 1);
 }

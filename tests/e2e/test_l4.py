@@ -715,6 +715,58 @@ def test_status_and_metrics_show_what_is_open(weir):
         assert gateway.metric("weir_l4_bytes_total", direction="out") == 7
 
 
+def counted_groups(gateway):
+    return {dict(labels)["target_group"] for name, labels in gateway.metrics() if name == "weir_l4_connections_open"}
+
+
+def test_counters_of_a_group_go_with_its_last_connection_once_the_configuration_has_left_it(weir):
+    with StreamPeer() as peer:
+        gateway = forwarding(weir, peer)
+        with dial(gateway.port("db")) as client:
+            client.sendall(b"before")
+            assert exactly(client, 6) == b"before"
+            gateway.configure(ONE.replace("@extra@", "").replace("forward: db", "forward: new").replace("{db: {protocol: tcp, targets",
+                                                                                                        "{new: {protocol: tcp, targets"))
+            gateway.reload()
+            with dial(gateway.port("db")) as other:
+                other.sendall(b"hello")
+                assert exactly(other, 5) == b"hello"
+            assert gateway.metric("weir_l4_connections_open", target_group="db") == 1
+            client.sendall(b"after!")
+            assert exactly(client, 6) == b"after!"
+        wait_for(lambda: counted_groups(gateway) == {"-", "new"}, "the group to be forgotten")
+        assert last_line(gateway, bytes_in=12)["target_group"] == "db"
+        gateway.configure('listeners: {other: {address: "127.0.0.1:@other@"}}\nroutes: [{name: all, echo: true}]')
+        gateway.reload()
+        wait_for(lambda: counted_groups(gateway) == set(), "the listener to be forgotten")
+
+
+@pytest.mark.skipif(SANITIZED, reason="freed memory is kept back")
+def test_groups_that_come_and_go_leave_no_memory_behind(weir):
+    """100 names that were never there before with each reload: some 350 KB of counters."""
+    def configuration(version):
+        names = [f"g{version}-{i}" for i in range(100)]
+        rules = ", ".join(f"{{host: h{i}.example, forward: {name}}}" for i, name in enumerate(names))
+        groups = "\n".join(f'  {name}: {{protocol: tcp, targets: ["127.0.0.1:1"], health_check: {{enabled: false}}}}' for name in names)
+        return f"""
+worker_threads: 2
+listeners: {{edge: {{address: "127.0.0.1:@edge@", protocol: tls_passthrough, sni: [{rules}]}}}}
+target_groups:
+{groups}
+"""
+    gateway = weir(configuration(0))
+
+    def reloads(versions):
+        for version in versions:
+            gateway.configure(configuration(version))
+            gateway.reload()
+
+    reloads(range(1, 21))
+    before = gateway.rss()
+    reloads(range(21, 81))
+    wait_for(lambda: gateway.rss() - before < 8 << 20, "memory to come back", 30)
+
+
 # --- TLS towards targets -------------------------------------------------------------------------------------------------
 AGAIN = """
 worker_threads: 1

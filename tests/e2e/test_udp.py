@@ -648,6 +648,25 @@ OTHER = '\nlisteners: {other: {address: "127.0.0.1:@other@", protocol: udp, forw
         '\ntarget_groups: {dns: {protocol: udp, targets: ["127.0.0.1:@target@"]}}\nshutdown_timeout: 20s\n'
 
 
+def test_a_flow_is_counted_by_the_name_that_its_listener_has_now(weir):
+    def connections(gateway):
+        return [(one["name"], one["connections"]) for one in json.loads(gateway.admin("/api/v1/status")[1])["listeners"]]
+
+    with UdpPeer() as peer:
+        gateway = forwarding(weir, peer, ", udp: {flows_per_ip: 5}")
+        with dial_udp(gateway.port("dns")) as client:
+            ask(client, b"1")
+            assert connections(gateway) == [("dns", 1)]
+            gateway.configure(ONE.replace("@extra@", ", udp: {flows_per_ip: 5}, idle_timeout: 1s").replace("@group@", "")
+                              .replace("{dns: {address", "{new: {address").replace("forward: dns", "forward: g").replace("{dns: {protocol", "{g: {protocol"))
+            gateway.reload()
+            ask(client, b"2")
+            assert connections(gateway) == [("new", 1)]
+            wait_for(lambda: connections(gateway) == [("new", 0)], "the end of the flow")
+            wait_for(lambda: gateway.metric("weir_l4_connections_total", listener="new", target_group="g", reason="FLOW_IDLE") == 1, "its count")
+            assert gateway.metric("weir_l4_connections_open", listener="dns") == 0
+
+
 def can_bind(port):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
