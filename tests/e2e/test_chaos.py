@@ -220,10 +220,10 @@ def assert_nothing_is_under_way(gateway):
     wait_for(lambda: gateway.metric("weir_target_group_connections") == gateway.metric("weir_upstream_idle_connections"),
              "all connections idle", 30)
     for group in GROUPS:
-        text = explained(gateway, f"/{group}/x")
-        assert not re.search(r", [1-9]\d* in flight", text), text
-        for used in re.findall(r"(\d+) of \d+ (?:pending|requests|retries)", text):
-            assert used == "0", text
+        def is_idle():
+            text = explained(gateway, f"/{group}/x")
+            return not re.search(r", [1-9]\d* in flight|\b[1-9]\d* of \d+ (?:pending|requests|retries)", text)
+        wait_for(is_idle, f"no use of {group}: {explained(gateway, f'/{group}/x')}", 30)
 
 
 def test_whatever_clients_and_targets_do_each_request_gets_its_own_answer_and_leaves_nothing_behind():
@@ -240,7 +240,8 @@ def test_whatever_clients_and_targets_do_each_request_gets_its_own_answer_and_le
         for thread in threads:
             thread.start()
         began = time.monotonic()
-        while time.monotonic() - began < SECONDS and not clients.problems:
+        while not clients.problems and (time.monotonic() - began < SECONDS or clients.statuses[200] <= 50):
+            assert time.monotonic() - began < 100, (seed, clients.statuses)  # it is no single outage
             time.sleep(0.3)  # between two reloads
             gateway.configure(configuration(dice))
             gateway.reload(60)
@@ -256,4 +257,3 @@ def test_whatever_clients_and_targets_do_each_request_gets_its_own_answer_and_le
         assert_nothing_is_under_way(gateway)
         twice = {name: count for name, count in targets.posts.items() if count > 1}
         assert not twice, f"seed {seed}: POSTs that came more than once: {twice}"
-        assert clients.statuses[200] > 50, (seed, clients.statuses)  # it was no single outage

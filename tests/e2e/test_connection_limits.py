@@ -159,7 +159,7 @@ def hold(origins, path):
     gate = threading.Event()
 
     def answer(exchange):
-        gate.wait(30)
+        gate.wait(60)
         exchange.send(OK)
     for origin in origins.values():
         origin.on(path, answer)
@@ -199,7 +199,7 @@ def test_a_group_never_has_more_connections_than_its_limit(gateway, origins):
         statuses = ask_at_once(gateway, "/all/x", 12, 20)
     assert statuses == [200] * 240
     assert watch.most_of_all <= 3, watch.most_of_all
-    assert pending(gateway, "all") == 0
+    wait_for(lambda: pending(gateway, "all") == 0, "nobody who waits")
 
 
 def test_connections_that_the_target_closes_make_room(gateway, origins):
@@ -242,7 +242,7 @@ def test_only_so_many_requests_wait_for_a_place(gateway, origins):
     assert gateway.wait_log(lambda entry: entry["path"] == "/few/more")[0]["reason"] == "CIRCUIT_PENDING"
     gate.set()
     assert [client.response().status for client in first + waiting] == [200] * 3
-    assert pending(gateway, "few_wait") == 0
+    wait_for(lambda: pending(gateway, "few_wait") == 0, "nobody who waits")
 
 
 def test_requests_whose_connection_is_being_made_are_pending(gateway):
@@ -299,7 +299,8 @@ def test_forwarded_connections_respect_the_limit(gateway, origins, listener, rea
     served = [is_served(gateway, listener) for _ in range(2)]
     assert None not in served
     assert [is_served(gateway, listener) for _ in range(5)] == [None] * 5
-    assert gateway.metric("weir_l4_connections_total", listener=listener, target_group=listener, reason=reason) == 5
+    wait_for(lambda: gateway.metric("weir_l4_connections_total", listener=listener, target_group=listener, reason=reason) == 5,
+             "the five in the metrics")
     assert gateway.metric("weir_target_group_connections", target_group=listener) == 2
     for client in served:
         client.close()

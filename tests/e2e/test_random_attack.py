@@ -17,11 +17,11 @@ import time
 import pytest
 
 import random_bytes as make
-from client import fetch, insecure_context
+from client import Closed, fetch, insecure_context
 from h2client import H2Client
 from origin import reply
 from stream_peer import StreamPeer
-from weir import SANITIZED, Weir, wait_for
+from weir import SANITIZED, Disturbed, Weir, undisturbed, wait_for
 
 pytestmark = [pytest.mark.xdist_group("load"), pytest.mark.timeout(300)]
 
@@ -128,12 +128,29 @@ def answer_honestly(connection):
         connection.sendall(reply(b"honest"))
 
 
+def in_time(action):
+    """The limits are short for honest clients, too: who stood still for as long asks again."""
+    def attempt():
+        began = time.monotonic()
+        try:
+            action()
+        except (AssertionError, OSError, Closed):
+            if time.monotonic() - began > 0.4:
+                raise Disturbed from None
+            raise
+    undisturbed(attempt)
+
+
 def check_alive(gateway):
-    assert fetch(gateway.port("both"), "/fixed").body == b"fixed"
-    assert fetch(gateway.port("both"), "/honest").body == b"honest"
-    assert fetch(gateway.port("both"), "/site/page").body == b"page" * 1000
-    with H2Client(gateway.port("tls"), tls="localhost") as client:
-        assert client.fetch("/fixed").body == b"fixed" and client.fetch("/honest").body == b"honest"
+    for path, body in ("/fixed", b"fixed"), ("/honest", b"honest"), ("/site/page", b"page" * 1000):
+        def ask():
+            assert fetch(gateway.port("both"), path).body == body
+
+        def ask_securely():
+            with H2Client(gateway.port("tls"), tls="localhost") as client:
+                assert client.fetch(path).body == body
+        in_time(ask)
+        in_time(ask_securely)
 
 
 GAUGES = ["weir_requests_in_flight", "weir_connections", "weir_tunnels_open", "weir_l4_connections_open", "weir_target_group_pending_requests"]
