@@ -122,6 +122,15 @@ static void on_end_signal(struct gw_process *process)
     }
 }
 
+static void on_upgrade_signal(struct gw_process *process)
+{
+    if (process->supervised == NULL)
+        gw_log(GW_LOG_WARNING, "process", "SIGUSR2: no upgrade without a supervisor (--no-supervise)");
+    else
+        gw_log(GW_LOG_WARNING, "process", "SIGUSR2: no upgrade: it is for the supervisor, process %llu",
+               (unsigned long long)gw_supervised_hello(process->supervised)->supervisor_pid);
+}
+
 static void on_signal(h2o_socket_t *sock, const char *err)
 {
     struct gw_process *process = sock->data;
@@ -140,6 +149,9 @@ static void on_signal(h2o_socket_t *sock, const char *err)
         case SIGUSR1:
             gw_access_log_reopen(process->access_log);
             break;
+        case SIGUSR2:
+            on_upgrade_signal(process);
+            break;
         }
     }
 }
@@ -152,7 +164,7 @@ static void block_signals(sigset_t *set)
     sigaddset(set, SIGQUIT);
     sigaddset(set, SIGHUP);
     sigaddset(set, SIGUSR1);
-    sigaddset(set, SIGUSR2); /* the supervisor's: no reason to die */
+    sigaddset(set, SIGUSR2); /* the supervisor's */
     pthread_sigmask(SIG_BLOCK, set, NULL);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a log that has reached a limit of file sizes is an error of write() */

@@ -195,6 +195,15 @@ def test_sigusr2_is_an_upgrade(upgradable, origin):
     wait_for(lambda: re.search(r"notice supervisor: upgraded to weir [\d.]+: worker \d+ serves", gateway.stderr()), "the word of it")
 
 
+@pytest.mark.parametrize("supervise", [True, False])
+def test_sigusr2_to_a_process_that_cannot_upgrade_does_nothing_and_says_so(weir, supervise):
+    gateway = weir(config(), args=[] if supervise else ["--no-supervise"])
+    os.kill(gateway.workers()[0], signal.SIGUSR2)
+    expected = f"it is for the supervisor, process {gateway.process.pid}" if supervise else "no upgrade without a supervisor"
+    wait_for(lambda: expected in gateway.stderr(), "the answer")
+    assert gateway.metric("weir_config_generation") == 1
+
+
 def test_after_an_upgrade_crashes_signals_reloads_and_upgrades_work_as_before(upgradable, origin):
     gateway = upgradable(forward(1), origin=origin.port)
     gateway.may_die = True
