@@ -28,8 +28,12 @@ static void give(struct gw_http2_conn *conn, enum gw_http2_budget budget, uint32
 
 void gw_http2_earn_by_data(struct gw_http2_conn *conn, size_t bytes, bool is_squeezed)
 {
-    if ((bytes >= FRAME_WORTH_AN_UPDATE || !is_squeezed) && conn->buckets[GW_HTTP2_WINDOW_UPDATES].full_at_us != 0)
+    if (bytes < FRAME_WORTH_AN_UPDATE && is_squeezed)
+        return;
+    if (conn->buckets[GW_HTTP2_WINDOW_UPDATES].full_at_us != 0)
         give(conn, GW_HTTP2_WINDOW_UPDATES, 2 + (uint32_t)(bytes / BYTES_WORTH_AN_UPDATE));
+    if (conn->buckets[GW_HTTP2_PINGS].full_at_us != 0) /* gRPC clients measure round trips by each piece they get */
+        give(conn, GW_HTTP2_PINGS, 1);
 }
 
 void gw_http2_earn_by_request(struct gw_http2_conn *conn)

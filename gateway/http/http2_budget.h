@@ -10,7 +10,7 @@
     X(RESETS, "resets", 200,                                                                                           \
       "Requests a client may cancel on one HTTP/2 connection in 10 s, besides one for each that it let complete.")     \
     X(STREAM_ERRORS, "stream_errors", 100, "Streams that had to be reset for a client's mistakes in 10 s.")            \
-    X(PINGS, "pings", 200, "PING frames of one connection in 10 s.")                                                   \
+    X(PINGS, "pings", 200, "PING frames of one connection in 10 s, besides one for each DATA frame that it got.")      \
     X(SETTINGS, "settings", 50, "SETTINGS frames of one connection in 10 s.")                                          \
     X(PRIORITIES, "priorities", 1000, "PRIORITY and PRIORITY_UPDATE frames of one connection in 10 s.")                \
     X(EMPTY_FRAMES, "empty_frames", 200,                                                                               \

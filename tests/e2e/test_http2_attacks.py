@@ -195,6 +195,14 @@ def test_cancelling_as_many_as_are_let_complete_is_no_flood(gateway):
             assert client.fetch("/fixed").status == 200
 
 
+def test_a_ping_for_each_piece_of_a_response_is_no_flood(gateway):
+    """gRPC clients of Go and Java measure the way to the server like this."""
+    with H2Client(gateway.port("h2c")) as client:
+        for _ in range(600):
+            assert client.fetch("/fixed").body == b"fixed"
+            client.ping()
+
+
 def test_a_client_that_opens_its_window_frame_by_frame_is_no_flood(gateway):
     with H2Client(gateway.port("h2c")) as client:
         for _ in range(4):
