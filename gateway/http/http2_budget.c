@@ -40,6 +40,8 @@ void gw_http2_earn_by_request(struct gw_http2_conn *conn)
 {
     if (conn->buckets[GW_HTTP2_RESETS].full_at_us != 0)
         give(conn, GW_HTTP2_RESETS, 1);
+    if (conn->buckets[GW_HTTP2_EMPTY_FRAMES].full_at_us != 0) /* browsers grease: a frame that nobody knows */
+        give(conn, GW_HTTP2_EMPTY_FRAMES, 1);
 }
 
 static int charge_continuation(struct gw_http2_conn *conn)

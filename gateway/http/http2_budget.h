@@ -15,7 +15,7 @@
     X(PRIORITIES, "priorities", 1000, "PRIORITY and PRIORITY_UPDATE frames of one connection in 10 s.")                \
     X(EMPTY_FRAMES, "empty_frames", 200,                                                                               \
       "Frames of one connection in 10 s that carry nothing: DATA without data, frames for ended streams, unknown "     \
-      "ones.")                                                                                                         \
+      "ones; besides one for each completed request.")                                                                 \
     X(WINDOW_UPDATES, "window_updates", 1000,                                                                          \
       "WINDOW_UPDATE frames of one connection in 10 s, besides two for each DATA frame worth one.")                    \
     X(CONTINUATIONS, "continuations", 16, "CONTINUATION frames of one field section.")                                 \

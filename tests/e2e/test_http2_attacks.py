@@ -203,6 +203,15 @@ def test_a_ping_for_each_piece_of_a_response_is_no_flood(gateway):
             client.ping()
 
 
+def test_an_unknown_frame_with_each_request_is_no_flood(gateway):
+    """Browsers send frames of reserved types, so that nobody comes to rely on there being none (RFC 8701)."""
+    with H2Client(gateway.port("h2c")) as client:
+        for _ in range(600):
+            stream = client.request("/fixed")
+            client.frame(0x0b + 0x1f * (stream % 8), 0, stream, b"grease")
+            assert client.answer(stream).body == b"fixed"
+
+
 def test_a_client_that_opens_its_window_frame_by_frame_is_no_flood(gateway):
     with H2Client(gateway.port("h2c")) as client:
         for _ in range(4):
