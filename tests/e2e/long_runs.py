@@ -142,7 +142,7 @@ DNS_CONFIG = """
 worker_threads: 2
 listeners: {http: {address: "127.0.0.1:@http@"}}
 limits: {idle_timeout: 1h}
-resolver: {servers: "127.0.0.1:@dns@", timeout: 500ms}
+resolver: {servers: "127.0.0.1:@dns@", timeout: 5s}
 target_groups:
   origin:
     targets: {dns: origin.test, port: @origin@, type: a, min_ttl: 200ms}

@@ -16,7 +16,7 @@ from weir import CONFIG, SANITIZED, UnixConnection, Weir, wait_for
 HEAD = """
 worker_threads: 2
 listeners: {http: {address: "127.0.0.1:@http@"}}
-resolver: {servers: "127.0.0.1:@dns@", timeout: 500ms, attempts: 1, retry: 100ms, max_retry: 200ms, wait: 30s}
+resolver: {servers: "127.0.0.1:@dns@", timeout: 5s, attempts: 1, retry: 100ms, max_retry: 200ms, wait: 30s}
 routes: [{name: all, forward: users}]
 """
 A = HEAD + """
@@ -144,7 +144,7 @@ def test_an_answer_that_udp_has_no_room_for_comes_over_tcp():
 
 def test_many_groups_that_ask_for_one_name_ask_once():
     groups = "".join(f"\n  g{i}: {{targets: {{dns: users.test, port: {1000 + i}, type: a}}, health_check: {{enabled: false}}}}" for i in range(50))
-    text = HEAD.replace("forward: users", "forward: g0").replace("timeout: 500ms", "timeout: 10s") + f"target_groups:{groups}\n"
+    text = HEAD.replace("forward: users", "forward: g0").replace("timeout: 5s", "timeout: 10s") + f"target_groups:{groups}\n"
     with Nameserver({"users.test": ["127.0.0.1"]}, ttl=300) as dns, Weir(text, dns=dns.port) as gateway:
         assert all(members(gateway, f"g{i}") == {f"127.0.0.1:{1000 + i}": 1} for i in (0, 49))
         assert gateway.metric("weir_dns_queries_total") == 1
@@ -152,7 +152,7 @@ def test_many_groups_that_ask_for_one_name_ask_once():
 
 def test_a_reload_keeps_what_is_known_and_asks_nothing():
     with Origin() as origin, Nameserver({"users.test": ["127.0.0.1"]}, ttl=300) as dns, \
-            Weir(A.replace("timeout: 500ms", "timeout: 10s").replace("wait: 30s", "wait: 60s"), origin=origin.port, dns=dns.port) as gateway:
+            Weir(A.replace("timeout: 5s", "timeout: 10s").replace("wait: 30s", "wait: 60s"), origin=origin.port, dns=dns.port) as gateway:
         dns.stop()  # nobody could be asked
         began = time.monotonic()
         for _ in range(3):
@@ -301,7 +301,9 @@ class Turncoat:
 @pytest.mark.timeout(120)
 def test_no_answer_that_is_none_moves_a_target():
     turncoat = Turncoat()
-    with Origin() as origin, RudeNameserver(turncoat) as dns, Weir(A, origin=origin.port, dns=dns.port) as gateway:
+    with Origin() as origin, RudeNameserver(turncoat) as dns, \
+            Weir(A.replace("timeout: 5s", "timeout: 500ms"), origin=origin.port, dns=dns.port) as gateway:
+        wait_members(gateway, {f"127.0.0.1:{origin.port}": 1})
         for what, (worse, kind) in WORSE.items():
             before = failures(gateway, kind)
             turncoat.worse = worse or turncoat.too_late
@@ -324,14 +326,14 @@ def test_an_answer_as_large_as_they_come_is_taken_whole():
 
     def whole(query):
         return (lambda message: len(message).to_bytes(2, "big") + message)(reply(query, *[a(address, 300) for address in addresses]))
-    with RudeNameserver(lambda query: reply(query, flags=0x8380), over_tcp=whole) as dns, Weir(A.replace("timeout: 500ms", "timeout: 10s"), origin=9, dns=dns.port) as gateway:
+    with RudeNameserver(lambda query: reply(query, flags=0x8380), over_tcp=whole) as dns, Weir(A.replace("timeout: 5s", "timeout: 10s"), origin=9, dns=dns.port) as gateway:
         wait_members(gateway, {f"{address}:9": 1 for address in addresses})
         assert dns.questions == [("users.test", False), ("users.test", True)]
 
 
 def test_slow_answers_hold_up_neither_requests_nor_reloads():
     turncoat = Turncoat()
-    text = A.replace("timeout: 500ms", "timeout: 60s")
+    text = A.replace("timeout: 5s", "timeout: 60s")
     with Origin() as origin, RudeNameserver(turncoat) as dns, Weir(text, origin=origin.port, dns=dns.port) as gateway:
         turncoat.worse = lambda query: b""
         asked = len(dns.questions)
@@ -343,7 +345,7 @@ def test_slow_answers_hold_up_neither_requests_nor_reloads():
 
 
 def test_the_next_server_is_asked_when_the_first_is_silent():
-    text = A.replace('servers: "127.0.0.1:@dns@", timeout: 500ms', 'servers: ["127.0.0.1:@silent@", "127.0.0.1:@dns@"], timeout: 4s')
+    text = A.replace('servers: "127.0.0.1:@dns@", timeout: 5s', 'servers: ["127.0.0.1:@silent@", "127.0.0.1:@dns@"], timeout: 4s')
     with Origin() as origin, RudeNameserver(lambda query: b"") as silent, Nameserver({"users.test": ["127.0.0.1"]}) as dns, \
             Weir(text, origin=origin.port, silent=silent.port, dns=dns.port) as gateway:
         assert members(gateway) == {f"127.0.0.1:{origin.port}": 1}
@@ -355,7 +357,7 @@ def test_the_next_server_is_asked_when_the_first_is_silent():
 # --- what is shown ----------------------------------------------------------------------------------------------------
 def test_names_addresses_and_ages_are_shown():
     with Origin() as origin, Nameserver({"users.test": ["127.0.0.1"]}, ttl=100) as dns, \
-            Weir(A.replace("timeout: 500ms", "timeout: 10s"), origin=origin.port, dns=dns.port) as gateway:
+            Weir(A.replace("timeout: 5s", "timeout: 10s"), origin=origin.port, dns=dns.port) as gateway:
         one = question(gateway)
         assert (one["name"], one["type"], one["outcome"], one["values"]) == ("users.test", "A", "ok", ["127.0.0.1"])
         assert 80 < one["next_seconds"] <= 107 and one["answer_age_seconds"] < 60
