@@ -10,13 +10,15 @@
 #include <h2o.h>
 #include "gateway/admin/admin.h"
 #include "gateway/admin/admin_client.h"
+#include "gateway/base/error.h"
 
 enum { ATTEMPTS = 10, ATTEMPT_MS = 100, SILENCE_S = 30 }; /* the server says something every five seconds */
 
 struct settings {
     struct gw_admin_client client;
     bool as_json, has_color;
-    long count; /* lines to print; 0: no end */
+    long count;        /* lines to print; 0: no end */
+    const char *route; /* NULL: of all routes */
     bool is_silent;
     bool cannot_write;
 };
@@ -71,6 +73,8 @@ static bool parse_options(int argc, char **argv, struct settings *settings, FILE
     while ((c = getopt_long(argc, argv, "c:n:", names, &row)) != -1) {
         if (c == 'f') {
             put_parameter(query, names[row].name, optarg);
+            if (strcmp(names[row].name, "route") == 0)
+                settings->route = optarg;
         } else if (c == 'n') {
             settings->count = strtol(optarg, &end, 10);
             if (end == optarg || *end != '\0' || settings->count <= 0) {
@@ -231,6 +235,34 @@ static FILE *ask_again(struct settings *settings, const char *path)
     return stream;
 }
 
+/* A slip in the name would look like a route without traffic. It may come with a reload, so the tail goes on. */
+static void warn_of_unknown_route(const struct settings *settings)
+{
+    struct gw_admin_client client = settings->client;
+    json_t *answer, *routes, *route;
+    size_t num_names = 0, i;
+
+    if (settings->route == NULL)
+        return;
+    client.is_quiet = true;
+    answer = gw_admin_client_ask(&client, "GET", "/api/v1/routes?limit=100000", NULL, SILENCE_S, NULL);
+    routes = json_object_get(answer, "routes");
+    const char **known = h2o_mem_alloc(sizeof(*known) * (json_array_size(routes) + 1));
+    bool is_known = answer == NULL;
+    json_array_foreach(routes, i, route)
+    {
+        known[num_names++] = gw_json_text_in(route, "name");
+        is_known |= strcmp(known[num_names - 1], settings->route) == 0;
+    }
+    const char *nearest = is_known ? NULL : gw_nearest(settings->route, known, num_names);
+    if (nearest != NULL)
+        fprintf(stderr, "weir tail: no route is called \"%s\" now (did you mean \"%s\"?)\n", settings->route, nearest);
+    else if (!is_known)
+        fprintf(stderr, "weir tail: no route is called \"%s\" now\n", settings->route);
+    free(known);
+    json_decref(answer);
+}
+
 int gw_command_tail(int argc, char **argv)
 {
     struct settings settings;
@@ -252,6 +284,8 @@ int gw_command_tail(int argc, char **argv)
     if (asprintf(&path, "/api/v1/log%s", query) == -1)
         h2o_fatal("no memory");
     stream = gw_admin_client_open(&settings.client, path, SILENCE_S);
+    if (stream != NULL)
+        warn_of_unknown_route(&settings);
     while (stream != NULL) {
         bool is_all = follow(&settings, stream);
         fclose(stream);

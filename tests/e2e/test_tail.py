@@ -170,6 +170,20 @@ def test_a_full_disk_ends_the_tail_with_an_error_and_a_reader_that_has_enough_do
             assert ("standard output: No space left on device" in tail.stderr.read()) == (status == 1)
 
 
+@pytest.mark.parametrize("name, said", [("usres", 'no route is called "usres" now (did you mean "users"?)'),
+                                        ("else", 'no route is called "else" now\n'), ("users", None)])
+def test_a_route_that_is_not_there_is_told_and_waited_for(weir, name, said):
+    gateway = weir(TEXT)
+    with Tail(gateway, "--route", name, "-n", "1") as tail:
+        if said is not None:
+            while said not in (line := tail.process.stderr.readline()):
+                assert line, "the tail goes on"
+            gateway.configure(TEXT.replace("name: gone", f"name: {name}"))
+            gateway.reload()
+        wait_for(lambda: (fetch(gateway.port("http"), "/gone" if said else "/users"), tail.process.poll())[1] is not None, "its end")
+        assert tail.process.returncode == 0 and not tail.process.stderr.read()
+
+
 def test_a_count_ends_the_tail(weir):
     gateway = weir(TEXT)
     with Tail(gateway, "-n", "3") as tail:
