@@ -22,7 +22,7 @@ struct gw_import {
     json_t *listener_certificates;      /* the same: its Certificates */
     struct gw_import_finding *findings;
     size_t num_findings;
-    FILE *out; /* of gw_import_alb_write */
+    FILE *out;                                /* of gw_import_alb_write */
     bool listeners_stand_in, groups_stand_in; /* no file described any */
 };
 void gw_import_init(struct gw_import *);
