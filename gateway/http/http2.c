@@ -133,6 +133,9 @@ static void check_streams(struct gw_http2_conn *conn, uint64_t now)
             gw_http2_reset_stream(stream, NGHTTP2_CANCEL, GW_END_SEND_TIMEOUT);
         else if (stream->body.due_ms <= now) {
             stream->body.due_ms = UINT64_MAX;
+            /* a client that listens to its call: how long both may be silent is the target's timeouts.idle */
+            if (stream->super.response_started && gw_http2_is_grpc(stream))
+                continue;
             gw_http2_break_body(stream, GW_END_BODY_TIMEOUT);
         }
     }

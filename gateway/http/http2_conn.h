@@ -116,6 +116,8 @@ static inline struct gw_http2_stream *gw_http2_stream_from(struct gw_stream *str
     return H2O_STRUCT_FROM_MEMBER(struct gw_http2_stream, super, stream);
 }
 
+/* A call, whose client may have nothing to say for long. */
+bool gw_http2_is_grpc(const struct gw_http2_stream *);
 /* Of a tunnel, whose halves end each by itself: ours has, the client's not, or its last bytes are not yet taken. */
 static inline bool gw_http2_is_half_open(const struct gw_http2_stream *stream)
 {

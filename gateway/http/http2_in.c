@@ -295,7 +295,7 @@ static bool is_body_over(const struct gw_http2_stream *stream)
 }
 
 /* Its streams may be silent most of the time, and the answer begins with their end. */
-static bool is_grpc(const struct gw_http2_stream *stream)
+bool gw_http2_is_grpc(const struct gw_http2_stream *stream)
 {
     const h2o_headers_t *headers = &stream->super.req.headers;
     ssize_t at = h2o_find_header(headers, H2O_TOKEN_CONTENT_TYPE, -1);
@@ -310,7 +310,7 @@ static void await_more(struct gw_http2_stream *stream)
         return;
     uint64_t now_ms = gw_thread_now(conn->super.server->thread);
     stream->body.due_ms = now_ms + gw_patience_wait(&stream->body.patience, &conn->super.server->settings, now_ms,
-                                                    !stream->super.response_started && !is_grpc(stream));
+                                                    !stream->super.response_started && !gw_http2_is_grpc(stream));
     gw_http2_arm(conn, stream->body.due_ms);
 }
 

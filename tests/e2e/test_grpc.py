@@ -5,11 +5,12 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 
 import pytest
 
 from client import fetch
-from h2client import H2Client
+from h2client import DATA, H2Client
 from origin_h2 import H2Origin
 from test_tls import certificate, key_pem, pem
 from test_websocket import NODE
@@ -160,6 +161,29 @@ def test_grpc_timeout_is_a_cap_that_answers_deadline_exceeded():
         wait_for(lambda: len(origin.requests) == 2, "the call at the target")
         assert origin.requests[1].get("grpc-timeout") == "200m"
         assert origin.requests[1].wait_reset() == 8
+
+
+def test_a_client_that_only_listens_is_not_cut_off():
+    """A call of both streams: the client has said what it wants and leaves its half open."""
+    def talk(exchange):
+        exchange.head(200, [("content-type", "application/grpc")])
+        exchange.data(b"\0\0\0\0\1b")
+        exchange.piece(20)
+        for _ in range(6):
+            time.sleep(0.1)
+            exchange.data(b"\0\0\0\0\1m")
+        exchange.body(20)
+        exchange.end_with([("grpc-status", "0")])
+    with H2Origin(talk) as origin, start(origin.port) as gateway, H2Client(gateway.port("http"), timeout=20) as client:
+        stream = client.headers([(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/raw/talk"), *GRPC], end=False)
+        assert client.wait_kind(DATA, stream).payload.endswith(b"b")
+        gateway.configure(CONFIG + "limits: {body_timeout: 100ms}\n")  # not before the answer has begun
+        gateway.reload()
+        client.data(stream, b"\0\0\0\0\0")
+        for _ in range(6):
+            assert client.wait_kind(DATA, stream).payload.endswith(b"m")
+        client.data(stream, end=True)
+        assert client.wait(lambda f: f.ends and f.stream == stream).fields == [("grpc-status", "0")]
 
 
 def test_a_target_that_resets_is_unavailable():
