@@ -9,6 +9,7 @@ enum {
     FASTER_PART = 10,   /* the usual time follows faster windows by 1/10th */
     PROBE_EVERY_MS = 10000,
     PROBE_MS = 200,     /* what is under way when a probe begins has left by then, or a fair part of it */
+    PROBE_WINDOWS = 3,  /* after that */
     SMOOTHING_PART = 5, /* the limit moves by 1/5th of what a window asks for */
 };
 /* An answer may take this much longer than usual before the limit goes down. */
@@ -65,15 +66,21 @@ static uint64_t next_limit(uint64_t thousandths, double usual_us, double window_
 }
 
 /* While requests are refused, every window is one of a service under pressure: how long answers take without it is
- * found out by letting in only `min` for a moment. Who is not pressed shows it all the time. */
+ * found out by letting in only `min` for a moment. Who is not pressed shows it all the time. The fastest of three
+ * windows counts: a pause of the machine or the service, which may show in two, would be taken for its usual time, the
+ * limit would grow beyond the load, and with nobody refused it would not be looked at again. */
 static bool probe(struct routing_load *load, uint64_t window_us, uint64_t now_ms)
 {
-    uint64_t began_ms = LOAD(&load->probe_ms), refused = LOAD(&load->opened);
+    uint64_t began_ms = LOAD(&load->probe_ms), refused = LOAD(&load->opened), fastest_us = LOAD(&load->probe_us);
 
     if (began_ms != 0) {
         if (now_ms - began_ms < PROBE_MS)
             return true;
-        STORE(&load->usual_us, window_us);
+        if (fastest_us == 0 || window_us < fastest_us)
+            STORE(&load->probe_us, window_us);
+        if (ADD(&load->probe_windows, 1) < PROBE_WINDOWS)
+            return true;
+        STORE(&load->usual_us, LOAD(&load->probe_us));
         STORE(&load->probed_ms, now_ms);
         STORE(&load->opened_before, refused);
         STORE(&load->probe_ms, 0);
@@ -81,6 +88,8 @@ static bool probe(struct routing_load *load, uint64_t window_us, uint64_t now_ms
     }
     if (refused == LOAD(&load->opened_before) || now_ms - LOAD(&load->probed_ms) < PROBE_EVERY_MS)
         return false;
+    STORE(&load->probe_us, 0);
+    STORE(&load->probe_windows, 0);
     STORE(&load->probe_ms, now_ms);
     return true;
 }

@@ -22,10 +22,11 @@ struct routing_load {
     _Atomic uint64_t samples, sum_us;   /* atomic: of the window */
     _Atomic uint64_t window_ms;         /* atomic: when it began; who moves it on has the floor */
     _Atomic uint64_t usual_us;          /* atomic: how long answers take when nothing is wrong */
-    _Atomic uint64_t probe_ms;      /* atomic: since when only `min` are let in to find that out; 0 = they are not */
-    _Atomic uint64_t probed_ms;     /* atomic: when that ended last */
-    _Atomic uint64_t opened_before; /* atomic: `opened` then */
-    _Atomic uint64_t peak;          /* atomic: most requests under way in the window */
+    _Atomic uint64_t probe_ms; /* atomic: since when only `min` are let in to find that out; 0 = they are not */
+    _Atomic uint64_t probe_us, probe_windows; /* atomic: fastest window of the probe, how many there were */
+    _Atomic uint64_t probed_ms;               /* atomic: when that ended last */
+    _Atomic uint64_t opened_before;           /* atomic: `opened` then */
+    _Atomic uint64_t peak;                    /* atomic: most requests under way in the window */
 };
 
 static inline bool routing_limit_is_on(const struct routing_target_group_conf *conf)

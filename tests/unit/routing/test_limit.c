@@ -29,22 +29,27 @@ static void retries_have_a_bound_of_their_own(void **state)
     assert_true(routing_limit_enter_retry(&load, &conf));
 }
 
-/* A service that works on `capacity` requests at a time, 10 ms each; 200 clients want something all the time. Returns
- * the limit after `seconds`. */
+/* A service that works on `capacity` requests at a time, 10 ms each; 200 clients want something all the time. */
+static void limit_turn(struct routing_load *load, const struct routing_target_group_conf *conf, uint64_t capacity,
+                       uint64_t *now_ms)
+{
+    uint64_t in = 0;
+    while (in != 200 && routing_limit_enter(load, conf) == ROUTING_LIMIT_OK)
+        ++in;
+    uint64_t rounds = (in + capacity - 1) / capacity; /* the last ones wait for those before */
+    for (uint64_t i = 0; i != in; ++i)
+        routing_limit_leave(load, conf, 10000 * (i / capacity + 1), *now_ms + 10 * (i / capacity + 1));
+    *now_ms += 10 * (rounds != 0 ? rounds : 1);
+}
+
+/* The limit after `seconds`, and after the probe that goes on then. */
 static uint64_t limit_after(struct routing_load *load, uint64_t capacity, unsigned seconds, uint64_t *now_ms)
 {
     struct routing_target_group_conf conf = {.adaptive_concurrency = &adaptive};
     uint64_t end_ms = *now_ms + seconds * 1000;
 
-    while (*now_ms < end_ms) {
-        uint64_t in = 0;
-        while (in != 200 && routing_limit_enter(load, &conf) == ROUTING_LIMIT_OK)
-            ++in;
-        uint64_t rounds = (in + capacity - 1) / capacity; /* the last ones wait for those before */
-        for (uint64_t i = 0; i != in; ++i)
-            routing_limit_leave(load, &conf, 10000 * (i / capacity + 1), *now_ms + 10 * (i / capacity + 1));
-        *now_ms += 10 * (rounds != 0 ? rounds : 1);
-    }
+    while (*now_ms < end_ms || load->probe_ms != 0)
+        limit_turn(load, &conf, capacity, now_ms);
     return routing_limit_now(load, &adaptive);
 }
 
@@ -64,6 +69,26 @@ static void the_adaptive_limit_follows_a_service_that_loses_capacity(void **stat
     uint64_t now_ms = 1000, before = limit_after(&load, 60, 20, &now_ms), after = limit_after(&load, 8, 30, &now_ms);
     assert_true(after < before / 2);
     assert_true(limit_after(&load, 60, 30, &now_ms) >= 60);
+}
+
+static void a_pause_while_the_usual_time_is_found_out_is_not_taken_for_it(void **state)
+{
+    for (unsigned pause_at = 0; pause_at != 40; ++pause_at) { /* turns of the probe */
+        struct routing_target_group_conf conf = {.adaptive_concurrency = &adaptive};
+        struct routing_load load = {0};
+        uint64_t now_ms = 1000, in = 0;
+        limit_after(&load, 8, 5, &now_ms);
+        while (load.probe_ms == 0)
+            limit_turn(&load, &conf, 8, &now_ms);
+        for (unsigned i = 0; i != pause_at && load.probe_ms != 0; ++i)
+            limit_turn(&load, &conf, 8, &now_ms);
+        for (in = 0; routing_limit_enter(&load, &conf) == ROUTING_LIMIT_OK;)
+            ++in;
+        now_ms += 2000;
+        while (in-- != 0)
+            routing_limit_leave(&load, &conf, 2000000, now_ms);
+        assert_in_range(limit_after(&load, 8, 5, &now_ms), 8, 32);
+    }
 }
 
 static void a_service_that_nobody_presses_keeps_its_limit(void **state)
@@ -94,6 +119,7 @@ int main(void)
         cmocka_unit_test(retries_have_a_bound_of_their_own),
         cmocka_unit_test(the_adaptive_limit_finds_the_capacity_of_a_service),
         cmocka_unit_test(the_adaptive_limit_follows_a_service_that_loses_capacity),
+        cmocka_unit_test(a_pause_while_the_usual_time_is_found_out_is_not_taken_for_it),
         cmocka_unit_test(a_service_that_nobody_presses_keeps_its_limit),
         cmocka_unit_test(the_limit_stays_within_its_bounds),
     };
