@@ -55,6 +55,7 @@ struct gw_worker_totals {
 
 struct gw_discovery;
 struct gw_resolver;
+struct gw_l4_pipes;
 struct gw_l4_stats;
 struct gw_udp;
 struct gw_udp_taking;
@@ -81,6 +82,7 @@ struct gw_worker {
     int spare_fd;                 /* loop: given up to empty a queue when there are no descriptors; -1: it is */
     struct gw_udp *udp;           /* loop: gateway/l4/udp.h; NULL: no listener of that kind yet */
     char *l4_buffer;              /* loop: what gateway/l4/l4_pump.c reads into; NULL: not used yet */
+    struct gw_l4_pipes *l4_pipes; /* loop: gateway/l4/l4_pipe.h; NULL: not used yet */
     h2o_linklist_t mirrors;       /* loop: copies of requests under way (gateway/exchange/mirror.h) */
     size_t num_mirrors;           /* loop */
     struct gw_timer settle_timer; /* loop: gateway/discovery/departure.c */

@@ -1,6 +1,7 @@
 /* The life of a connection that forwards bytes: what it asks for (tls_passthrough), connecting to a target, the bytes
  * (l4_pump.c), the end. */
 #include "gateway/l4/l4_connection.h"
+#include "gateway/l4/l4_pipe.h"
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -135,6 +136,8 @@ void gw_l4_end(struct gw_l4_connection *self, enum gw_reason reason, const char 
     close_socket(self->client.sock, is_reset);
     free(self->target.waiting);
     free(self->client.waiting);
+    gw_l4_pipe_give_back(self->worker, self->target.pipe, self->target.piped == 0);
+    gw_l4_pipe_give_back(self->worker, self->client.pipe, self->client.piped == 0);
     free(self);
 }
 

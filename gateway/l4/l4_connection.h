@@ -13,8 +13,12 @@ struct gw_l4_side {
     struct gw_l4_side *other;
     char *waiting; /* bytes that the socket did not take at once; malloc */
     size_t waiting_len, waiting_at;
+    struct gw_l4_pipe *pipe; /* from here to the other side: l4_pipe.h; NULL: bytes are copied */
+    size_t piped;            /* bytes in it */
+    bool may_splice;         /* its last read was a full one */
+    bool cannot_splice;      /* this kernel does not with these sockets */
     bool is_reading;
-    bool is_writing; /* waiting is not empty, or TLS has not sent everything */
+    bool is_writing; /* waiting, or the other side's pipe, is not empty, or TLS has not sent everything */
     bool has_ended;  /* nothing more comes from here */
     bool has_failed; /* by a reset: to be passed on when everything before it was */
     bool is_shut;    /* nothing more goes there: told so, or it takes nothing */

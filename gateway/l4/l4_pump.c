@@ -1,12 +1,15 @@
 /* Bytes both ways. Plain sockets are read into one buffer of the thread and written from it: what the other side does
  * not take at once is kept (at most one read) and reading pauses, so a connection costs no buffer while it is idle or
- * flows. TLS goes through libh2o (gateway/http/socket.h). */
+ * flows. Between plain sockets, a sender that fills such a read goes on through a pipe (l4_pipe.h), without copies,
+ * until there is nothing to read. TLS goes through libh2o (gateway/http/socket.h). */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <openssl/ssl.h>
 #include "gateway/http/socket.h"
 #include "gateway/l4/l4_connection.h"
+#include "gateway/l4/l4_pipe.h"
 
 enum {
     READ_SIZE = 64 * 1024,
@@ -116,12 +119,22 @@ static bool pass_end_on(struct gw_l4_side *from)
 
 /* ---- writing ---- */
 
+/* What is in it is lost. */
+static void leave_pipe(struct gw_l4_side *from)
+{
+    gw_l4_pipe_give_back(from->connection->worker, from->pipe, from->piped == 0);
+    from->pipe = NULL;
+    from->piped = 0;
+    from->may_splice = false;
+}
+
 /* The side takes nothing any more. What it has sent before may still be on its way to us, an answer to a request that
  * it did not want to read to the end: that goes on. False: the connection is gone. */
 static bool on_write_failure(struct gw_l4_side *side)
 {
     free(side->waiting);
     side->waiting = NULL;
+    leave_pipe(side->other);
     side->is_writing = false;
     side->is_shut = true;
     side->connection->loss = reset_by(side);
@@ -174,6 +187,22 @@ static bool write_to(struct gw_l4_side *side, const char *bytes, size_t len)
     return true;
 }
 
+/* From the pipe of the other side. 0: it takes nothing now; -1: nor will it. */
+static ssize_t send_piped(struct gw_l4_side *side)
+{
+    struct gw_l4_side *from = side->other;
+    ssize_t sent;
+
+    do
+        sent = splice(from->pipe->from, NULL, h2o_socket_get_fd(side->sock), NULL, from->piped,
+                      SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    while (sent == -1 && errno == EINTR);
+    if (sent == -1)
+        return errno == EAGAIN ? 0 : -1;
+    from->piped -= (size_t)sent;
+    return sent;
+}
+
 static void on_written(struct gw_l4_side *side)
 {
     side->is_writing = false;
@@ -193,18 +222,27 @@ static void on_tls_written(h2o_socket_t *sock, const char *err)
         on_written(side);
 }
 
+static ssize_t send_waiting(struct gw_l4_side *side)
+{
+    ssize_t sent;
+
+    if (side->other->piped != 0)
+        return send_piped(side);
+    if ((sent = send_some(side, side->waiting + side->waiting_at, side->waiting_len - side->waiting_at)) > 0)
+        side->waiting_at += (size_t)sent;
+    return sent;
+}
+
 static void on_writable(h2o_socket_t *sock, const char *err)
 {
     struct gw_l4_side *side = sock->data;
-    ssize_t sent =
-        err != NULL ? -1 : send_some(side, side->waiting + side->waiting_at, side->waiting_len - side->waiting_at);
+    ssize_t sent = err != NULL ? -1 : send_waiting(side);
 
     if (sent < 0) {
         on_write_failure(side);
         return;
     }
-    side->waiting_at += (size_t)sent;
-    if (side->waiting_at != side->waiting_len) {
+    if (side->waiting_at != side->waiting_len || side->other->piped != 0) {
         if (sent != 0)
             touch(side->connection);
         h2o_socket_notify_write(sock, on_writable);
@@ -212,6 +250,7 @@ static void on_writable(h2o_socket_t *sock, const char *err)
     }
     free(side->waiting);
     side->waiting = NULL;
+    side->waiting_at = side->waiting_len = 0;
     on_written(side);
 }
 
@@ -259,12 +298,58 @@ static void read_tls(struct gw_l4_side *side, const char *err)
         on_end(side, err != h2o_socket_error_closed);
 }
 
+/* One read by pipe; what the other side does not take at once stays in there. False: there is no more to do now. */
+static bool splice_once(struct gw_l4_side *side)
+{
+    struct gw_l4_side *to = side->other;
+    ssize_t got, sent;
+
+    do
+        got = splice(h2o_socket_get_fd(side->sock), NULL, side->pipe->to, NULL, GW_L4_PIPE_SIZE,
+                     SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    while (got == -1 && errno == EINTR);
+    if (got <= 0) {
+        bool is_later = got == -1 && errno == EAGAIN;
+        side->cannot_splice = got == -1 && errno == EINVAL;
+        leave_pipe(side);
+        if (!is_later && !side->cannot_splice)
+            on_end(side, got < 0);
+        return false;
+    }
+    side->bytes_read += (uint64_t)got;
+    side->piped = (size_t)got;
+    do
+        sent = send_piped(to);
+    while (sent > 0 && side->piped != 0);
+    if (sent < 0) {
+        on_write_failure(to);
+        return false;
+    }
+    if (side->piped == 0)
+        return true;
+    to->is_writing = true;
+    h2o_socket_notify_write(to->sock, on_writable);
+    return false;
+}
+
+static bool has_pipe(struct gw_l4_side *side)
+{
+    if (side->pipe == NULL && side->may_splice && !side->cannot_splice && side->other->sock->ssl == NULL)
+        side->pipe = gw_l4_pipe_take(side->connection->worker);
+    return side->pipe != NULL;
+}
+
 static void read_plain(struct gw_l4_side *side)
 {
     int fd = h2o_socket_get_fd(side->sock);
     char *buffer = side->connection->worker->l4_buffer;
     ssize_t got = READ_SIZE;
 
+    if (!side->other->is_shut && has_pipe(side)) {
+        for (int i = 0; i != READS_A_TURN && splice_once(side); ++i)
+            ;
+        return;
+    }
     for (int i = 0; i != READS_A_TURN && got == READ_SIZE && !side->other->is_writing; ++i) {
         do
             got = recv(fd, buffer, READ_SIZE, 0);
@@ -276,6 +361,7 @@ static void read_plain(struct gw_l4_side *side)
             return;
         }
         side->bytes_read += (uint64_t)got;
+        side->may_splice = got == READ_SIZE;
         if (!write_to(side->other, buffer, (size_t)got))
             return;
     }

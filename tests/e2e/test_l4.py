@@ -137,6 +137,72 @@ def test_100_mib_both_ways_at_once_arrive_whole_in_bounded_memory(weir):
         assert grown < 8 << 20
 
 
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("header", ["off", "v2"])
+def test_a_gib_arrives_as_it_was_sent_behind_its_proxy_header(weir, header):
+    """Through pipes; the answer, which is small, tells the hash of all of it after the end of the one direction."""
+    size = (64 if SANITIZED else 1024) << 20
+    heads = []
+
+    def digest(connection):
+        found, count = hashlib.sha256(), 0
+        if header == "v2":
+            head = exactly(connection, 16)
+            heads.append(head + exactly(connection, int.from_bytes(head[14:16], "big")))
+        while data := connection.recv(1 << 20):
+            found.update(data)
+            count += len(data)
+        connection.sendall(f"{count} {found.hexdigest()}".encode())
+
+    with StreamPeer(digest) as peer:
+        gateway = weir(ONE.replace("@extra@", "").replace("health_check", f"send_proxy_protocol: {header}, health_check"), target=peer.port)
+        sent = hashlib.sha256()
+        with dial(gateway.port("db"), timeout=200) as client:
+            block = os.urandom((1 << 20) + 7)
+            left = size
+            while left:
+                part = block[:left]
+                client.sendall(part)
+                sent.update(part)
+                left -= len(part)
+            client.shutdown(socket.SHUT_WR)
+            assert rest(client) == f"{size} {sent.hexdigest()}".encode()
+        line = last_line(gateway, reason="-")
+        assert (line["bytes_in"], line["bytes_out"]) == (size, len(f"{size} {sent.hexdigest()}"))
+        assert gateway.metric("weir_l4_bytes_total", direction="in") == size
+    assert len(heads) == (header == "v2")
+
+
+@pytest.mark.parametrize("end", ["target", "client"])
+def test_a_reset_amid_much_data_ends_both_sides(weir, end):
+    def take_some(connection):
+        exactly(connection, 8 << 20)
+        if end == "target":
+            reset(connection)
+        else:
+            with pytest.raises(ConnectionResetError):
+                while connection.recv(1 << 20):
+                    pass
+            seen.set()
+
+    seen = threading.Event()
+    with StreamPeer(take_some) as peer:
+        gateway = forwarding(weir, peer)
+        client = dial(gateway.port("db"), timeout=60)
+        if end == "target":
+            with pytest.raises(OSError):
+                while True:
+                    client.sendall(bytes(1 << 20))
+            client.close()
+        else:
+            for _ in range(16):
+                client.sendall(bytes(1 << 20))
+            reset(client)
+            assert seen.wait(60)
+        wait_for(lambda: gateway.metric("weir_l4_connections_open") == 0, "the end of the connection", 30)
+        assert gateway.wait_log()[0]["reason"] == ("UPSTREAM_RESET" if end == "target" else "CLIENT_RESET")
+
+
 def test_a_slow_reader_holds_its_sender_back_and_loses_nothing(weir):
     progress = []
     go_on = threading.Event()
