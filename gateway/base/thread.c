@@ -6,14 +6,20 @@
 enum { MAX_ROUNDS = 8 };
 /* A turn is as long as everybody else waits. So its events, its timers and its deferred work have each a share of time,
  * beyond which work is left to the next turns. The clock is read now and then only. */
-enum { EVENTS_US = 300, TIMERS_US = 200, DEFERRED_US = 200, LOOK_EVERY = 2 };
+enum { EVENTS_US = 300, TIMERS_US = 50, DEFERRED_US = 200, BEHIND_US = 40, LOOK_EVERY = 2 };
+/* So many requests of the usual kind fit into a turn. Something that takes so long by itself ends its share at once:
+ * others may be as long. */
+enum { MUCH_US = 60 };
 
 bool gw_thread_look(struct gw_thread *thread)
 {
-    uint64_t now_us = gw_now_us();
-    if (thread->looked_us == 0)
+    uint64_t now_us = gw_now_us(), last_us = thread->last_us;
+    thread->last_us = now_us;
+    if (thread->looked_us == 0) {
         thread->looked_us = now_us;
-    return thread->is_late = now_us - thread->looked_us >= EVENTS_US;
+        return false;
+    }
+    return thread->is_late = now_us - thread->looked_us >= EVENTS_US || now_us - last_us >= MUCH_US;
 }
 
 static void on_timers(h2o_timeout_entry_t *entry)
@@ -25,29 +31,78 @@ static void on_timers(h2o_timeout_entry_t *entry)
     entry->registered_at = UINT64_MAX;
 }
 
-static void on_deferred(h2o_timeout_entry_t *entry)
+/* Something is left, or was put off too late, for the next turn. */
+static void go_on_in_next_turn(struct gw_thread *thread)
 {
-    struct gw_thread *thread = H2O_STRUCT_FROM_MEMBER(struct gw_thread, deferred_entry, entry);
+    h2o_timeout_entry_t *entry = &thread->deferred_entry;
+    entry->registered_at = UINT64_MAX;
+    if (!h2o_linklist_is_linked(&entry->_link))
+        h2o_linklist_insert(&thread->deferred_list._entries, &entry->_link);
+}
+
+static void run_first(h2o_linklist_t *list)
+{
+    struct gw_deferred *deferred = H2O_STRUCT_FROM_MEMBER(struct gw_deferred, link, list->next);
+    h2o_linklist_unlink(&deferred->link);
+    deferred->run(deferred);
+}
+
+/* What of the turn's share of time is over. */
+static bool is_share_over(struct gw_thread *thread)
+{
+    uint64_t now_us = gw_now_us(), last_us = thread->last_us;
+    thread->last_us = now_us;
+    if (thread->deferred_us == 0) {
+        thread->deferred_us = now_us;
+        return false;
+    }
+    return now_us - thread->deferred_us > DEFERRED_US || now_us - last_us >= MUCH_US;
+}
+
+static void run_deferred(struct gw_thread *thread)
+{
     h2o_linklist_t batch;
     h2o_linklist_init_anchor(&batch);
     h2o_linklist_insert_list(&batch, &thread->deferred);
+    if (thread->is_wary && thread->deferred_us == 0)
+        thread->deferred_us = thread->last_us = gw_now_us();
+    while (!h2o_linklist_is_empty(&batch)) {
+        run_first(&batch);
+        if (++thread->num_deferred % LOOK_EVERY == 0 && is_share_over(thread)) { /* the rest goes first next time */
+            h2o_linklist_insert_list(thread->deferred.next, &batch);
+            thread->deferred_rounds = MAX_ROUNDS;
+        }
+    }
+}
+
+static void run_behind(struct gw_thread *thread)
+{
+    uint64_t began_us = gw_now_us();
+    h2o_linklist_t batch;
+    h2o_linklist_init_anchor(&batch);
+    h2o_linklist_insert_list(&batch, &thread->behind);
+    do
+        run_first(&batch);
+    while (!h2o_linklist_is_empty(&batch) && gw_now_us() - began_us < BEHIND_US);
+    h2o_linklist_insert_list(thread->behind.next, &batch);
+}
+
+static void on_deferred(h2o_timeout_entry_t *entry)
+{
+    struct gw_thread *thread = H2O_STRUCT_FROM_MEMBER(struct gw_thread, deferred_entry, entry);
     /* UINT64_MAX: what is put off from now on waits for the next turn, which sets it back */
     entry->registered_at = ++thread->deferred_rounds < MAX_ROUNDS ? 0 : UINT64_MAX;
-    while (!h2o_linklist_is_empty(&batch)) {
-        struct gw_deferred *deferred = H2O_STRUCT_FROM_MEMBER(struct gw_deferred, link, batch.next);
-        h2o_linklist_unlink(&deferred->link);
-        deferred->run(deferred);
-        if (++thread->num_deferred % LOOK_EVERY != 0)
-            continue;
-        uint64_t now_us = gw_now_us();
-        if (thread->deferred_us == 0) {
-            thread->deferred_us = now_us;
-        } else if (now_us - thread->deferred_us > DEFERRED_US) { /* the rest goes first in the next turn */
-            h2o_linklist_insert_list(thread->deferred.next, &batch);
-            entry->registered_at = UINT64_MAX;
-            if (!h2o_linklist_is_linked(&entry->_link)) /* unless something was put off meanwhile, nobody has */
-                h2o_linklist_insert(&thread->deferred_list._entries, &entry->_link);
-        }
+    if (!h2o_linklist_is_empty(&thread->deferred))
+        run_deferred(thread);
+    bool is_over = h2o_linklist_is_empty(&thread->deferred) || thread->deferred_rounds >= MAX_ROUNDS;
+    if (is_over && !thread->is_behind_done && !h2o_linklist_is_empty(&thread->behind)) {
+        thread->is_behind_done = true;
+        run_behind(thread);
+    }
+    if (thread->deferred_rounds >= MAX_ROUNDS || h2o_linklist_is_empty(&thread->deferred)) {
+        entry->registered_at = UINT64_MAX;
+        if (!h2o_linklist_is_empty(&thread->deferred) || !h2o_linklist_is_empty(&thread->behind))
+            go_on_in_next_turn(thread);
     }
 }
 
@@ -62,6 +117,7 @@ void gw_thread_init(struct gw_thread *thread, unsigned index, h2o_context_t *ctx
         thread->rng[0] = gw_now_us() * 2654435761u + index;
     thread->rng[1] |= 1; /* all zero is the one state it never leaves */
     h2o_linklist_init_anchor(&thread->deferred);
+    h2o_linklist_init_anchor(&thread->behind);
     /* The loop walks its lists in this order: deferred work of timers is done in the same turn. */
     h2o_timeout_init(thread->loop, &thread->timers_list, 0);
     h2o_timeout_init(thread->loop, &thread->deferred_list, 0);
@@ -74,6 +130,8 @@ void gw_thread_dispose(struct gw_thread *thread)
 {
     while (!h2o_linklist_is_empty(&thread->deferred))
         h2o_linklist_unlink(thread->deferred.next);
+    while (!h2o_linklist_is_empty(&thread->behind))
+        h2o_linklist_unlink(thread->behind.next);
     h2o_timeout_unlink(&thread->timers_entry);
     h2o_timeout_unlink(&thread->deferred_entry);
     h2o_timeout_dispose(thread->loop, &thread->timers_list);
@@ -87,12 +145,14 @@ int gw_thread_turn(struct gw_thread *thread, int32_t max_wait_ms)
     int32_t wait_ms = gw_wheel_wait(thread->wheel, gw_thread_now(thread), max_wait_ms);
     /* libh2o.md 3.1: what was written between two turns has only queued its completion, which no event will announce */
     if (thread->loop->_pending_as_client != NULL || thread->loop->_pending_as_server != NULL ||
-        !h2o_linklist_is_empty(&thread->deferred))
+        !h2o_linklist_is_empty(&thread->deferred) || !h2o_linklist_is_empty(&thread->behind))
         wait_ms = 0;
     ++thread->turns;
-    thread->deferred_rounds = thread->num_looks = thread->num_deferred = 0;
+    thread->is_wary = thread->is_late || !h2o_linklist_is_empty(&thread->behind);
+    thread->deferred_rounds = thread->num_deferred = 0;
+    thread->num_looks = thread->is_wary ? GW_THREAD_LOOK_EVERY - 1 : 0;
     thread->looked_us = thread->deferred_us = 0;
-    thread->is_late = false;
+    thread->is_late = thread->is_behind_done = false;
     thread->deferred_entry.registered_at = 0;
     /* Wall clock: should it be set back during the wait, the timers run in the next turn, which begins at once. */
     thread->timers_entry.registered_at = thread->loop->_now + (uint64_t)wait_ms;

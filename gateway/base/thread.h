@@ -14,9 +14,12 @@ struct gw_thread {
     uint64_t now_wall_ms;    /* loop->_now at that time */
     uint64_t rng[2];         /* xorshift128+; see gw_thread_random */
     h2o_linklist_t deferred; /* of gw_deferred: run at the end of the turn */
+    h2o_linklist_t behind;   /* the same, behind all of them */
     unsigned deferred_rounds, num_deferred, num_looks; /* of this turn; num_looks: gw_thread_is_late */
     uint64_t looked_us, deferred_us; /* when its events, and its deferred work, were first seen to run; 0: not yet */
-    bool is_late;
+    uint64_t last_us;                /* the last time that the clock was looked at in one of them */
+    bool is_late, is_behind_done;
+    bool is_wary; /* the turn before had not time for all: this one looks at the clock from the first event on */
     /* How the loop calls us inside a turn, where sockets may be written and closed. The lists are our own, because
      * those of libh2o stall when the wall clock is set back. */
     h2o_timeout_t timers_list, deferred_list;
@@ -41,6 +44,9 @@ static inline bool gw_thread_is_late(struct gw_thread *);
 /* Order is kept. What is put off by deferred work runs in the same turn, up to a bound that keeps the turn short. */
 static inline void gw_thread_defer(struct gw_thread *, struct gw_deferred *); /* fine when already put off */
 static inline void gw_thread_undefer(struct gw_deferred *);                   /* fine when not put off */
+/* The work of who takes more than others: it comes behind all that is deferred, in its order and a little in each turn,
+ * at least one. Fine when already put off, by either. */
+static inline void gw_thread_defer_behind(struct gw_thread *, struct gw_deferred *);
 static inline bool gw_thread_is_deferred(const struct gw_deferred *deferred) { return deferred->link.next != NULL; }
 /* The caller has just done what takes as long as many requests, which cannot be cut into pieces: this turn is to be
  * over soon. */
@@ -86,6 +92,15 @@ static inline void gw_thread_defer(struct gw_thread *thread, struct gw_deferred 
         return;
     h2o_linklist_insert(&thread->deferred, &deferred->link);
     if (!h2o_linklist_is_linked(&thread->deferred_entry._link)) /* registered_at stays 0: due whatever the clock says */
+        h2o_linklist_insert(&thread->deferred_list._entries, &thread->deferred_entry._link);
+}
+
+static inline void gw_thread_defer_behind(struct gw_thread *thread, struct gw_deferred *deferred)
+{
+    if (h2o_linklist_is_linked(&deferred->link))
+        return;
+    h2o_linklist_insert(&thread->behind, &deferred->link);
+    if (!h2o_linklist_is_linked(&thread->deferred_entry._link))
         h2o_linklist_insert(&thread->deferred_list._entries, &thread->deferred_entry._link);
 }
 

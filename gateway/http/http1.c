@@ -19,6 +19,8 @@ enum { UNREAD_GRACE_MS = 100 };
 
 /* Where a request is expected, more than a few kilobytes at once are hundreds of them: no need to hurry. */
 enum { HEADS_READ = 16 * 1024 };
+/* Who sends so much at a time is served behind those who send less. */
+enum { BULK = 16 * 1024 };
 
 static void read_head(struct gw_http1_conn *conn);
 
@@ -519,6 +521,7 @@ static void read_some(struct gw_http1_conn *conn, const char *err)
 
     err = gw_socket_read(sock, err, conn->in_request ? GW_HTTP1_READ_AHEAD : HEADS_READ);
     gw_count(&conn->super.server->stats.bytes_in, sock->input->size - before);
+    conn->is_bulky = sock->input->size - before >= BULK;
     if (conn->is_lingering) {
         h2o_buffer_consume(&sock->input, sock->input->size);
         if (err != NULL)
@@ -552,8 +555,8 @@ void gw_http1_on_read(h2o_socket_t *sock, const char *err)
 {
     struct gw_http1_conn *conn = sock->data;
 
-    if (err == NULL && gw_thread_is_late(conn->super.server->thread))
-        gw_thread_defer(conn->super.server->thread, &conn->read_turn);
+    if (err == NULL && (conn->is_bulky || gw_thread_is_late(conn->super.server->thread)))
+        gw_conn_defer_read(&conn->super, &conn->read_turn, conn->is_bulky);
     else if (!gw_thread_is_deferred(&conn->read_turn))
         read_some(conn, err);
 }

@@ -56,6 +56,7 @@ struct gw_http1_conn {
     h2o_buffer_t *head; /* bytes of the current request's head; NULL: they are in its pool */
     size_t head_seen;   /* bytes of input an unfinished head was already searched in */
     bool may_be_h2;     /* until the first bytes say what it is */
+    bool is_bulky;      /* the last read brought much */
     bool in_request, is_discarding, is_lingering, is_draining, is_read_stopped, peer_eof;
     struct gw_deferred after_write, body_turn, read_turn;
     struct gw_http1_body body;

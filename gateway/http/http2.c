@@ -6,9 +6,11 @@
 #include "gateway/http/http2_conn.h"
 
 enum {
-    READ_BYTES = 64 * 1024,
+    READ_BYTES = 16 * 1024,
+    READ_BYTES_IN_BULK = 64 * 1024,
     /* As over HTTP/1: time for the client to read our last words, and what it may send meanwhile. */
     LINGER_MS = 2000,
+    LINGER_READ = 128 * 1024,
     LINGER_BYTES = 1024 * 1024,
     LINGER_BYTES_FLOODED = 512 * 1024, /* from who floods there are always more */
     DRAIN_GRACE_MS = 500,              /* between the two GOAWAYs: what is on its way is still served (RFC 9113 6.8) */
@@ -235,7 +237,7 @@ void gw_http2_linger(struct gw_http2_conn *conn)
     h2o_socket_t *sock = conn->super.sock;
 
     end_streams(conn, GW_END_CLIENT_GONE);
-    conn->is_lingering = true;
+    conn->is_lingering = conn->is_bulky = true;
     if (conn->peer_eof) {
         gw_http2_close(conn, GW_END_COMPLETE);
         return;
@@ -271,7 +273,7 @@ void gw_http2_resume_read(struct gw_http2_conn *conn)
         conn->is_read_stopped = false;
         h2o_socket_read_start(conn->super.sock, gw_http2_on_read);
         if (conn->unread != NULL)
-            gw_thread_defer(conn->super.server->thread, &conn->read_turn);
+            gw_thread_defer_behind(conn->super.server->thread, &conn->read_turn);
     }
 }
 
@@ -320,8 +322,9 @@ static void feed(struct gw_http2_conn *conn)
 
     conn->unread = rv >= 0 && (size_t)rv != left ? input : NULL;
     conn->unread_at = at + (size_t)rv;
+    conn->is_bulky = conn->unread != NULL || left >= READ_BYTES;
     if (conn->unread != NULL)
-        gw_thread_defer(conn->super.server->thread, &conn->read_turn);
+        gw_thread_defer_behind(conn->super.server->thread, &conn->read_turn);
     else
         gw_buffer_free(input);
     conn->read_ms = now_ms(conn);
@@ -341,18 +344,33 @@ static void feed(struct gw_http2_conn *conn)
     gw_http2_flush_soon(conn);
 }
 
+static void on_dropped(struct gw_http2_conn *conn, const char *err, size_t bytes)
+{
+    conn->lingered += bytes;
+    gw_count(&conn->super.server->stats.bytes_in, bytes);
+    if (err != NULL || conn->lingered > (conn->is_flooded ? LINGER_BYTES_FLOODED : LINGER_BYTES))
+        gw_http2_close(conn, GW_END_COMPLETE);
+}
+
 static void read_some(struct gw_http2_conn *conn, const char *err)
 {
     h2o_socket_t *sock = conn->super.sock;
+    size_t dropped = 0;
 
-    err = gw_socket_read(sock, err, READ_BYTES);
-    gw_count(&conn->super.server->stats.bytes_in, sock->input->size);
+    if (conn->is_lingering && sock->ssl == NULL) {
+        err = gw_socket_drop(sock, err, LINGER_READ, &dropped);
+        on_dropped(conn, err, dropped);
+        return;
+    }
+    err = gw_socket_read(sock, err, conn->is_bulky ? READ_BYTES_IN_BULK : READ_BYTES);
     if (conn->is_lingering) {
-        conn->lingered += sock->input->size;
-        h2o_buffer_consume(&sock->input, sock->input->size);
-        if (err != NULL || conn->lingered > (conn->is_flooded ? LINGER_BYTES_FLOODED : LINGER_BYTES))
-            gw_http2_close(conn, GW_END_COMPLETE);
-    } else if (err == h2o_socket_error_closed) {
+        dropped = sock->input->size;
+        h2o_buffer_consume(&sock->input, dropped);
+        on_dropped(conn, err, dropped);
+        return;
+    }
+    gw_count(&conn->super.server->stats.bytes_in, sock->input->size);
+    if (err == h2o_socket_error_closed) {
         on_eof(conn);
     } else if (err != NULL) {
         gw_http2_close(conn, GW_END_CLIENT_GONE);
@@ -378,8 +396,8 @@ void gw_http2_on_read(h2o_socket_t *sock, const char *err)
 {
     struct gw_http2_conn *conn = sock->data;
 
-    if (err == NULL && gw_thread_is_late(conn->super.server->thread))
-        gw_thread_defer(conn->super.server->thread, &conn->read_turn);
+    if (err == NULL && (conn->is_bulky || gw_thread_is_late(conn->super.server->thread)))
+        gw_conn_defer_read(&conn->super, &conn->read_turn, conn->is_bulky);
     else if (!gw_thread_is_deferred(&conn->read_turn))
         read_some(conn, err);
 }

@@ -94,6 +94,7 @@ struct gw_http2_conn {
     uint64_t payload_out;            /* bytes written */
     int32_t head_id;                 /* the stream whose field section is being read; 0: none */
     bool is_writing, is_read_stopped, is_lingering, is_draining, is_broken, is_deaf, is_ping_out, is_new, peer_eof;
+    bool is_bulky;             /* what was read last is more than fits into a turn */
     bool is_written;           /* a write is done, and those whose bytes it held do not know yet */
     bool is_flooded, has_data; /* a budget is spent: flood; the DATA frame being read carried something */
     enum gw_http2_budget flood;

@@ -13,7 +13,7 @@ enum {
     REFER_FROM = 2048,         /* payloads from here on are referred to; plain sockets only, TLS copies anyway */
     FRAME_HEAD = 9,
     MAX_FRAME = 16384 + FRAME_HEAD,
-    ROUNDS = 4,               /* writes of one connection in a turn, and bytes from which on there is no other: */
+    ROUNDS = 2,               /* writes of one connection in a turn, and bytes from which on there is no other: */
     BYTES_A_TURN = 64 * 1024, /* others want theirs too */
     ASKED_AT_A_TIME = 8,
     LEAST_PROGRESS = 1024, /* of a stream within send_timeout; else one-byte windows hold it for ever */

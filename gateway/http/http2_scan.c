@@ -114,7 +114,7 @@ static ssize_t take_head(struct gw_http2_conn *conn, const uint8_t *p, const uin
 
 /* Requests may each open a file, and 64 KiB of other frames are thousands: so the time is looked at now and then, and
  * what a turn has no time for is left. */
-enum { SLICE_US = 60, WORTH_A_LOOK = 16, WORTH_OF_A_REQUEST = 4 };
+enum { SLICE_US = 60, WORTH_A_LOOK = 16, WORTH_OF_A_REQUEST = 4, WORTH_A_SLICE = 1024 };
 struct slice {
     uint64_t began_us; /* 0: not looked yet */
     unsigned worth;    /* of the frames since the last look */
@@ -140,7 +140,7 @@ static bool is_slice_over(struct slice *slice)
 ssize_t gw_http2_receive(struct gw_http2_conn *conn, const uint8_t *p, size_t len)
 {
     const uint8_t *begin = p, *end = p + len, *from = p;
-    struct slice slice = {0, 0};
+    struct slice slice = {len >= WORTH_A_SLICE ? gw_now_us() : 0, 0};
     ssize_t rv;
 
     while ((size_t)(end - p) > conn->scan_skip) {

@@ -200,6 +200,24 @@ const char *gw_socket_read(h2o_socket_t *sock, const char *err, size_t max_bytes
     return sock->ssl != NULL ? read_tls(sock, max_bytes) : read_plain(sock, max_bytes);
 }
 
+const char *gw_socket_drop(h2o_socket_t *sock, const char *err, size_t max_bytes, size_t *dropped)
+{
+    int fd = h2o_socket_get_fd(sock);
+    ssize_t got;
+    char few[4096];
+
+    if (err != NULL)
+        return err;
+    do { /* TCP does not even copy them (tcp(7)), Unix sockets do */
+        got = syscall(SYS_recvfrom, fd, NULL, max_bytes, MSG_TRUNC, NULL, NULL);
+        if (got == -1 && errno == EFAULT)
+            got = receive(fd, few, sizeof(few));
+    } while (got == -1 && errno == EINTR);
+    if (got > 0)
+        *dropped += (size_t)got;
+    return got > 0 ? NULL : got == 0 ? h2o_socket_error_closed : errno == EAGAIN ? NULL : h2o_socket_error_io;
+}
+
 /* Hands what was not sent to libh2o, whose loop goes on with it and reports the outcome. It tries at once, so an error
  * that we have met is met again there and is reported from the loop and not from inside the write. */
 static void write_rest(h2o_socket_t *sock, h2o_iovec_t *bufs, size_t num_bufs, size_t sent, h2o_socket_cb on_written)

@@ -13,6 +13,9 @@ void gw_socket_setup(h2o_socket_t *);
  * together with the EOF stays in input and the EOF is reported by the next call. After an error of a TLS socket nothing
  * may be written (libh2o.md 3.10: it would look like a success). */
 const char *gw_socket_read(h2o_socket_t *, const char *err, size_t max_bytes);
+/* Reads and drops up to max_bytes of what is there, as it came from the network; adds their number to dropped. For
+ * connections on which nothing matters any more but their end, which is what it returns like gw_socket_read. */
+const char *gw_socket_drop(h2o_socket_t *, const char *err, size_t max_bytes, size_t *dropped);
 /* Writes all of bufs; empty ones are fine. On TLS they share records, of 4 KiB until the connection has written 64 KiB
  * and of 16 KiB from then on. Returns true when everything left at once: on_written is NOT called then. Otherwise
  * false, and the memory that bufs point to must stay valid until on_written (plain sockets; TLS has copied it); the

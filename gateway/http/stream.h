@@ -118,6 +118,10 @@ struct gw_conn_ops {
     void (*each_stream)(struct gw_conn *, void (*see)(struct gw_stream *, void *data), void *data);
 };
 
+/* The turn has no time to read what has come, or it is_bulky. Behind the others come who always brings much, and who is
+ * new: a flood of connections is one of newcomers. */
+static inline void gw_conn_defer_read(struct gw_conn *conn, struct gw_deferred *read_turn, bool is_bulky);
+
 struct gw_http2_settings {
     uint32_t max_streams;                       /* at a time, per connection */
     uint32_t stream_window, connection_window;  /* bytes of bodies that may wait for us */
@@ -217,3 +221,11 @@ static inline void gw_stream_send_interim(struct gw_stream *stream, int status, 
 
 /* The text of the Date field for now; valid until the next turn. 29 bytes. */
 const char *gw_server_date(struct gw_server *);
+
+static inline void gw_conn_defer_read(struct gw_conn *conn, struct gw_deferred *read_turn, bool is_bulky)
+{
+    if (is_bulky || conn->num_requests == 0)
+        gw_thread_defer_behind(conn->server->thread, read_turn);
+    else
+        gw_thread_defer(conn->server->thread, read_turn);
+}

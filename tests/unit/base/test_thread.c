@@ -160,7 +160,7 @@ static void work_that_a_turn_has_no_time_for_runs_in_the_next_ones_in_order(void
     }
     gw_thread_turn(&thread, 1000);
     assert_in_range(strlen(trail), 1, sizeof(names) - 2);
-    for (int i = 0; i != 10; ++i)
+    for (int i = 0; i != 30; ++i)
         gw_thread_turn(&thread, 0); /* nothing else is put off, which would bring it about */
     assert_string_equal(trail, names);
 }
@@ -178,6 +178,77 @@ static void rounds_of_deferred_work_share_the_time_of_a_turn(void **state)
     assert_in_range(monotonic_us - began_us, 200, 600);
     gw_thread_undefer(&a.deferred);
     gw_thread_undefer(&b.deferred);
+}
+
+static void work_put_off_behind_runs_behind_all_other_and_in_its_order(void **state)
+{
+    struct work c = {{.run = run_work}, 'c'}, b = {{.run = run_work}, 'b', .defers = &c};
+    struct work y = {{.run = run_work}, 'y'}, x = {{.run = run_work}, 'x'};
+    trail[0] = '\0';
+    gw_thread_defer_behind(&thread, &x.deferred);
+    gw_thread_defer_behind(&thread, &y.deferred);
+    gw_thread_defer(&thread, &b.deferred);
+    gw_thread_turn(&thread, 1000);
+    assert_int_equal(last_wait_ms, 0);
+    assert_string_equal(trail, "bcxy");
+    assert_false(gw_thread_is_deferred(&x.deferred));
+    gw_thread_turn(&thread, 1000);
+    assert_int_equal(last_wait_ms, 1000); /* nothing is left */
+}
+
+static void work_put_off_behind_gets_a_little_of_every_turn_however_much_other_there_is(void **state)
+{
+    static const char names[] = "abcdefgh";
+    struct work works[sizeof(names) - 1], always[3];
+    trail[0] = '\0';
+    for (size_t i = 0; i != 3; ++i) {
+        always[i] = (struct work){{.run = run_slow_work}, '.', .defers = &always[i]};
+        gw_thread_defer(&thread, &always[i].deferred);
+    }
+    for (size_t i = 0; i != sizeof(names) - 1; ++i) {
+        works[i] = (struct work){{.run = run_slow_work}, names[i]};
+        gw_thread_defer_behind(&thread, &works[i].deferred);
+    }
+    for (size_t i = 0, seen = 0; i != sizeof(names) - 1; ++i, seen = 0) {
+        gw_thread_turn(&thread, 1000);
+        for (const char *at = trail; *at != '\0'; ++at)
+            seen += *at != '.';
+        assert_int_equal(seen, i + 1); /* one of them takes as long as there is */
+    }
+    for (size_t i = 0, at = 0; i != sizeof(names) - 1; ++i, ++at) {
+        at += strspn(trail + at, ".");
+        assert_int_equal(trail[at], names[i]);
+    }
+    for (size_t i = 0; i != 3; ++i)
+        gw_thread_undefer(&always[i].deferred);
+}
+
+static void work_put_off_behind_can_be_undone(void **state)
+{
+    struct work x = {{.run = run_work}, 'x'};
+    trail[0] = '\0';
+    gw_thread_defer_behind(&thread, &x.deferred);
+    gw_thread_defer(&thread, &x.deferred); /* it is put off already */
+    gw_thread_undefer(&x.deferred);
+    gw_thread_turn(&thread, 0);
+    gw_thread_turn(&thread, 0);
+    assert_string_equal(trail, "");
+}
+
+static void an_event_that_takes_as_long_as_many_makes_the_turn_late(void **state)
+{
+    gw_thread_turn(&thread, 0);
+    gw_thread_turn(&thread, 0);
+    assert_false(gw_thread_is_late(&thread)); /* the clock is read for every second one */
+    assert_false(gw_thread_is_late(&thread));
+    pass_time(100);
+    assert_false(gw_thread_is_late(&thread));
+    assert_true(gw_thread_is_late(&thread));
+    gw_thread_turn(&thread, 0);
+    assert_false(gw_thread_is_late(&thread)); /* and after such a turn for the first one, too */
+    pass_time(100);
+    assert_false(gw_thread_is_late(&thread));
+    assert_true(gw_thread_is_late(&thread));
 }
 
 static void events_that_take_long_make_the_turn_late_until_the_next_one(void **state)
@@ -399,6 +470,10 @@ int main(void)
         TEST(work_that_puts_itself_off_for_ever_does_not_hold_the_turn),
         TEST(work_that_a_turn_has_no_time_for_runs_in_the_next_ones_in_order),
         TEST(rounds_of_deferred_work_share_the_time_of_a_turn),
+        TEST(work_put_off_behind_runs_behind_all_other_and_in_its_order),
+        TEST(work_put_off_behind_gets_a_little_of_every_turn_however_much_other_there_is),
+        TEST(work_put_off_behind_can_be_undone),
+        TEST(an_event_that_takes_as_long_as_many_makes_the_turn_late),
         TEST(events_that_take_long_make_the_turn_late_until_the_next_one),
         TEST(timers_that_are_due_at_once_do_not_hold_the_turn),
         TEST(deferred_work_runs_although_the_wall_clock_was_set_back),
