@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include "harness.h"
+#include "gateway/http/socket.h"
 #include "gateway/upstream/h2_session.h"
 
 #define SETTINGS "\0\0\0\4\0\0\0\0\0"
@@ -206,12 +207,15 @@ static bool look_at_talk(struct gw_h2_session *session, int fd, unsigned num_loo
         *len = 64;
     }
     (void)has_seen(seen, len, fd, BYTES("no such bytes"));
-    if (gw_now_ms() < session->settings_look_ms + 2)
+    static uint64_t said_ms;
+    if (gw_now_ms() < session->settings_look_ms + 2 || gw_now_ms() < said_ms + 20)
         return false; /* what is said in the same millisecond is not seen to be later */
-    if (session->read_at_ms <= session->settings_look_ms)
+    if (session->read_at_ms <= session->settings_look_ms) {
+        said_ms = gw_now_ms();
         origin_send_bytes(fd, BYTES(PING));
-    else
+    } else if (!gw_socket_has_unsent(session->sock)) { /* the kernel may put off its acknowledgement */
         gw_timer_arm(thread.wheel, &session->settings_timer, gw_now_ms());
+    }
     return false;
 }
 
