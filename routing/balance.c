@@ -68,11 +68,16 @@ static bool is_foreign(const struct routing_balancer *self, uint32_t target)
     return conf_of(self->group)->zones.mode == ROUTING_ZONES_ONLY && !self->group->targets[target].is_local;
 }
 
+static uint32_t full_weight(const struct routing_balancer *self, uint32_t target)
+{
+    return weight_of(self, target) * WEIGHT_UNIT;
+}
+
 static uint32_t effective_weight(struct routing_balancer *self, uint32_t target, uint64_t now_ms)
 {
     const struct routing_target_group_conf *conf = conf_of(self->group);
     const struct routing_health *health = self->group->targets[target].health;
-    uint64_t weight = (uint64_t)weight_of(self, target) * WEIGHT_UNIT;
+    uint64_t weight = full_weight(self, target);
     uint32_t share = __atomic_load_n((const uint32_t *)&health->share, __ATOMIC_RELAXED);
     uint32_t ramp;
 
@@ -128,8 +133,10 @@ static void fill_ring(struct routing_balancer *self, struct ring *ring, bool has
     ring->sum = 0;
     ring->is_uniform = true;
     for (uint32_t i = 0; i != self->size; ++i) {
-        bool is_local = self->group->targets[i].is_local;
-        ring->is_member[i] = self->effective[i] != 0 && (is_local ? has_local : has_others);
+        bool is_of_tier = self->group->targets[i].is_local ? has_local : has_others;
+        ring->is_member[i] = self->effective[i] != 0 && is_of_tier;
+        if (ring->full != NULL)
+            ring->full[i] = is_of_tier && !is_foreign(self, i) && is_registered(self, i) ? full_weight(self, i) : 0;
         if (!ring->is_member[i])
             continue;
         ring->members[ring->size++] = i;
@@ -194,6 +201,9 @@ static void dispose_ring(struct ring *ring)
     free(ring->credits);
     free(ring->alias);
     free(ring->threshold);
+    free(ring->full);
+    free(ring->tier);
+    free(ring->base);
     free(ring->slots);
 }
 
@@ -231,6 +241,8 @@ static void init_ring(const struct routing_balancer *self, struct ring *ring)
         ring->next = n != 0 ? self->seed % n : 0;
         break;
     case ROUTING_CONSISTENT_HASH:
+        ring->full = zeroed(n, sizeof(*ring->full));
+        ring->tier = zeroed(n, sizeof(*ring->tier));
         break;
     default:
         ring->alias = zeroed(n, sizeof(*ring->alias));

@@ -1,6 +1,9 @@
-/* Consistent hashing: Maglev (Eisenbud et al., NSDI 2016). Each target fills a table by an order of its own, which
- * comes from its name; a key finds its slot in O(1). When a target goes, its slots are filled by the others, and few of
- * theirs move. The table is made by the first pick that needs it. */
+/* Consistent hashing in two steps. A table over all registered targets, fit or not, is made as Maglev does (Eisenbud et
+ * al., NSDI 2016): each target fills it by an order of its own, which comes from its name, and a key finds its slot in
+ * O(1). Then the slots of targets that take no requests now go to stand-ins, each by a sequence of its own. So exactly
+ * the keys of a target that fails move, 1 of N, and they come back with it; only targets that are configured anew or
+ * leave for good move a few keys of others. Made by the first pick that needs it; the first step only if it has
+ * changed. */
 #include <strings.h>
 #include "routing/balance_internal.h"
 
@@ -14,66 +17,126 @@ uint64_t routing_balance_hash(h2o_iovec_t text, uint64_t seed)
     return hash ^ (hash >> 31);
 }
 
-/* Primes, some hundred slots for each target: shares are true to a fraction of a percent, and as few keys move. */
+/* Primes, at least two hundred slots for each target: shares are true to half a percent. */
 static uint32_t num_slots_for(uint32_t size)
 {
     static const uint32_t primes[] = {65521, 262139, 1048573};
     for (size_t i = 0; i != sizeof(primes) / sizeof(primes[0]) - 1; ++i)
-        if (size <= primes[i] / 500)
+        if (size <= primes[i] / 200)
             return primes[i];
     return primes[2];
 }
 
-struct filler { /* a member while the table is filled */
+enum { MOST_TRIES = 64 };
+
+struct filler { /* a target while the table is filled */
     uint32_t offset, skip, next;
     double weight, credit; /* of the heaviest */
 };
 
-static bool take_next_slot(struct ring *ring, struct filler *filler, uint32_t member)
+static void take_next_slot(struct ring *ring, struct filler *filler, uint32_t member)
 {
-    while (ring->slots[filler->next] != UINT32_MAX) {
+    while (ring->base[filler->next] != UINT32_MAX) {
         filler->next += filler->skip; /* less than twice the slots: a subtraction takes half the time of a division */
         if (filler->next >= ring->num_slots)
             filler->next -= ring->num_slots;
     }
-    ring->slots[filler->next] = member;
-    return true;
+    ring->base[filler->next] = member;
 }
 
 static void fill(struct ring *ring, struct filler *fillers)
 {
     uint32_t filled = 0;
-    memset(ring->slots, 0xff, ring->num_slots * sizeof(*ring->slots));
+    memset(ring->base, 0xff, ring->num_slots * sizeof(*ring->base));
     for (;;)
-        for (uint32_t i = 0; i != ring->size; ++i) {
+        for (uint32_t i = 0; i != ring->num_tier; ++i) {
             fillers[i].credit += fillers[i].weight;
             if (fillers[i].credit < 1)
                 continue;
             fillers[i].credit -= 1;
-            take_next_slot(ring, fillers + i, ring->members[i]);
+            take_next_slot(ring, fillers + i, ring->tier[i]);
             if (++filled == ring->num_slots)
                 return;
         }
 }
 
-static void make_slots(struct routing_balancer *self, struct ring *ring)
+/* What the base table depends on. */
+static uint64_t sum_of_base(const struct routing_balancer *self, const struct ring *ring)
 {
-    uint32_t heaviest = 0, num_slots = num_slots_for(self->size);
-    struct filler *fillers = h2o_mem_alloc((ring->size + 1) * sizeof(*fillers));
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i != self->size; ++i) {
+        uint64_t entry[] = {sum, self->names[i], ring->full[i]};
+        sum = routing_balance_hash(h2o_iovec_init(entry, sizeof(entry)), 0);
+    }
+    return sum;
+}
 
-    for (uint32_t i = 0; i != ring->size; ++i)
-        if (self->effective[ring->members[i]] > heaviest)
-            heaviest = self->effective[ring->members[i]];
-    for (uint32_t i = 0; i != ring->size; ++i) {
-        h2o_iovec_t name = self->group->targets[ring->members[i]].name;
+static void make_base(struct routing_balancer *self, struct ring *ring)
+{
+    uint32_t num_slots = num_slots_for(self->size);
+    struct filler *fillers = h2o_mem_alloc((self->size + 1) * sizeof(*fillers));
+
+    ring->num_tier = ring->heaviest = 0;
+    for (uint32_t i = 0; i != self->size; ++i)
+        if (ring->full[i] != 0) {
+            ring->tier[ring->num_tier++] = i;
+            ring->heaviest = ring->full[i] > ring->heaviest ? ring->full[i] : ring->heaviest;
+        }
+    for (uint32_t i = 0; i != ring->num_tier; ++i) {
+        h2o_iovec_t name = self->group->targets[ring->tier[i]].name;
         uint32_t offset = (uint32_t)(routing_balance_hash(name, 1) % num_slots);
         uint32_t skip = (uint32_t)(routing_balance_hash(name, 2) % (num_slots - 1)) + 1;
-        fillers[i] = (struct filler){offset, skip, offset, (double)self->effective[ring->members[i]] / heaviest, 0};
+        fillers[i] = (struct filler){offset, skip, offset, (double)ring->full[ring->tier[i]] / ring->heaviest, 0};
     }
+    ring->base = h2o_mem_realloc(ring->base, num_slots * sizeof(*ring->base));
     ring->slots = h2o_mem_realloc(ring->slots, num_slots * sizeof(*ring->slots));
     ring->num_slots = num_slots;
     fill(ring, fillers);
     free(fillers);
+}
+
+static uint64_t mix(uint64_t n) /* splitmix64 */
+{
+    n = (n ^ (n >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    n = (n ^ (n >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return n ^ (n >> 31);
+}
+
+/* Uniform below n, from the upper half of the bits. */
+static uint32_t below(uint64_t random, uint32_t n) { return (uint32_t)(((random >> 32) * n) >> 32); }
+
+/* A target that has less than its whole weight, as in a slow start, has a part of its slots, always the same. */
+static bool has_slot(const struct routing_balancer *self, const struct ring *ring, uint32_t target, uint32_t slot)
+{
+    if (__builtin_expect(ring->is_member[target] && self->effective[target] >= ring->full[target], 1))
+        return true;
+    return ring->is_member[target] &&
+           below(mix(self->names[target] ^ slot), ring->full[target]) < self->effective[target];
+}
+
+/* Each slot has an endless sequence of targets, with no regard to who is fit; the first one that is takes it. When
+ * another one goes, nothing changes for those who come before it. */
+static uint32_t stand_in(const struct routing_balancer *self, const struct ring *ring, uint32_t slot)
+{
+    uint64_t random = 0;
+    for (uint32_t i = 0; i != MOST_TRIES; ++i) {
+        random = mix((uint64_t)slot << 32 | (i + 1));
+        uint32_t target = ring->tier[below(random, ring->num_tier)];
+        if (ring->is_member[target] && (uint32_t)random % ring->heaviest < self->effective[target])
+            return target;
+    }
+    return ring->members[below(random, ring->size)]; /* hardly anybody is left, or of much weight */
+}
+
+static void make_slots(struct routing_balancer *self, struct ring *ring)
+{
+    uint64_t sum = sum_of_base(self, ring);
+
+    if (ring->base == NULL || sum != ring->base_sum)
+        make_base(self, ring);
+    ring->base_sum = sum;
+    for (uint32_t i = 0; i != ring->num_slots; ++i)
+        ring->slots[i] = has_slot(self, ring, ring->base[i], i) ? ring->base[i] : stand_in(self, ring, i);
     ring->slots_are_made = true;
 }
 

@@ -28,9 +28,13 @@ struct ring {
     int64_t *credits; /* by target: smooth weighted round robin among equals */
     /* random: alias table over members */
     uint32_t *alias, *threshold;
-    /* hash: slots of members */
-    uint32_t *slots;
+    /* hash */
+    uint32_t *full;           /* by target: its weight were it fit and warm, in WEIGHT_UNIT; 0: not of this tier */
+    uint32_t *tier, num_tier; /* targets with such a weight, ascending */
+    uint32_t heaviest;
+    uint32_t *base, *slots; /* whose slots they are were all fit, and are now */
     uint32_t num_slots;
+    uint64_t base_sum;
     bool slots_are_made;
 };
 
