@@ -1,5 +1,6 @@
 /* From an accepted socket to whoever serves it: caps, the PROXY header of a balancer, the TLS handshake. A plain
  * connection without all that passes through in one call and allocates nothing. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -211,7 +212,24 @@ static void on_handshake_timeout(struct gw_timer *timer)
 
 /* A handshake's first step takes longer than a dozen requests. In a flood of them only so many are begun in each turn
  * of the loop, between which everybody else is served; what a turn costs besides is a hundredth of one. */
-enum { HELLOS_A_TURN = 1, TLS_HANDSHAKE = 22, RECORD_HEAD = 5, RECORD_MAX = RECORD_HEAD + 16384 };
+enum { HELLOS_A_TURN = 1, GONE_A_TURN = 16, TLS_HANDSHAKE = 22, RECORD_HEAD = 5, RECORD_MAX = RECORD_HEAD + 16384 };
+
+/* Whoever has closed the connection while its hello waited reads no answer to it (only one who has been served may end
+ * its half and go on reading). */
+static bool drop_if_gone(struct arrival *arrival)
+{
+    struct gw_worker *worker = arrival->accept->worker;
+    h2o_socket_t *sock = arrival->sock;
+    char byte;
+    ssize_t got = recv(h2o_socket_get_fd(sock), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+
+    if (got > 0 || (got == -1 && (errno == EAGAIN || errno == EINTR)))
+        return false;
+    struct gw_peer peer = end(arrival);
+    count_failure(worker, TLS_FAILURE_CLOSED);
+    drop(worker, sock, &peer);
+    return true;
+}
 
 void gw_arrival_greet(struct gw_deferred *deferred)
 {
@@ -219,9 +237,15 @@ void gw_arrival_greet(struct gw_deferred *deferred)
 
     if (worker->hellos_in_turn != worker->thread.turns) {
         worker->hellos_in_turn = worker->thread.turns;
-        for (int i = 0; i != HELLOS_A_TURN && !h2o_linklist_is_empty(&worker->hellos); ++i) {
+        int hellos = 0, gone = 0;
+        while (hellos != HELLOS_A_TURN && gone != GONE_A_TURN && !h2o_linklist_is_empty(&worker->hellos)) {
             struct arrival *arrival = H2O_STRUCT_FROM_MEMBER(struct arrival, hello, worker->hellos.next);
             h2o_linklist_unlink(&arrival->hello);
+            if (drop_if_gone(arrival)) {
+                ++gone;
+                continue;
+            }
+            ++hellos;
             /* it may be over when this returns */
             h2o_socket_ssl_handshake(arrival->sock, tls_context_ssl(arrival->listener->tls), NULL, on_handshake);
         }

@@ -17,7 +17,7 @@ import pytest
 
 from client import Client, Closed, elapsed, fetch
 from load import Load
-from weir import BINARY, PORTS, SANITIZED, Weir, wait_for
+from weir import BINARY, PORTS, SANITIZED, Weir, freeze, wait_for
 
 IS_ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="only root can become another user")
@@ -40,16 +40,6 @@ def kill_worker(gateway, sig=signal.SIGKILL):
     pid = gateway.worker()
     os.kill(pid, sig)
     return pid, time.monotonic()
-
-
-def freeze(pid):
-    """SIGSTOP, and every thread has followed it."""
-    os.kill(pid, signal.SIGSTOP)
-
-    def is_still():
-        return all(Path(f"/proc/{pid}/task/{task}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
-                   for task in os.listdir(f"/proc/{pid}/task"))
-    wait_for(is_still, "all threads to stand still")
 
 
 def wait_new_worker(gateway, old, timeout=60):

@@ -3,7 +3,9 @@ verify, ALPN, resumption, reloads, and peers that do not speak TLS. Clients are 
 import datetime
 import functools
 import ipaddress
+import os
 import re
+import signal
 import socket
 import ssl
 import subprocess
@@ -18,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from client import Client, Closed, at_once
-from weir import SANITIZED, wait_for
+from weir import SANITIZED, freeze, wait_for
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # ssl.TLSVersion.TLSv1 is the point here
 V10, V11, V12, V13 = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
@@ -748,6 +750,20 @@ def test_a_client_that_leaves_within_its_hello_is_counted_as_gone(weir, begun):
     gateway = weir(FILES, files=files_of(site=(certificate(["a.example"]), "p256")))
     with Client(gateway.port("https")) as client:
         client.send(begun)
+    wait_for(lambda: gateway.metric("weir_tls_handshake_failures_total", reason="closed") == 1, "the failure to be counted")
+    wait_for(lambda: gateway.metric("weir_connections") == 0, "the connection to be over")
+
+
+def test_no_handshake_is_begun_with_a_client_that_has_left(weir):
+    gateway = weir(FILES, files=files_of(site=(certificate(["a.example"]), "p256")))
+    worker = gateway.worker()
+    freeze(worker)  # so that the hello and the end of it are both there when weir looks
+    with socket.create_connection(("127.0.0.1", gateway.port("https"))) as client:
+        client.sendall(client_hello()[2])
+        client.shutdown(socket.SHUT_WR)
+        os.kill(worker, signal.SIGCONT)
+        client.settimeout(20)
+        assert client.recv(1) == b"", "a ServerHello"
     wait_for(lambda: gateway.metric("weir_tls_handshake_failures_total", reason="closed") == 1, "the failure to be counted")
     wait_for(lambda: gateway.metric("weir_connections") == 0, "the connection to be over")
 

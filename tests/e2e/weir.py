@@ -348,3 +348,13 @@ class Weir:
 
 
 CONFIG = object()
+
+
+def freeze(pid):
+    """SIGSTOP, and every thread has followed it."""
+    os.kill(pid, signal.SIGSTOP)
+
+    def is_still():
+        return all(Path(f"/proc/{pid}/task/{task}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
+                   for task in os.listdir(f"/proc/{pid}/task"))
+    wait_for(is_still, "all threads to stand still")
