@@ -162,6 +162,37 @@ static void idle_connections_close_by_age(void **state)
     assert_true(was_in_time);
 }
 
+static void connections_that_became_idle_together_are_closed_a_few_in_a_turn(void **state)
+{
+    enum { N = 40, MOST = 8 };
+    struct attempt attempts[N];
+    int fds[N];
+
+    limits = (struct gw_pool_limits){.max_idle = N, .idle_ms = 200};
+    memset(attempts, 0, sizeof(attempts));
+    for (int i = 0; i != N; ++i) {
+        attempt_get(&attempts[i], &origin);
+        fds[i] = origin_accept(&origin);
+        origin_expect_head(fds[i]);
+    }
+    for (int i = 0; i != N; ++i)
+        origin_send(fds[i], OK_RESPONSE);
+    uint64_t begin_ms = gw_now_ms(), closed = 0;
+    while (closed != N && gw_now_ms() - begin_ms < 60000) {
+        turn();
+        uint64_t now_closed = gw_counter_read(&stats()->idle_closed);
+        assert_in_range(now_closed - closed, 0, MOST);
+        closed = now_closed;
+    }
+    assert_int_equal(closed, N);
+    for (int i = 0; i != N; ++i) {
+        assert_true(attempts[i].has_ended);
+        attempt_release(&attempts[i]);
+        origin_expect_end(fds[i]);
+        close(fds[i]);
+    }
+}
+
 static void a_connection_in_use_does_not_age(void **state)
 {
     limits.idle_ms = 30;
@@ -273,6 +304,7 @@ int main(void)
         T(more_than_max_idle_closes_the_oldest),
         T(max_idle_zero_keeps_nothing_and_says_so),
         T(idle_connections_close_by_age),
+        T(connections_that_became_idle_together_are_closed_a_few_in_a_turn),
         T(a_connection_in_use_does_not_age),
         T(a_forgotten_endpoint_loses_its_connections_idle_or_busy),
         T(an_index_that_went_to_another_endpoint_brings_no_old_connection),
