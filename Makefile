@@ -12,7 +12,7 @@ FUZZ_SECONDS ?= 60
 NODE_PACKAGES ?= playwright-core@1.60.0 ws@8.23.0 @grpc/grpc-js@1.14.7
 PYTEST ?= /usr/bin/python3 -m pytest -p no:cacheprovider
 # Tests that put load on the gateway share one process (xdist_group), the others fill the second core.
-E2E := $(PYTEST) -q -n 2 --dist loadgroup tests/e2e
+E2E := $(PYTEST) -q -n 3 --dist loadgroup tests/e2e
 
 .PHONY: help deps build demo browser check check-fmt check-unit check-e2e check-san tsan bench bench-instructions bench-long bench-attack fuzz fmt clean
 

@@ -145,7 +145,8 @@ def test_a_slow_reader_does_not_hold_up_others_on_the_same_connection(gateway, o
 
 
 def test_a_target_that_takes_no_body_holds_the_client_back_and_memory_stays_flat():
-    with H2Origin(lambda exchange: None, consumes=False) as origin, start(origin) as gateway:
+    config = "shutdown_timeout: 1s\n" + CONFIG  # weir reads no more from this client, and does not see it leave
+    with H2Origin(lambda exchange: None, consumes=False) as origin, start(origin, config=config) as gateway:
         with Client(gateway.port("http")) as client:
             client.request("POST", "/", [("Content-Length", "100000000")])
             wait_for(lambda: origin.requests, "the request")
