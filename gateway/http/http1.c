@@ -3,6 +3,7 @@
  * conn: on_read -> read_head -> begin_request -> server->on_request ... (pipeline) ... do_send -> after_write ->
  * end_request */
 #include "gateway/http/http1_conn.h"
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -14,6 +15,8 @@ enum { HALF_CLOSED_GRACE_MS = 1000 };
 enum { LINGER_MS = 2000 };
 /* An idle connection told to drain may have a request on its way. */
 enum { DRAIN_IDLE_GRACE_MS = 500 };
+/* How often a connection that is not read, because whoever takes its bytes is slow, is asked whether it was reset. */
+enum { LOOK_FOR_RESET_MS = 1000 };
 /* An idle connection on which something has come that is about to be read. */
 enum { UNREAD_GRACE_MS = 100 };
 
@@ -94,6 +97,19 @@ static bool has_come(struct gw_http1_conn *conn)
            recv(h2o_socket_get_fd(conn->super.sock), &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1;
 }
 
+/* The loop asks nothing of a socket that is neither read nor written. An end in order is seen when its turn comes. */
+static void look_for_reset(struct gw_http1_conn *conn)
+{
+    struct pollfd look = {.fd = h2o_socket_get_fd(conn->super.sock)};
+
+    if (!conn->in_request || !conn->is_read_stopped || conn->peer_eof)
+        return;
+    if (poll(&look, 1, 0) == 1 && (look.revents & POLLERR) != 0)
+        gw_http1_close(conn, GW_END_CLIENT_GONE);
+    else
+        gw_http1_expect(conn, GW_WAIT_NOTHING, LOOK_FOR_RESET_MS);
+}
+
 static void on_recv_due(struct gw_http1_conn *conn)
 {
     enum gw_http1_wait wait = conn->wait;
@@ -102,6 +118,7 @@ static void on_recv_due(struct gw_http1_conn *conn)
     expect_nothing(conn);
     switch (wait) {
     case GW_WAIT_NOTHING:
+        look_for_reset(conn);
         break;
     case GW_WAIT_HEAD:
         gw_count(&server->stats.header_timeouts, 1);
@@ -479,6 +496,8 @@ static void stop_read(struct gw_http1_conn *conn)
         conn->is_read_stopped = true;
         gw_thread_undefer(&conn->read_turn);
         h2o_socket_read_stop(conn->super.sock);
+        if (conn->in_request && conn->wait == GW_WAIT_NOTHING)
+            gw_http1_expect(conn, GW_WAIT_NOTHING, LOOK_FOR_RESET_MS);
     }
 }
 
