@@ -11,7 +11,8 @@ FUZZ_SECONDS ?= 60
 # npm packages of the end-to-end tests, in build/node: what drives Debian's chromium, a WebSocket and a gRPC peer.
 NODE_PACKAGES ?= playwright-core@1.60.0 ws@8.23.0 @grpc/grpc-js@1.14.7
 PYTEST ?= /usr/bin/python3 -m pytest -p no:cacheprovider
-# Tests that put load on the gateway share one process (xdist_group), the others fill the second core.
+# Tests that put load on the gateway share one process (xdist_group); the others, which wait most of the time, fill the
+# second core.
 E2E := $(PYTEST) -q -n 3 --dist loadgroup tests/e2e
 
 .PHONY: help deps build demo browser check check-fmt check-unit check-e2e check-san tsan bench bench-instructions bench-long bench-attack fuzz fmt clean

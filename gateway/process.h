@@ -158,8 +158,8 @@ struct gw_process {
         size_t num_free_indexes, free_capacity;
     } endpoints;
     struct {
-        struct gw_group_entry *
-            *entries; /* one for each name of a target group; without the lock: control thread, no load running */
+        /* one for each name of a target group; without the lock: control thread, no load running */
+        struct gw_group_entry **entries;
         size_t size, capacity;
         struct gw_registry_index index;
     } groups;

@@ -22,12 +22,17 @@ static const struct gw_section weighted_group_section = {
 
 static bool is_text(h2o_iovec_t a, h2o_iovec_t b) { return h2o_memis(a.base, a.len, b.base, b.len); }
 
+const struct gw_texts *routing_forward_on(const struct routing_forward_conf *forward)
+{
+    static h2o_iovec_t initial[] = {{H2O_STRLIT("500")}, {H2O_STRLIT("502")}, {H2O_STRLIT("503")}, {H2O_STRLIT("504")}};
+    static const struct gw_texts initials = {initial, 4, NULL};
+
+    return forward->on.size != 0 ? &forward->on : &initials;
+}
+
 /* spec/cloudfront.md 1.5: exactly two members; a failed connect counts as 503, a timeout as 504. */
 static bool check_fallback(struct gw_loader *load, struct routing_forward_conf *forward)
 {
-    static h2o_iovec_t initial[] = {{H2O_STRLIT("500")}, {H2O_STRLIT("502-504")}};
-    static const struct gw_texts initials = {initial, 2, NULL};
-
     if ((forward->primary.base != NULL) != (forward->fallback.base != NULL))
         return gw_error_at(load->errors, forward->at, "\"%s\" needs \"%s\" beside it",
                            forward->primary.base != NULL ? "primary" : "fallback",
@@ -41,7 +46,7 @@ static bool check_fallback(struct gw_loader *load, struct routing_forward_conf *
     if (is_text(forward->primary, forward->fallback))
         return gw_error_at(load->errors, gw_setting_at(forward->at, "fallback"),
                            "\"primary\" and \"fallback\" are the same target group");
-    routing_when_compile(forward->on.size != 0 ? &forward->on : &initials, &forward->when);
+    routing_when_compile(routing_forward_on(forward), &forward->when);
     if (routing_when_status(&forward->when, 503))
         forward->when.failures |= ROUTING_FAILURE_CONNECT;
     if (routing_when_status(&forward->when, 504))

@@ -125,6 +125,14 @@ static double local_share(const struct routing_balancer *self)
     return share < 1 ? share : 1;
 }
 
+/* What a target has when it is fit and warm. No less than what it takes part with: its state may have changed since
+ * that was looked at, and who takes part has slots. */
+static uint32_t whole_weight(const struct routing_balancer *self, uint32_t target)
+{
+    uint32_t whole = !is_foreign(self, target) && is_registered(self, target) ? full_weight(self, target) : 0;
+    return whole > self->effective[target] ? whole : self->effective[target];
+}
+
 static void fill_ring(struct routing_balancer *self, struct ring *ring, bool has_local, bool has_others)
 {
     uint32_t first = 0;
@@ -136,7 +144,7 @@ static void fill_ring(struct routing_balancer *self, struct ring *ring, bool has
         bool is_of_tier = self->group->targets[i].is_local ? has_local : has_others;
         ring->is_member[i] = self->effective[i] != 0 && is_of_tier;
         if (ring->full != NULL)
-            ring->full[i] = is_of_tier && !is_foreign(self, i) && is_registered(self, i) ? full_weight(self, i) : 0;
+            ring->full[i] = is_of_tier ? whole_weight(self, i) : 0;
         if (!ring->is_member[i])
             continue;
         ring->members[ring->size++] = i;

@@ -12,9 +12,7 @@ uint64_t routing_balance_hash(h2o_iovec_t text, uint64_t seed)
     uint64_t hash = UINT64_C(14695981039346656037) ^ (seed * UINT64_C(0x9e3779b97f4a7c15));
     for (size_t i = 0; i != text.len; ++i)
         hash = (hash ^ (unsigned char)text.base[i]) * UINT64_C(1099511628211); /* FNV-1a */
-    hash = (hash ^ (hash >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);               /* and the mixing it lacks */
-    hash = (hash ^ (hash >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return hash ^ (hash >> 31);
+    return balance_mix(hash);                                                  /* the mixing it lacks */
 }
 
 /* Primes, at least two hundred slots for each target: shares are true to half a percent. */
@@ -95,13 +93,6 @@ static void make_base(struct routing_balancer *self, struct ring *ring)
     free(fillers);
 }
 
-static uint64_t mix(uint64_t n) /* splitmix64 */
-{
-    n = (n ^ (n >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    n = (n ^ (n >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return n ^ (n >> 31);
-}
-
 /* Uniform below n, from the upper half of the bits. */
 static uint32_t below(uint64_t random, uint32_t n) { return (uint32_t)(((random >> 32) * n) >> 32); }
 
@@ -111,7 +102,7 @@ static bool has_slot(const struct routing_balancer *self, const struct ring *rin
     if (__builtin_expect(ring->is_member[target] && self->effective[target] >= ring->full[target], 1))
         return true;
     return ring->is_member[target] &&
-           below(mix(self->names[target] ^ slot), ring->full[target]) < self->effective[target];
+           below(balance_mix(self->names[target] ^ slot), ring->full[target]) < self->effective[target];
 }
 
 /* Each slot has an endless sequence of targets, with no regard to who is fit; the first one that is takes it. When
@@ -120,7 +111,7 @@ static uint32_t stand_in(const struct routing_balancer *self, const struct ring 
 {
     uint64_t random = 0;
     for (uint32_t i = 0; i != MOST_TRIES; ++i) {
-        random = mix((uint64_t)slot << 32 | (i + 1));
+        random = balance_mix((uint64_t)slot << 32 | (i + 1));
         uint32_t target = ring->tier[below(random, ring->num_tier)];
         if (ring->is_member[target] && (uint32_t)random % ring->heaviest < self->effective[target])
             return target;

@@ -58,12 +58,15 @@ struct routing_balancer {
     struct ring rings[2];
 };
 
-static inline uint64_t balance_random(struct routing_balancer *self) /* splitmix64 */
+static inline uint64_t balance_mix(uint64_t n) /* of splitmix64 */
 {
-    uint64_t z = (self->rng += UINT64_C(0x9e3779b97f4a7c15));
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
+    n = (n ^ (n >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    n = (n ^ (n >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return n ^ (n >> 31);
+}
+static inline uint64_t balance_random(struct routing_balancer *self)
+{
+    return balance_mix(self->rng += UINT64_C(0x9e3779b97f4a7c15));
 }
 /* Uniform below n. */
 static inline uint64_t balance_random_below(struct routing_balancer *self, uint64_t n)

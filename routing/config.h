@@ -81,10 +81,12 @@ struct routing_forward_conf {
     h2o_iovec_t group;        /* `forward: {group: x}` as written; the section's check moves it into groups */
     h2o_iovec_t primary;      /* the same, beside a fallback */
     h2o_iovec_t fallback;     /* asked when the primary fails as `on` says (spec/cloudfront.md 1.5); base NULL = none */
-    struct gw_texts on;       /* default 500, 502, 503, 504 */
+    struct gw_texts on;       /* as written: routing_forward_on */
     struct routing_when when; /* of it; 503 stands for connect_failure too, 504 for timeout */
     uint64_t stickiness_ms;   /* how long a client stays with the group drawn for it; 0: it does not */
 };
+/* The answers of the primary after which the fallback is asked: what is written, or 500, 502, 503, 504. */
+const struct gw_texts *routing_forward_on(const struct routing_forward_conf *);
 struct routing_redirect_conf {
     const struct gw_node *at;
     h2o_iovec_t scheme, host, path, query; /* ALB placeholders; base NULL = unchanged */

@@ -18,10 +18,22 @@ static struct routing_budget *budget_of(const struct gw_request *request)
     return &request->snapshot->budgets[slot_index(request)];
 }
 
+/* Percent. Hedges without a policy for retries have what such a policy has by default. */
+static double budget_percent(const struct gw_exchange *exchange)
+{
+    return exchange->policy->at != NULL ? exchange->policy->budget : 20;
+}
+
+static void pay_budget(struct gw_exchange *exchange)
+{
+    struct gw_request *request = exchange->request;
+    routing_budget_pay(budget_of(request), budget_percent(exchange), gw_thread_now(&request->worker->thread));
+}
+
 static bool take_of_budget(struct gw_exchange *exchange)
 {
     struct gw_request *request = exchange->request;
-    return routing_budget_take(budget_of(request), exchange->policy->budget, gw_thread_now(&request->worker->thread));
+    return routing_budget_take(budget_of(request), budget_percent(exchange), gw_thread_now(&request->worker->thread));
 }
 
 static bool may_retry(struct gw_exchange *exchange)
@@ -415,11 +427,11 @@ void gw_exchange_begin_policies(struct gw_exchange *exchange)
     const struct routing_hedge_conf *hedge = request->route->conf->hedge;
 
     if (exchange->policy->at != NULL)
-        routing_budget_pay(budget_of(request), exchange->policy->budget, gw_thread_now(&request->worker->thread));
+        pay_budget(exchange);
     if (hedge == NULL || exchange->out.has_body || exchange->out.upgrade.base != NULL ||
         !routing_is_idempotent(request->facts.method))
         return;
     if (exchange->policy->at == NULL)
-        routing_budget_pay(budget_of(request), 20, gw_thread_now(&request->worker->thread));
+        pay_budget(exchange);
     gw_exchange_arm(exchange, &exchange->hedge, on_hedge_due, hedge->after_ms);
 }

@@ -199,10 +199,9 @@ static void explain_fallback(const struct gw_request *request)
 
     if (route->fallback == NULL || request->group->index == route->fallback->index)
         return;
-    for (size_t i = 0; i != forward->on.size; ++i)
-        add(&line, "%s%.*s", i == 0 ? "" : ", ", (int)forward->on.entries[i].len, forward->on.entries[i].base);
-    if (forward->on.size == 0)
-        add(&line, "500, 502, 503, 504");
+    const struct gw_texts *on = routing_forward_on(forward);
+    for (size_t i = 0; i != on->size; ++i)
+        add(&line, "%s%.*s", i == 0 ? "" : ", ", (int)on->entries[i].len, on->entries[i].base);
     if (routing_may_fail_over(request->facts.method))
         gw_trace_write(request->trace, "retry", gw_setting_at(forward->at, "fallback"),
                        "after the last try \"%.*s\" is asked on %s", (int)route->fallback->name.len,

@@ -6,7 +6,8 @@ stand still for longer than any of their limits. Clock measures that while a tes
 every 20 ms notes its longest delay, whoever caused it (the machine, other processes, other threads of the test). A test
 that fails without such a delay has failed. One that fails with a delay of LIMIT or more is run once more, with fresh
 fixtures; its second result counts. The run's summary names each, with the delay and the first failure, so that a race
-does not hide here: whoever sees a name twice has found one. A run repeats at most MOST tests per process.
+does not hide here: whoever sees a name twice has found one. A run repeats at most MOST tests per process. (pytest-rerunfailures knows
+no delays, and forgets the fixtures of what failed without ending them: gateways would stay.)
 """
 import threading
 import time

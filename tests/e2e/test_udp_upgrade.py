@@ -1,19 +1,18 @@
 """Flows of listeners of protocol udp go from worker to worker: nothing is lost, and targets see no difference."""
+import contextlib
 import os
-import re
 import select
 import signal
 import socket
 import struct
 import threading
-from pathlib import Path
 
 import pytest
 
 from test_supervisor import wait_new_worker
 from test_upgrade import upgradable  # noqa: F401
 from udp_peer import UdpPeer, ask, dial_udp, named
-from weir import SANITIZED, needs_ipv6, wait_for
+from weir import SANITIZED, freeze, needs_ipv6, wait_for
 
 CONFIG = """
 worker_threads: @threads@
@@ -251,41 +250,33 @@ def test_a_worker_that_ends_by_itself_leaves_its_flows_to_the_next(upgradable): 
             client.close()
 
 
-def halt(pid):
-    """Until then the other threads of a process may still take what comes."""
-    os.kill(pid, signal.SIGSTOP)
-    wait_for(lambda: all(re.search(r"\) T ", Path(f"/proc/{pid}/task/{task}/stat").read_text())
-                         for task in os.listdir(f"/proc/{pid}/task")), "the process to stand still", 60)
+@contextlib.contextmanager
+def upgrading_from_one_that_stands_still(upgradable):
+    """The gateway, its old worker and a client with a flow, once the new worker serves; for the old one see freeze()."""
+    with UdpPeer() as a:
+        gateway = upgradable(configure(targets="a"), a=a.port)
+        worker = gateway.worker()
+        with dial_udp(gateway.port("dns"), timeout=60) as client:
+            ask(client, b"1")
+            gateway.install()
+            freeze(worker)
+            gateway.process.send_signal(signal.SIGUSR2)
+            wait_for(lambda: "upgraded to weir" in gateway.stderr(), "the upgrade", 60)
+            yield gateway, worker, client
 
 
 def test_an_old_worker_that_hangs_does_not_keep_the_new_one_from_serving(upgradable):  # noqa: F811
-    with UdpPeer() as a:
-        gateway = upgradable(configure(targets="a"), a=a.port)
-        worker = gateway.worker()
-        with dial_udp(gateway.port("dns"), timeout=60) as client:
-            ask(client, b"1")
-            gateway.install()
-            halt(worker)
-            try:
-                gateway.process.send_signal(signal.SIGUSR2)
-                wait_for(lambda: "upgraded to weir" in gateway.stderr(), "the upgrade", 60)
-                assert ask(client, b"2") == b"2"
-            finally:
-                os.kill(worker, signal.SIGCONT)
-            assert ask(client, b"3") == b"3"
+    with upgrading_from_one_that_stands_still(upgradable) as (_, worker, client):
+        try:
+            assert ask(client, b"2") == b"2"
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        assert ask(client, b"3") == b"3"
 
 
 def test_an_old_worker_that_dies_does_not_keep_the_new_one_from_serving(upgradable):  # noqa: F811
-    with UdpPeer() as a:
-        gateway = upgradable(configure(targets="a"), a=a.port)
-        worker = gateway.worker()
-        with dial_udp(gateway.port("dns"), timeout=60) as client:
-            ask(client, b"1")
-            gateway.install()
-            gateway.may_die = True
-            halt(worker)
-            gateway.process.send_signal(signal.SIGUSR2)
-            wait_for(lambda: "upgraded to weir" in gateway.stderr(), "the upgrade", 60)
-            os.kill(worker, signal.SIGKILL)
-            wait_for(lambda: f"worker {worker} died while it drained" in gateway.stderr(), "its end", 60)
-            assert ask(client, b"2") == b"2"
+    with upgrading_from_one_that_stands_still(upgradable) as (gateway, worker, client):
+        gateway.may_die = True
+        os.kill(worker, signal.SIGKILL)
+        wait_for(lambda: f"worker {worker} died while it drained" in gateway.stderr(), "its end", 60)
+        assert ask(client, b"2") == b"2"
