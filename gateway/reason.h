@@ -45,8 +45,9 @@
     X(HEADER_TIMEOUT, 408, "The request head did not arrive within limits.header_timeout.",                            \
       "Check the client's network.")                                                                                   \
     X(BODY_TIMEOUT, 408,                                                                                               \
-      "The request body stopped coming for limits.body_timeout, or comes slower than min_body_rate.",                  \
-      "Check the client's network.")                                                                                   \
+      "The request body stopped coming for limits.body_timeout (to gRPC groups: timeouts.idle, if that is longer), "   \
+      "or comes slower than min_body_rate.",                                                                           \
+      "Check the client's network; where calls may be silent for longer, raise timeouts.idle of their group.")         \
     X(BAD_CHUNK, 400, "The chunked framing of the request body is broken.", "Fix the client's encoder.")               \
     X(TRAILERS_TOO_LARGE, 431,                                                                                         \
       "The request's trailers are above 8 KiB (HTTP/2: limits.header_block) or limits.headers.",                       \

@@ -263,6 +263,8 @@ void gw_exchange_begin(struct gw_exchange *exchange)
         uint64_t deadline = gw_grpc_timeout_ms(request->facts.headers, request->facts.num_headers);
         if (deadline != 0 && (total == 0 || deadline < total))
             gw_exchange_arm(exchange, &exchange->total, on_deadline, deadline);
+        request->stream->silence_ms =
+            gw_choose_timeouts(request->group, GW_ROUTE_MORE(request->route, timeouts)).idle_ms;
     }
 }
 

@@ -298,6 +298,8 @@ static bool is_body_over(const struct gw_http2_stream *stream)
 bool gw_http2_is_grpc(const struct gw_http2_stream *stream)
 {
     const h2o_headers_t *headers = &stream->super.req.headers;
+    if (stream->super.silence_ms != 0 && stream->body.left == UINT64_MAX)
+        return true;
     ssize_t at = h2o_find_header(headers, H2O_TOKEN_CONTENT_TYPE, -1);
     return at != -1 && headers->entries[at].value.len >= 16 &&
            memcmp(headers->entries[at].value.base, "application/grpc", 16) == 0;
@@ -309,8 +311,11 @@ static void await_more(struct gw_http2_stream *stream)
     if (stream->super.is_tunnel) /* its own idle timeout is the pipeline's */
         return;
     uint64_t now_ms = gw_thread_now(conn->super.server->thread);
-    stream->body.due_ms = now_ms + gw_patience_wait(&stream->body.patience, &conn->super.server->settings, now_ms,
-                                                    !stream->super.response_started && !gw_http2_is_grpc(stream));
+    uint64_t wait_ms = gw_patience_wait(&stream->body.patience, &conn->super.server->settings, now_ms,
+                                        !stream->super.response_started && !gw_http2_is_grpc(stream));
+    if (stream->super.silence_ms > wait_ms && stream->body.left == UINT64_MAX)
+        wait_ms = stream->super.silence_ms;
+    stream->body.due_ms = now_ms + wait_ms;
     gw_http2_arm(conn, stream->body.due_ms);
 }
 

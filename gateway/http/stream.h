@@ -58,6 +58,9 @@ struct gw_stream {
      * on_body's is_last is the client's half-close, H2O_SEND_STATE_FINAL ours; the stream ends when both have come. */
     h2o_iovec_t upgrade;
     bool is_tunnel;
+    /* A call, whose body says little for long (HTTP/2, of unknown length): how long it may be silent if that is more
+     * than body_timeout, at any rate; once the response has begun for ever. Set before the body starts; 0: no call. */
+    uint64_t silence_ms;
     /* Trailers, in the stream's pool. The request's hold only what may be passed on, and are complete when on_body has
      * said is_last. The response's are set before H2O_SEND_STATE_FINAL and left out where they have no place: bodies
      * framed by a length or the connection's end, clients of HTTP/1.1 without `TE: trailers`. announced: value of the

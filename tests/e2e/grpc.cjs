@@ -2,6 +2,7 @@
 //
 //     node grpc.cjs serve [CERT KEY]    a server of the service below and of grpc.health.v1; prints its port
 //     node grpc.cjs talk ADDRESS [CA]   a client; prints one line of JSON, what came of each case
+//     node grpc.cjs silent ADDRESS      a client that says nothing for long, in calls that are not answered before it does
 //
 // Messages are plain bytes: no .proto file is needed.
 const fs = require('fs');
@@ -18,7 +19,7 @@ const service = {
     download: method('Download', false, true), chat: method('Chat', true, true),
     fail: method('Fail', false, false), hang: method('Hang', false, false), watch: method('Watch', false, false),
 };
-const hangs = {begun: 0, cancelled: 0};
+const hangs = {begun: 0, cancelled: 0, streams: 0};
 
 function metadata(pairs) {
     const m = new grpc.Metadata();
@@ -35,6 +36,7 @@ function serve(certificate, key) {
         },
         upload: (call, reply) => {
             let size = 0;
+            ++hangs.streams;
             call.on('data', bytes => { size += bytes.length; });
             call.on('end', () => reply(null, Buffer.from(String(size))));
         },
@@ -48,7 +50,8 @@ function serve(certificate, key) {
             };
             more();
         },
-        chat: call => {
+        chat: call => { // no head before the first message
+            ++hangs.streams;
             call.on('data', bytes => call.write(bytes));
             call.on('end', () => call.end());
         },
@@ -160,5 +163,26 @@ async function talk(address, ca) {
     client.close();
 }
 
+// Both kinds of call whose client speaks first, silent for longer than two calls to a group that is not of gRPC live.
+async function silent(address) {
+    const client = new (grpc.makeGenericClientConstructor(service, 'Test'))(address, grpc.credentials.createInsecure(), {
+        'grpc.keepalive_time_ms': 100, 'grpc.enable_retries': 0,
+    });
+    let upload;
+    const uploaded = call(done => upload = client.upload(done));
+    const chat = client.chat();
+    const results = {};
+    results.seen = (await watch(client, hangs => hangs.streams >= 2)).streams;
+    results.others = [];
+    for (let i = 0; i < 2; ++i)
+        results.others.push(await call(done => client.upload(metadata({'x-group': 'plain'}), done)));
+    upload.write(Buffer.alloc(1000));
+    upload.end();
+    results.upload = await uploaded;
+    results.chat = await stream(chat, [Buffer.from('late')]);
+    console.log(JSON.stringify(results));
+    client.close();
+}
+
 const [action, ...rest] = process.argv.slice(2);
-({serve, talk})[action](...rest);
+({serve, talk, silent})[action](...rest);

@@ -31,7 +31,9 @@ target_groups:
     health_check: @check@
     timeouts: {connect: 20s}
   dead: {protocol: grpc, targets: "127.0.0.1:@dead@", health_check: {enabled: false}}
+  plain: {protocol: h2c, targets: "127.0.0.1:@origin@", health_check: {enabled: false}, timeouts: {connect: 20s}}
 routes:
+  - {name: plain, match: {header: {x-group: plain}}, forward: plain}
   - {name: dead, match: {path: "/weir.Dead/*"}, forward: dead}
   - {name: grpc, match: {path: ["/weir.Test/*", "/raw/*"]}, forward: grpc}
 """
@@ -69,8 +71,11 @@ class Server:
         self.process.stdout.close()
 
 
-def talk(gateway):
-    done = subprocess.run(["node", SCRIPT, "talk", f"127.0.0.1:{gateway.port('https')}", str(gateway.folder / "self.pem")],
+def talk(gateway, action="talk"):
+    where = [f"127.0.0.1:{gateway.port('https')}", str(gateway.folder / "self.pem")]
+    if action == "silent":
+        where = [f"127.0.0.1:{gateway.port('http')}"]
+    done = subprocess.run(["node", SCRIPT, action, *where],
                           env=dict(os.environ, WEIR_NODE=str(NODE)), capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -184,6 +189,66 @@ def test_a_client_that_only_listens_is_not_cut_off():
             assert client.wait_kind(DATA, stream).payload.endswith(b"m")
         client.data(stream, end=True)
         assert client.wait(lambda f: f.ends and f.stream == stream).fields == [("grpc-status", "0")]
+
+
+# --- clients that are silent before the answer begins ------------------------------------------------------------------
+SHORT = "limits: {body_timeout: 300ms}\n"
+
+
+def begin(client, path, headers=GRPC):
+    return client.headers([(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", path), *headers], end=False)
+
+
+def test_silent_calls_of_a_real_client_live_until_it_speaks():
+    """The server's head comes with its first message, and that after the client's. What ends calls to a group of h2c,
+    body_timeout, has passed twice meanwhile."""
+    with Server() as server, Weir(CONFIG + SHORT, files=FILES, origin=server.port, tls=" ", check="{enabled: false}") as gateway:
+        seen = talk(gateway, "silent")
+    assert seen["seen"] == 2 and [other["code"] for other in seen["others"]] == [2, 2]
+    assert (seen["upload"]["code"], seen["upload"]["text"]) == (0, "1000")
+    assert seen["chat"] == {"code": 0, "sizes": [4], "same": True}
+
+
+@pytest.mark.parametrize("headers", [GRPC, []])
+def test_a_silent_client_of_a_grpc_group_is_not_a_slow_one(headers):
+    def late(exchange):
+        assert exchange.piece(60) == b"\0\0\0\0\0"
+        assert exchange.body(60) == b""
+        exchange.respond()
+    with H2Origin(lambda exchange: None) as origin, Weir(CONFIG + SHORT, files=FILES, origin=origin.port, tls=" ", check="{enabled: false}") as gateway:
+        with H2Client(gateway.port("http"), timeout=60) as client:
+            origin.on("/raw/late", late)
+            stream = begin(client, "/raw/late", headers)
+            for _ in range(2):
+                assert client.answer(begin(client, "/plain/x", [("x-group", "plain")])).status == 408
+            client.data(stream, b"\0\0\0\0\0")  # a byte a day is not too slow either
+            for _ in range(2):
+                assert client.answer(begin(client, "/plain/x", [("x-group", "plain")])).status == 408
+            client.data(stream, end=True)
+            assert client.answer(stream).body == b"ok"
+
+
+@pytest.mark.parametrize("where", ["group", "route"])
+def test_how_long_calls_may_be_silent_is_bounded_by_timeouts_idle(where):
+    """An attack: as many calls as a connection may have, which say nothing. Each ends, here and at the target, and it is
+    not the target's fault."""
+    text = (CONFIG + SHORT).replace("    timeouts: {connect: 20s}\n", "    timeouts: {connect: 20s%s}\n    circuit_breaker: {requests: 128}\n"
+                                    "    outlier_detection: {consecutive_5xx: 1, max_ejected: 100%%}\n"
+                                    % (", idle: 700ms" if where == "group" else ", idle: 10m"))
+    if where == "route":
+        text = text.replace("forward: grpc}", "forward: grpc, timeouts: {idle: 700ms}}")
+    with H2Origin(lambda exchange: None) as origin, Weir(text, files=FILES, origin=origin.port, tls=" ", check="{enabled: false}") as gateway:
+        origin.on("/raw/good", lambda exchange: exchange.head(end=True))
+        with H2Client(gateway.port("http"), timeout=60) as client:
+            answers = [client.answer(stream) for stream in [begin(client, "/raw/silent") for _ in range(128)]]
+            assert {answer.get("grpc-status") for answer in answers} == {"2"}
+            assert client.fetch("/raw/good", "POST", GRPC).get("grpc-status") is None
+        entries = gateway.wait_log(lambda entry: entry["path"] == "/raw/silent", 128)
+        assert {entry["reason"] for entry in entries} == {"BODY_TIMEOUT"}
+        assert gateway.metric("weir_outlier_ejections_total", reason="consecutive_5xx") == 0
+        for request in origin.requests:
+            if request.get(":path") == "/raw/silent":
+                assert request.wait_reset() == 8
 
 
 def test_a_target_that_resets_is_unavailable():
