@@ -3,9 +3,9 @@
 #pragma once
 #include "gateway/process.h"
 
-/* At start-up, before the workers run. Takes the config. */
 /* Control thread: health checks are those of the snapshot's groups and the targets they have now. */
 void gw_load_set_checks(struct gw_process *, const struct gw_snapshot *);
+/* At start-up, before the workers run. Takes the config. False after errors. */
 bool gw_load_first(struct gw_process *, struct gw_config *, struct gw_errors *);
 /* gw_config_load that may read standard input ("-") again, where that can be done (a supervisor keeps it for its
  * workers). */

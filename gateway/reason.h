@@ -1,6 +1,6 @@
-/* Reason codes: why weir answered by itself or ended an exchange early. One closed table (design section 1): in the
- * access log, in the metrics label, in the explain trace, in `weir reason`, and for trusted clients in x-weir-reason. A
- * local answer is made from a reason, so one without a code does not compile. */
+/* Reason codes: why weir answered by itself or ended an exchange early. One closed table: in the access log, in the
+ * metrics label, in the explain trace, in `weir reason`, and for trusted clients in x-weir-reason. A local answer is
+ * made from a reason, so one without a code does not compile. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
-/* Routes and target groups as written in the configuration (design section 2): the plain structs that the settings
- * tables fill. routing/table.h and routing/target_group.h compile them. Read-only after the load. */
+/* Routes and target groups as written in the configuration: the plain structs that the settings tables fill.
+ * routing/table.h and routing/target_group.h compile them. Read-only after the load. */
 #pragma once
 #include "gateway/base/regex.h"
 #include "gateway/base/settings.h"

@@ -5,7 +5,7 @@
 #include <time.h>
 #include "gateway/base/settings.h"
 
-struct tls_certificate_conf { /* certificates.NAME in design section 2 */
+struct tls_certificate_conf { /* certificates.NAME */
     const struct gw_node *at;
     h2o_iovec_t cert, key;       /* paths; both or neither */
     struct gw_texts self_signed; /* names; exclusive with cert/key */

@@ -1,5 +1,5 @@
 /* Findings about a configuration: errors and warnings with file, line and column. A load collects them all, then prints
- * them sorted by position. Owned by whoever loads; one thread. Messages follow design section 2:
+ * them sorted by position. Owned by whoever loads; one thread. Messages look like this:
  *     edge.yaml:12:9: unknown key "adress" (did you mean "address"?)
  *     edge.yaml:14:3: warning: route "old" is never reached: "all" at edge.yaml:9:5 takes every request before it */
 #pragma once

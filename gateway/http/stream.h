@@ -1,5 +1,5 @@
-/* One request and its response on a client connection, whatever the protocol: what connections (http1.c, later http2.c)
- * give to the pipeline. A stream lives on one thread and inside its connection; it holds libh2o's request object, whose
+/* One request and its response on a client connection, whatever the protocol: what connections (http1.c, http2.c) give
+ * to the pipeline. A stream lives on one thread and inside its connection; it holds libh2o's request object, whose
  * response side (generators, ostreams, filters) it uses as is.
  *
  * Life: on_request (the head is complete) -> the pipeline answers with h2o_start_response / h2o_send, takes the body

@@ -1,32 +1,33 @@
-/* One request to one endpoint over HTTP/1.1 or HTTP/2. The exchange starts it, feeds the body,
- * gets head, body and the end; it decides about retries. Everything on one thread; callbacks never run from inside
- * gw_client_start, gw_client_write or gw_client_consumed. */
+/* One request to one endpoint over HTTP/1.1 or HTTP/2. The exchange starts it, feeds the body, gets head, body and the
+ * end; it decides about retries. Everything on one thread; callbacks never run from inside gw_client_start,
+ * gw_client_write or gw_client_consumed. */
 #pragma once
 #include <stdbool.h>
 #include "gateway/upstream/pool.h"
 #include "gateway/http/head.h"
 #include "gateway/http/stream.h"
 
-enum gw_client_error { /* how an attempt failed; reason codes are the gateway's */
-                       GW_CLIENT_OK,
-                       GW_CLIENT_NO_ROOM,        /* gw_pool_limits allow no further connection at present */
-                       GW_CLIENT_CONNECT_FAILED, /* refused, unreachable */
-                       GW_CLIENT_CONNECT_TIMEOUT,
-                       GW_CLIENT_TLS_TIMEOUT,     /* the handshake took too long */
-                       GW_CLIENT_TLS_CERTIFICATE, /* the target's certificate is not trusted, or for another name */
-                       GW_CLIENT_TLS_FAILED,      /* the handshake failed for another reason */
-                       GW_CLIENT_NOT_HTTP2,       /* it was to be HTTP/2, and is not */
-                       GW_CLIENT_REFUSED,         /* HTTP/2: the target says that it has not looked at the request */
-                       GW_CLIENT_NO_UPGRADE,      /* HTTP/2 targets cannot switch protocols */
-                       GW_CLIENT_CLOSED_EARLY,    /* closed or reset before the first byte of a response */
-                       GW_CLIENT_FIRST_BYTE_TIMEOUT,
-                       GW_CLIENT_BAD_HEAD, /* gw_client_failure()->head says which rule; 101 and endless 1xx too */
-                       GW_CLIENT_HEAD_TOO_LARGE,
-                       GW_CLIENT_TRUNCATED, /* the body ended before its length or last chunk */
-                       GW_CLIENT_BAD_CHUNK,
-                       GW_CLIENT_TRAILERS_TOO_LARGE,
-                       GW_CLIENT_IDLE_TIMEOUT, /* between bytes, either direction */
-                       GW_CLIENT_RESET,        /* reset in the middle of a body */
+/* How an attempt failed. gw_reason_of_client gives the reason code. */
+enum gw_client_error {
+    GW_CLIENT_OK,
+    GW_CLIENT_NO_ROOM,        /* gw_pool_limits allow no further connection at present */
+    GW_CLIENT_CONNECT_FAILED, /* refused, unreachable */
+    GW_CLIENT_CONNECT_TIMEOUT,
+    GW_CLIENT_TLS_TIMEOUT,     /* the handshake took too long */
+    GW_CLIENT_TLS_CERTIFICATE, /* the target's certificate is not trusted, or for another name */
+    GW_CLIENT_TLS_FAILED,      /* the handshake failed for another reason */
+    GW_CLIENT_NOT_HTTP2,       /* it was to be HTTP/2, and is not */
+    GW_CLIENT_REFUSED,         /* HTTP/2: the target says that it has not looked at the request */
+    GW_CLIENT_NO_UPGRADE,      /* HTTP/2 targets cannot switch protocols */
+    GW_CLIENT_CLOSED_EARLY,    /* closed or reset before the first byte of a response */
+    GW_CLIENT_FIRST_BYTE_TIMEOUT,
+    GW_CLIENT_BAD_HEAD, /* gw_client_failure()->head says which rule; 101 and endless 1xx too */
+    GW_CLIENT_HEAD_TOO_LARGE,
+    GW_CLIENT_TRUNCATED, /* the body ended before its length or last chunk */
+    GW_CLIENT_BAD_CHUNK,
+    GW_CLIENT_TRAILERS_TOO_LARGE,
+    GW_CLIENT_IDLE_TIMEOUT, /* between bytes, either direction */
+    GW_CLIENT_RESET,        /* reset in the middle of a body */
 };
 /* No connection came about: nothing of the request can have reached the target. */
 static inline bool gw_client_error_is_of_connect(enum gw_client_error error)
@@ -76,8 +77,8 @@ struct gw_client_callbacks { /* static storage; data: what gw_client_start was g
      * Comes before on_head and before any error but a failed connect; when there is no more body to write it may come
      * as late as that. May be NULL. */
     void (*on_started)(void *data, bool reused);
-    /* A final response head. Slices are valid until the client
-     * ends or is released. body_follows false: the response is complete. */
+    /* A final response head. Slices are valid until the client ends or is released. body_follows false: the response is
+     * complete. */
     void (*on_head)(void *data, const struct gw_response_head *, bool body_follows);
     /* Body bytes, valid until gw_client_consumed has been told of them all; is_last: the response is complete and the
      * connection is back in the pool or closed (no further callback; gw_client_release frees buffers). */
