@@ -61,6 +61,27 @@ void tls_socket_unwatch_alerts(SSL *ssl)
         BIO_set_callback_ex(bio, NULL);
 }
 
+/* Once: in an answer that follows, records may be as short as an alert. */
+static long on_bio_with_late_alert(BIO *bio, int operation, const char *data, size_t len, int argi, long argl, int ret,
+                                   size_t *processed)
+{
+    if (operation == BIO_CB_WRITE) {
+        BIO_set_callback_ex(bio, NULL);
+        return on_bio(bio, operation, data, len, argi, argl, ret, processed);
+    }
+    return operation & BIO_CB_RETURN ? ret : 1;
+}
+
+/* OpenSSL is about to write an alert. A close_notify is libh2o's to send, in its turn; behind a record of which a part
+ * still waits any other would be noise. */
+static void watch_late_alert(SSL *ssl)
+{
+    BIO *bio = libh2o_bio(ssl);
+    if (bio != NULL && BIO_get_callback_ex(bio) == NULL && (SSL_get_shutdown(ssl) & SSL_SENT_SHUTDOWN) == 0 &&
+        !h2o_socket_is_writing(BIO_get_data(bio)))
+        BIO_set_callback_ex(bio, on_bio_with_late_alert);
+}
+
 /* --- KeyUpdate ---------------------------------------------------------------------------------------------------- */
 /* OpenSSL takes 32 in a row without application data between them. */
 enum { MAX_HELD = 32 * (HEADER_LEN + 5 + 1 + TAG_LEN) };
@@ -78,7 +99,8 @@ static BIO_METHOD *holder_method;
 static int holder_write(BIO *bio, const char *data, int len)
 {
     struct holder *self = BIO_get_data(bio);
-    if (SSL_in_init(self->ssl)) { /* between the message and the end of SSL_read() */
+    /* between the message and the end of SSL_read(), or after a fatal error */
+    if (SSL_in_init(self->ssl) && !is_fatal_alert((const unsigned char *)data, (size_t)len)) {
         if ((size_t)len > MAX_HELD - self->held_len)
             return -1;
         memcpy(self->held + self->held_len, data, len);
@@ -139,8 +161,15 @@ static void install_holder(SSL *ssl, BIO *next)
 void tls_socket_on_message(int is_write, int version, int content_type, const void *bytes, size_t len, SSL *ssl,
                            void *arg)
 {
-    if (content_type != SSL3_RT_HANDSHAKE || is_write || len == 0 ||
-        *(const unsigned char *)bytes != SSL3_MT_KEY_UPDATE)
+    if (len == 0)
+        return;
+    unsigned char first = *(const unsigned char *)bytes;
+    if (is_write) {
+        if (first == SSL3_RT_ALERT && (content_type == SSL3_RT_HEADER || content_type == SSL3_RT_INNER_CONTENT_TYPE))
+            watch_late_alert(ssl);
+        return;
+    }
+    if (content_type != SSL3_RT_HANDSHAKE || first != SSL3_MT_KEY_UPDATE)
         return;
     BIO *next = libh2o_bio(ssl);
     if (next != NULL && SSL_get_wbio(ssl) == next)

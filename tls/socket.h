@@ -1,5 +1,5 @@
 /* Three things that libh2o's TLS sockets lack, added from inside OpenSSL's callbacks: who the owner of an SSL is, the
- * alert that says why a handshake failed, and the answer to a KeyUpdate. */
+ * alert that says why a handshake or a connection failed, and the answer to a KeyUpdate. */
 #pragma once
 #include <openssl/ssl.h>
 #include <h2o/socket.h>
@@ -15,8 +15,13 @@ h2o_socket_t *tls_socket_of(SSL *);
 void tls_socket_watch_alerts(SSL *);
 void tls_socket_unwatch_alerts(SSL *);
 
-/* A message callback for SSL_CTX_set_msg_callback. A TLS 1.3 client may ask for new keys of both sides (RFC
- * 8446 4.6.3). OpenSSL answers at once, from within SSL_read(), which libh2o takes for a renegotiation and closes the
- * connection. This holds the answer back until the next record is written, which is as early as the RFC wants it. */
+/* A message callback for SSL_CTX_set_msg_callback, for two things that OpenSSL writes from within SSL_read(), where
+ * libh2o refuses it and the connection is closed.
+ *
+ * Alerts after the handshake: bad_record_mac and whatever else is fatal (RFC 8446 6.2, RFC 5246 7.2.2), and
+ * no_renegotiation. They are sent past libh2o, too, at that moment, unless bytes of a record still wait to be sent.
+ *
+ * The answer to a KeyUpdate: a TLS 1.3 client may ask for new keys of both sides (RFC 8446 4.6.3). It is held back
+ * until the next record is written, which is as early as the RFC wants it. */
 void tls_socket_on_message(int is_write, int version, int content_type, const void *bytes, size_t len, SSL *,
                            void *arg);

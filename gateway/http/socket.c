@@ -93,8 +93,11 @@ static const char *decrypt_staged(h2o_socket_t *sock)
         ssl->did_write_in_read = &did_write_in_read; /* libh2o's BIO refuses writes then: no renegotiation */
         got = SSL_read(ssl->ossl, space.base, (int)(space.len < INT_MAX ? space.len : INT_MAX));
         ssl->did_write_in_read = NULL;
-        if (did_write_in_read)
+        if (did_write_in_read) {
+            /* that record is lost or went past libh2o (tls/socket.h): nobody could read one behind it */
+            SSL_set_shutdown(ssl->ossl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
             return h2o_socket_error_ssl_decode;
+        }
         if (got > 0) {
             sock->input->size += (size_t)got;
             continue;

@@ -598,13 +598,57 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"
 
 
 def test_renegotiation_is_refused(chooser):
-    with Talk(chooser.port("https"), "-tls1_2", "-servername", "site.example") as talk:
+    with Talk(chooser.port("https"), "-tls1_2", "-servername", "site.example", "-msg") as talk:
         talk.hear(b"Secure Renegotiation IS supported")
         talk.say(b"R\n")
         talk.hear(b"RENEGOTIATING")
         assert talk.end() != 0
+        assert b"<<< TLS 1.2, Alert [length 0002], warning no_renegotiation" in talk.output  # RFC 5246 7.2.2
     # whoever asks loses that connection and no more
     with connect(chooser.port("https"), "site.example", version=V12) as sock:
+        assert get(sock) == b"hello\n"
+
+
+def broken_mac(record):
+    return record[:-1] + bytes([record[-1] ^ 1])
+
+
+@pytest.mark.parametrize("version, alert, spoil", [
+    (V12, "BAD_RECORD_MAC", broken_mac),
+    (V13, "BAD_RECORD_MAC", broken_mac),
+    (V12, "RECORD_OVERFLOW", lambda record: record[:3] + b"\xff\xff"),
+    (V13, "RECORD_OVERFLOW", lambda record: record[:3] + b"\xff\xff"),
+    (V12, "BAD_RECORD_MAC", lambda record: b"\x63" + record[1:]),  # the type is part of what is authenticated
+    (V13, "UNEXPECTED_MESSAGE", lambda record: b"\x63" + record[1:]),
+])
+@pytest.mark.parametrize("served", [False, True])
+def test_a_broken_record_is_answered_with_its_alert(chooser, version, alert, spoil, served):
+    """RFC 8446 5.1, 5.2, 6.2; RFC 5246 6.2.1, 7.2.2. As the first record behind the handshake and later."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = client_context(version=version).wrap_bio(incoming, outgoing, server_hostname="site.example")
+
+    def step(action, *args):
+        while True:
+            try:
+                return action(*args)
+            except ssl.SSLWantReadError:
+                sock.sendall(outgoing.read())
+                if not (data := sock.recv(65536)):
+                    incoming.write_eof()
+                incoming.write(data)
+    with socket.create_connection(("127.0.0.1", chooser.port("https")), timeout=30) as sock:
+        step(client.do_handshake)
+        if served:
+            client.write(REQUEST)
+            assert b"hello" in step(client.read, 65536)
+        sock.sendall(outgoing.read())
+        client.write(REQUEST)
+        sock.sendall(spoil(outgoing.read()))
+        with pytest.raises(ssl.SSLError) as failure:
+            while step(client.read, 65536):
+                pass
+        assert failure.value.reason.endswith("ALERT_" + alert), failure.value
+    with connect(chooser.port("https"), "site.example", version=version) as sock:
         assert get(sock) == b"hello\n"
 
 
