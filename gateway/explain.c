@@ -4,6 +4,7 @@
 #include <string.h>
 #include "gateway/base/json.h"
 #include "gateway/base/trace.h"
+#include "gateway/command/commands.h"
 #include "gateway/decide.h"
 #include "gateway/l4/l4_explain.h"
 
@@ -16,15 +17,25 @@ struct options {
 
 /* ---- the question ---- */
 
-static int usage(void)
+const char gw_explain_usage[] =
+    "usage: weir explain URL -c FILE [-X METHOD] [-H 'Name: value']... [--ip ADDRESS] [--listener NAME] [--json]\n"
+    "       weir explain tcp://HOST:PORT|tls://HOST:PORT|udp://HOST:PORT -c FILE [--sni NAME] [--ip "
+    "ADDRESS[:PORT]]\n"
+    "       weir explain --listener NAME -c FILE [--sni NAME] [--ip ADDRESS[:PORT]] [--json]\n"
+    "  who would answer a request (or take a connection, or a datagram), and why: every step with the setting that\n"
+    "  decided it; nothing is sent\n"
+    "  --ip ADDRESS     of the client: 127.0.0.1 unless given   --sni NAME  the server name of TLS\n"
+    "  --listener NAME  that gets it, where port and scheme of the URL do not tell\n";
+
+/* A header line, as -H gives it. */
+static bool add_line(struct options *o, char *line)
 {
-    fputs(
-        "usage: weir explain URL -c FILE [-X METHOD] [-H 'Name: value']... [--ip ADDRESS] [--listener NAME] [--json]\n"
-        "       weir explain tcp://HOST:PORT|tls://HOST:PORT|udp://HOST:PORT -c FILE [--sni NAME] [--ip "
-        "ADDRESS[:PORT]]\n"
-        "       weir explain --listener NAME -c FILE [--sni NAME] [--ip ADDRESS[:PORT]] [--json]\n",
-        stderr);
-    return 2;
+    if (o->num_lines == GW_HEAD_MAX_FIELDS) {
+        fprintf(stderr, "weir explain: too many -H (at most %d)\n", GW_HEAD_MAX_FIELDS);
+        return false;
+    }
+    o->lines[o->num_lines++] = h2o_iovec_init(line, strlen(line));
+    return true;
 }
 
 static bool parse_options(int argc, char **argv, struct options *o)
@@ -48,9 +59,8 @@ static bool parse_options(int argc, char **argv, struct options *o)
             o->method = optarg;
             break;
         case 'H':
-            if (o->num_lines == GW_HEAD_MAX_FIELDS)
+            if (!add_line(o, optarg))
                 return false;
-            o->lines[o->num_lines++] = h2o_iovec_init(optarg, strlen(optarg));
             break;
         case 'i':
             o->ip = optarg;
@@ -70,7 +80,8 @@ static bool parse_options(int argc, char **argv, struct options *o)
     }
     if (optind < argc)
         o->url = argv[optind++];
-    return (o->url != NULL || o->listener != NULL) && o->config != NULL && optind == argc;
+    return gw_is_given(o->url != NULL ? o->url : o->listener, "URL (or --listener NAME)", argv) &&
+           gw_is_given(o->config, "-c FILE", argv) && gw_no_words_left(argc, argv);
 }
 
 /* ---- output ---- */
@@ -209,7 +220,7 @@ int gw_command_explain(int argc, char **argv)
     int status = 1;
 
     if (!parse_options(argc, argv, &o))
-        return usage();
+        return gw_misused(gw_explain_usage);
     if (o.url == NULL || gw_l4_is_question(o.url)) {
         struct gw_l4_question l4 = {
             .url = o.url, .listener = o.listener, .sni = o.sni, .ip = o.ip, .as_json = o.as_json};

@@ -1,9 +1,6 @@
 #include "gateway/reason.h"
 #include <assert.h>
-#include <stdio.h>
-#include <string.h>
 #include <strings.h>
-#include "gateway/base/error.h"
 
 static const struct gw_reason_info infos[GW_REASON_COUNT] = {
     [GW_REASON_NONE] = {"-", 0, "The target's answer was passed on whole.", "Nothing is wrong."},
@@ -204,62 +201,4 @@ enum gw_reason gw_reason_of_end(enum gw_stream_end end)
     }
     assert(!"no such end");
     return GW_REASON_INTERNAL_ERROR;
-}
-
-/* A reason without a status of its own shows "-". */
-static const char *status_text(const struct gw_reason_info *info, char *buf, size_t len)
-{
-    if (info->status == 0)
-        return "-";
-    snprintf(buf, len, "%d", info->status);
-    return buf;
-}
-
-static void print_all(void)
-{
-    char status[16];
-    printf("%-31s %-6s %s\n", "code", "status", "cause, and below it the remedy");
-    for (int i = 1; i != GW_REASON_COUNT; ++i)
-        printf("%-31s %-6s %s\n%-38s   %s\n", infos[i].code, status_text(&infos[i], status, sizeof(status)),
-               infos[i].cause, "", infos[i].remedy);
-}
-
-static int print_unknown(const char *code)
-{
-    const char *codes[GW_REASON_COUNT];
-    char upper[64];
-    size_t len;
-
-    for (int i = 0; i != GW_REASON_COUNT; ++i)
-        codes[i] = infos[i].code;
-    for (len = 0; code[len] != '\0' && len != sizeof(upper) - 1; ++len)
-        upper[len] = h2o_toupper(code[len]);
-    upper[len] = '\0';
-    const char *nearest = gw_nearest(upper, codes, GW_REASON_COUNT);
-    if (nearest != NULL)
-        fprintf(stderr, "weir reason: unknown code \"%s\" (did you mean \"%s\"?)\n", code, nearest);
-    else
-        fprintf(stderr, "weir reason: unknown code \"%s\"; `weir reason` lists them all\n", code);
-    return 1;
-}
-
-int gw_command_reason(int argc, char **argv)
-{
-    char status[16];
-
-    if (argc > 2 || (argc == 2 && (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0))) {
-        fprintf(argc > 2 ? stderr : stdout, "usage: weir reason [CODE]\n");
-        return argc > 2 ? 2 : 0;
-    }
-    if (argc < 2) {
-        print_all();
-        return 0;
-    }
-    enum gw_reason reason = gw_reason_find(argv[1]);
-    if (reason == GW_REASON_COUNT)
-        return print_unknown(argv[1]);
-    const struct gw_reason_info *info = &infos[reason];
-    printf("%s\n  status: %s\n  cause:  %s\n  remedy: %s\n", info->code, status_text(info, status, sizeof(status)),
-           info->cause, info->remedy);
-    return 0;
 }

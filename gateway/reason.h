@@ -246,6 +246,3 @@ static inline bool gw_reason_is_refusal(enum gw_reason reason)
 {
     return reason >= GW_REASON_TOO_MANY_CONNECTIONS && reason <= GW_REASON_PROXY_TIMEOUT;
 }
-
-/* `weir reason [CODE]` */
-int gw_command_reason(int argc, char **argv);

@@ -22,11 +22,3 @@ bool gw_admin_configure(struct gw_admin *, const struct gw_config *, struct gw_e
 struct gw_recent *gw_admin_recent(struct gw_admin *);
 struct gw_reloads *gw_admin_reloads(struct gw_admin *);
 struct gw_traffic *gw_admin_traffic(struct gw_admin *);
-
-/* Clients of the admin socket: gateway/command_*.c. */
-int gw_command_status(int argc, char **argv);
-int gw_command_reload(int argc, char **argv);
-int gw_command_upgrade(int argc, char **argv);
-int gw_command_tail(int argc, char **argv);
-int gw_command_top(int argc, char **argv);
-int gw_command_target(int argc, char **argv);

@@ -1,11 +1,11 @@
-#include "gateway/command/command_check.h"
+#include "gateway/command/commands.h"
 #include <stdio.h>
 #include <string.h>
 #include "gateway/snapshot.h"
 
-static const char check_usage[] = "usage: weir check [-c] FILE... [--print]\n"
-                                  "  reports every mistake of a configuration; exit status 1 if there is an error\n"
-                                  "  FILE may be - for standard input; --print shows the effective configuration\n";
+const char gw_check_usage[] = "usage: weir check [-c] FILE... [--print]\n"
+                              "  reports every mistake of a configuration; exit status 1 if there is an error\n"
+                              "  FILE may be - for standard input; --print shows the effective configuration\n";
 
 static const char *plural(size_t n) { return n == 1 ? "" : "s"; }
 
@@ -32,63 +32,54 @@ static bool check_file(const char *path, bool is_print)
 
 static bool is_path(const char *argument) { return argument[0] != '-' || strcmp(argument, "-") == 0; }
 
-/* -1: checks may go on; else the exit status. */
-static int read_options(int argc, char **argv, bool *is_print)
+static bool read_options(int argc, char **argv, bool *is_print)
 {
     int num_paths = 0;
     for (int i = 1; i < argc; ++i) {
-        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
-            fputs(check_usage, stdout);
-            return 0;
-        }
-        if (strcmp(argv[i], "--print") == 0)
+        if (strcmp(argv[i], "--print") == 0) {
             *is_print = true;
-        else if (is_path(argv[i]))
+        } else if (is_path(argv[i])) {
             ++num_paths;
-        else if (strcmp(argv[i], "-c") != 0) {
-            fprintf(stderr, "weir check: unknown option %s\n%s", argv[i], check_usage);
-            return 2;
+        } else if (strcmp(argv[i], "-c") != 0) {
+            fprintf(stderr, "weir check: unrecognized option '%s'\n", argv[i]);
+            return false;
         }
     }
-    if (num_paths != 0)
-        return -1;
-    fprintf(stderr, "weir check: which file?\n%s", check_usage);
-    return 2;
+    return gw_is_given(num_paths != 0 ? argv[0] : NULL, "FILE", argv);
 }
 
 int gw_command_check(int argc, char **argv)
 {
     bool is_print = false, is_good = true;
-    int status = read_options(argc, argv, &is_print);
-    if (status >= 0)
-        return status;
+
+    if (!read_options(argc, argv, &is_print))
+        return gw_misused(gw_check_usage);
     for (int i = 1; i < argc; ++i)
         if (is_path(argv[i]))
             is_good &= check_file(argv[i], is_print);
     return is_good ? 0 : 1;
 }
 
+const char gw_schema_usage[] = "usage: weir schema\n  prints the JSON Schema of the configuration, for editors\n";
+
 int gw_command_schema(int argc, char **argv)
 {
-    if (argc > 1) {
-        bool is_help = strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0;
-        fputs("usage: weir schema\n  prints the JSON Schema of the configuration, for editors\n",
-              is_help ? stdout : stderr);
-        return is_help ? 0 : 2;
-    }
+    if (!gw_no_words_left(argc, argv))
+        return gw_misused(gw_schema_usage);
     gw_settings_schema(stdout, &gw_config_section);
     return 0;
 }
 
+const char gw_help_usage[] =
+    "usage: weir help [SETTING...]\n"
+    "       weir help COMMAND\n"
+    "  the manual page of a setting, like limits.url or health_check.interval, or of a command; without one, the\n"
+    "  settings at the top of a configuration\n";
+
 int gw_command_help(int argc, char **argv)
 {
     bool is_good = true;
-    if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
-        fputs(
-            "usage: weir help [SETTING...]\n  the manual page of a setting, like limits.url or health_check.interval\n",
-            stdout);
-        return 0;
-    }
+
     if (argc == 1)
         is_good = gw_settings_help(stdout, &gw_config_section, NULL);
     for (int i = 1; i < argc; ++i) {

@@ -1,4 +1,4 @@
-#include "gateway/command/command_diff.h"
+#include "gateway/command/commands.h"
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -24,9 +24,9 @@ struct diff {
     uint64_t num_decided, num_changed;
 };
 
-static const char usage_text[] = "usage: weir diff OLD NEW [--log LOG] [--examples N] [--json]\n"
-                                 "  shows what changes between two configurations, and for which logged requests\n"
-                                 "  exit status: 0 nothing changes, 1 something does, 2 error\n";
+const char gw_diff_usage[] = "usage: weir diff OLD NEW [--log LOG] [--examples N] [--json]\n"
+                             "  shows what changes between two configurations, and for which logged requests\n"
+                             "  exit status: 0 nothing changes, 1 something does, 2 error\n";
 
 /* ---- listeners ---- */
 
@@ -270,14 +270,15 @@ static bool parse_options(int argc, char **argv, struct diff *diff)
             diff->log = optarg;
         else if (c == 'j')
             diff->as_json = true;
-        else if (c != 'e' || !gw_logged_parse_examples(optarg, &diff->num_examples))
+        else if (c != 'e' || !gw_logged_parse_examples("diff", optarg, &diff->num_examples))
             return false;
     }
-    if (argc - optind != 2)
-        return false;
-    diff->from.path = argv[optind];
-    diff->to.path = argv[optind + 1];
-    return true;
+    if (optind < argc)
+        diff->from.path = argv[optind++];
+    if (optind < argc)
+        diff->to.path = argv[optind++];
+    return gw_is_given(diff->from.path, "OLD", argv) && gw_is_given(diff->to.path, "NEW", argv) &&
+           gw_no_words_left(argc, argv);
 }
 
 int gw_command_diff(int argc, char **argv)
@@ -285,14 +286,8 @@ int gw_command_diff(int argc, char **argv)
     struct diff diff = {.num_examples = GW_LOGGED_EXAMPLES};
     int status = 2;
 
-    if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
-        fputs(usage_text, stdout);
-        return 0;
-    }
-    if (!parse_options(argc, argv, &diff)) {
-        fputs(usage_text, stderr);
-        return 2;
-    }
+    if (!parse_options(argc, argv, &diff))
+        return gw_misused(gw_diff_usage);
     diff.from.snapshot = gw_decide_load(diff.from.path); /* both, so that one run shows every mistake */
     diff.to.snapshot = gw_decide_load(diff.to.path);
     if (diff.from.snapshot != NULL && diff.to.snapshot != NULL)

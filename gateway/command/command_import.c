@@ -1,4 +1,4 @@
-#include "gateway/command/command_import.h"
+#include "gateway/command/commands.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,7 +6,7 @@
 #include "gateway/command/import_alb.h"
 #include "gateway/snapshot.h"
 
-static const char usage[] =
+const char gw_import_usage[] =
     "usage: weir import alb [NAME=]FILE... [--certificate ARN=FILE[,KEYFILE]] [--trust-store ARN=FILE] [-o OUT]\n"
     "  FILEs hold what `aws elbv2 describe-listeners`, describe-rules, describe-target-groups, "
     "describe-target-health,\n"
@@ -186,37 +186,49 @@ static int import_alb(int num_files, char **files, json_t *given, const char *ou
     return ok ? 0 : 1;
 }
 
+/* What the words ask for. Owned: the arrays and `given`. */
+struct request {
+    const char *out; /* NULL: standard output */
+    char **files;
+    int num_files;
+    json_t *given; /* --certificate and --trust-store: {ARN: files} */
+};
+
+static bool parse_words(int argc, char **argv, struct request *request)
+{
+    int *pairs = h2o_mem_alloc(sizeof(*pairs) * argc), num_pairs = 0; /* options with ARN=FILE: where they stand */
+    bool is_good = gw_is_given(argc >= 2 ? argv[1] : NULL, "alb", argv);
+
+    if (is_good && !(is_good = strcmp(argv[1], "alb") == 0))
+        fprintf(stderr, "%s: \"%s\" cannot be imported (expected alb)\n", argv[0], argv[1]);
+    for (int i = 2; i < argc && is_good; ++i) {
+        bool is_pair = strcmp(argv[i], "--certificate") == 0 || strcmp(argv[i], "--trust-store") == 0;
+        if (argv[i][0] != '-' || strcmp(argv[i], "-") == 0) {
+            request->files[request->num_files++] = argv[i];
+        } else if (!is_pair && strcmp(argv[i], "-o") != 0) {
+            fprintf(stderr, "%s: unrecognized option '%s'\n", argv[0], argv[i]);
+            is_good = false;
+        } else if ((is_good = gw_is_given(argv[i + 1], is_pair ? "ARN=FILE" : "OUT", argv))) {
+            if (is_pair)
+                pairs[num_pairs++] = i++;
+            else
+                request->out = argv[++i];
+        }
+    }
+    for (int i = 0; i != num_pairs && is_good; ++i) /* when it is known where the configuration goes */
+        is_good = take_file(request->given, argv[pairs[i]], argv[pairs[i] + 1], request->out);
+    free(pairs);
+    return is_good && gw_is_given(request->num_files != 0 ? request->files[0] : NULL, "FILE", argv);
+}
+
 int gw_command_import(int argc, char **argv)
 {
-    char **files = h2o_mem_alloc(sizeof(*files) * argc);
-    const char *out = NULL;
-    int num_files = 0, status = 2, num_options = 0;
-    int *options = h2o_mem_alloc(sizeof(*options) * argc);
-    json_t *given = json_object();
-    bool is_understood = argc >= 2 && strcmp(argv[1], "alb") == 0;
+    struct request request = {.files = h2o_mem_alloc(sizeof(*request.files) * argc), .given = json_object()};
+    int status = parse_words(argc, argv, &request)
+                     ? import_alb(request.num_files, request.files, request.given, request.out)
+                     : gw_misused(gw_import_usage);
 
-    for (int i = 2; i < argc && is_understood; ++i) {
-        if (strcmp(argv[i], "-o") == 0 && i + 1 < argc)
-            out = argv[++i];
-        else if ((strcmp(argv[i], "--certificate") == 0 || strcmp(argv[i], "--trust-store") == 0) && i + 1 < argc)
-            options[num_options++] = i++;
-        else if (argv[i][0] != '-' || strcmp(argv[i], "-") == 0)
-            files[num_files++] = argv[i];
-        else
-            is_understood = false;
-    }
-    for (int i = 0; i != num_options; ++i) /* when it is known where the configuration goes */
-        is_understood &= take_file(given, argv[options[i]], argv[options[i] + 1], out);
-    if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
-        fputs(usage, stdout);
-        status = 0;
-    } else if (!is_understood || num_files == 0) {
-        fputs(usage, stderr);
-    } else {
-        status = import_alb(num_files, files, given, out);
-    }
-    json_decref(given);
-    free(options);
-    free(files);
+    json_decref(request.given);
+    free(request.files);
     return status;
 }

@@ -1,4 +1,4 @@
-#include "gateway/command/command_replay.h"
+#include "gateway/command/commands.h"
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -16,9 +16,9 @@ struct replay {
     uint64_t num_decided, num_different;
 };
 
-static const char usage_text[] = "usage: weir replay LOG -c FILE [--examples N] [--json]\n"
-                                 "  decides the requests of an access log (- is standard input) by a configuration\n"
-                                 "  exit status: 0 as logged, 1 there are differences, 2 error\n";
+const char gw_replay_usage[] = "usage: weir replay LOG -c FILE [--examples N] [--json]\n"
+                               "  decides the requests of an access log (- is standard input) by a configuration\n"
+                               "  exit status: 0 as logged, 1 there are differences, 2 error\n";
 
 /* ---- what was logged ---- */
 
@@ -306,12 +306,12 @@ static bool parse_options(int argc, char **argv, struct replay *r)
             r->config = optarg;
         else if (c == 'j')
             r->as_json = true;
-        else if (c != 'e' || !gw_logged_parse_examples(optarg, &r->num_examples))
+        else if (c != 'e' || !gw_logged_parse_examples("replay", optarg, &r->num_examples))
             return false;
     }
     if (optind < argc)
         r->log = argv[optind++];
-    return r->log != NULL && r->config != NULL && optind == argc;
+    return gw_is_given(r->log, "LOG", argv) && gw_is_given(r->config, "-c FILE", argv) && gw_no_words_left(argc, argv);
 }
 
 int gw_command_replay(int argc, char **argv)
@@ -319,14 +319,8 @@ int gw_command_replay(int argc, char **argv)
     struct replay r = {.num_examples = GW_LOGGED_EXAMPLES};
     int status = 2;
 
-    if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
-        fputs(usage_text, stdout);
-        return 0;
-    }
-    if (!parse_options(argc, argv, &r)) {
-        fputs(usage_text, stderr);
-        return 2;
-    }
+    if (!parse_options(argc, argv, &r))
+        return gw_misused(gw_replay_usage);
     if ((r.snapshot = gw_decide_load(r.config)) != NULL)
         status = replay(&r);
     gw_snapshot_release(r.snapshot);

@@ -1,4 +1,4 @@
-#include "gateway/command/command_run.h"
+#include "gateway/command/commands.h"
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -10,36 +10,40 @@
 #include "tls/memory.h"
 
 struct options {
-    const char *config; /* NULL: what was asked for is not understood */
+    const char *config;
     const char *worker; /* this is a worker: its ends of the channel */
     bool no_supervise;
 };
 
-static struct options parse(int argc, char **argv)
+const char gw_run_usage[] =
+    "usage: weir run -c FILE [--no-supervise]\n"
+    "  serves; SIGHUP loads the configuration anew, SIGUSR1 opens the log files anew, SIGUSR2 upgrades the binary,\n"
+    "  SIGTERM and SIGINT end it when the requests under way are done, the second one at once\n"
+    "  --no-supervise  without the process that starts a worker again when it dies: for debugging\n"
+    "  exit status: 0 it has ended as it was told to, 1 it could not serve, 2 usage\n";
+
+static bool parse_options(int argc, char **argv, struct options *options)
 {
     static const struct option names[] = {
         {"config", required_argument, NULL, 'c'},
         {"no-supervise", no_argument, NULL, 'n'},
         {"worker", required_argument, NULL, 'w'}, /* for ourselves: not in the usage */
         {NULL, 0, NULL, 0}};
-    struct options options = {NULL, NULL, false};
     int c;
 
     while ((c = getopt_long(argc, argv, "c:", names, NULL)) != -1) {
         if (c == 'c')
-            options.config = optarg;
+            options->config = optarg;
         else if (c == 'n')
-            options.no_supervise = true;
+            options->no_supervise = true;
         else if (c == 'w')
-            options.worker = optarg;
+            options->worker = optarg;
         else
-            return (struct options){NULL, NULL, false};
+            return false;
     }
-    if (options.config == NULL && optind < argc)
-        options.config = argv[optind++];
-    if (optind != argc)
-        options.config = NULL;
-    return options;
+    if (options->config == NULL && optind < argc)
+        options->config = argv[optind++];
+    return gw_is_given(options->config, "-c FILE", argv) && gw_no_words_left(argc, argv);
 }
 
 static int work(const struct options *options)
@@ -59,16 +63,15 @@ static int work(const struct options *options)
 
 int gw_command_run(int argc, char **argv)
 {
-    struct options options = parse(argc, argv);
+    struct options options = {NULL, NULL, false};
 
-    if (options.config == NULL) {
-        fputs("usage: weir run -c FILE [--no-supervise]\n", stderr);
-        return 2;
-    }
+    if (!parse_options(argc, argv, &options))
+        return gw_misused(gw_run_usage);
     (void)tls_memory_keep_records();
     if (options.worker != NULL)
         return work(&options);
     if (options.no_supervise)
         return gw_process_run(options.config, NULL);
+    argv[0] = (char *)"run"; /* an upgrade starts the new binary with these words */
     return gw_supervisor_run(argv - 1, options.config);
 }

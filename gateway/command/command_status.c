@@ -3,29 +3,29 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include "gateway/admin/admin.h"
 #include "gateway/admin/admin_client.h"
+#include "gateway/command/commands.h"
 
 #define text_in   gw_json_text_in
 #define number_in gw_json_number_in
 
-static int usage(const char *command)
-{
-    fprintf(stderr, "usage: weir %s [-c FILE | --admin ADDRESS [--token TOKEN]]%s\n", command,
-            strcmp(command, "status") == 0 ? " [--json]" : "");
-    return 2;
-}
+const char gw_status_usage[] = "usage: weir status [-c FILE | --admin ADDRESS [--token TOKEN]] [--json]\n"
+                               "  what a running weir serves, target by target\n";
+const char gw_reload_usage[] = "usage: weir reload [-c FILE | --admin ADDRESS [--token TOKEN]]\n"
+                               "  a running weir loads its configuration anew; says what changed, or why it did not\n";
+const char gw_upgrade_usage[] = "usage: weir upgrade [-c FILE | --admin ADDRESS [--token TOKEN]]\n"
+                                "  the binary on disk takes over from the one that runs, without a lost request\n";
 
-static bool parse_options(int argc, char **argv, struct gw_admin_client *client, bool *as_json)
+/* as_json NULL: the command has no --json. */
+static bool parse_options(int argc, char **argv, const char *command, struct gw_admin_client *client, bool *as_json)
 {
-    static const struct option names[] = {
-        GW_ADMIN_CLIENT_OPTIONS, {"json", no_argument, NULL, 'j'}, {NULL, 0, NULL, 0}};
+    static const struct option with_json[] = {
+        {"json", no_argument, NULL, 'j'}, GW_ADMIN_CLIENT_OPTIONS, {NULL, 0, NULL, 0}};
     int c;
 
-    *client = (struct gw_admin_client){.command = argv[0]};
-    *as_json = false;
+    *client = (struct gw_admin_client){.command = command};
     optind = 1;
-    while ((c = getopt_long(argc, argv, "c:", names, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "c:", as_json != NULL ? with_json : with_json + 1, NULL)) != -1) {
         if (c == 'j')
             *as_json = true;
         else if (!gw_admin_client_option(client, c, optarg))
@@ -33,7 +33,7 @@ static bool parse_options(int argc, char **argv, struct gw_admin_client *client,
     }
     if (optind < argc && client->config == NULL)
         client->config = argv[optind++];
-    return optind == argc;
+    return gw_no_words_left(argc, argv);
 }
 
 /* ---- weir status ---- */
@@ -201,10 +201,10 @@ int gw_command_status(int argc, char **argv)
 {
     struct gw_admin_client client;
     json_t *status;
-    bool as_json;
+    bool as_json = false;
 
-    if (!parse_options(argc, argv, &client, &as_json))
-        return usage("status");
+    if (!parse_options(argc, argv, "status", &client, &as_json))
+        return gw_misused(gw_status_usage);
     if ((status = gw_admin_client_ask(&client, "GET", "/api/v1/status", NULL, 10, NULL)) == NULL)
         return 1;
     if (as_json) {
@@ -223,11 +223,11 @@ int gw_command_reload(int argc, char **argv)
 {
     struct gw_admin_client client;
     json_t *result;
-    bool as_json, ok;
+    bool ok;
     int status;
 
-    if (!parse_options(argc, argv, &client, &as_json) || as_json)
-        return usage("reload");
+    if (!parse_options(argc, argv, "reload", &client, NULL))
+        return gw_misused(gw_reload_usage);
     if ((result = gw_admin_client_ask(&client, "POST", "/api/v1/reload", NULL, 70, &status)) == NULL)
         return 1;
     ok = json_is_true(json_object_get(result, "ok"));
@@ -252,11 +252,10 @@ int gw_command_upgrade(int argc, char **argv)
 {
     struct gw_admin_client client;
     json_t *result;
-    bool as_json;
     int status;
 
-    if (!parse_options(argc, argv, &client, &as_json) || as_json)
-        return usage("upgrade");
+    if (!parse_options(argc, argv, "upgrade", &client, NULL))
+        return gw_misused(gw_upgrade_usage);
     if ((result = gw_admin_client_ask(&client, "POST", "/api/v1/upgrade", NULL, UPGRADE_PATIENCE_S, &status)) == NULL)
         return 1;
     if (status == 200)

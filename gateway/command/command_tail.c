@@ -8,9 +8,9 @@
 #include <time.h>
 #include <unistd.h>
 #include <h2o.h>
-#include "gateway/admin/admin.h"
 #include "gateway/admin/admin_client.h"
 #include "gateway/base/error.h"
+#include "gateway/command/commands.h"
 
 enum { ATTEMPTS = 10, ATTEMPT_MS = 100, SILENCE_S = 30 }; /* the server says something every five seconds */
 
@@ -38,18 +38,15 @@ static const struct option names[] = {GW_ADMIN_CLIENT_OPTIONS,
                                       {"json", no_argument, NULL, 'j'},
                                       {NULL, 0, NULL, 0}};
 
-static int usage(void)
-{
-    fputs("usage: weir tail [filters] [--json] [-n COUNT] [-c FILE | --admin ADDRESS [--token TOKEN]]\n"
-          "  --route NAME --target-group NAME --target ADDRESS --method METHOD   what equals it\n"
-          "  --status 404|5xx|500-504[,...]   --reason CODE (- for answers of targets)\n"
-          "  --host GLOB --path GLOB          * and ? are wildcards\n"
-          "  --sample 0.1|10%                 a share of the requests\n"
-          "  --json                           whole lines of the access log's JSON form\n"
-          "  -n COUNT                         end after so many\n",
-          stderr);
-    return 2;
-}
+const char gw_tail_usage[] =
+    "usage: weir tail [filters] [--json] [-n COUNT] [-c FILE | --admin ADDRESS [--token TOKEN]]\n"
+    "  requests of a running weir as they end; only those that all filters let pass:\n"
+    "  --route NAME --target-group NAME --target ADDRESS --method METHOD   what equals it\n"
+    "  --status 404|5xx|500-504[,...]   --reason CODE (- for answers of targets)\n"
+    "  --host GLOB --path GLOB          * and ? are wildcards\n"
+    "  --sample 0.1|10%                 a share of the requests\n"
+    "  --json                           whole lines of the access log's JSON form\n"
+    "  -n COUNT                         end after so many\n";
 
 static void put_parameter(FILE *out, const char *name, const char *value)
 {
@@ -87,7 +84,7 @@ static bool parse_options(int argc, char **argv, struct settings *settings, FILE
             return false;
         }
     }
-    return optind == argc;
+    return gw_no_words_left(argc, argv);
 }
 
 /* ---- lines ---- */
@@ -277,7 +274,7 @@ int gw_command_tail(int argc, char **argv)
     fclose(out);
     if (!is_good) {
         free(query);
-        return usage();
+        return gw_misused(gw_tail_usage);
     }
     signal(SIGPIPE, SIG_IGN);
     settings.has_color = isatty(STDOUT_FILENO) && getenv("NO_COLOR") == NULL;

@@ -6,24 +6,19 @@
 #include <stdlib.h>
 #include <string.h>
 #include <h2o.h>
-#include "gateway/admin/admin.h"
 #include "gateway/admin/admin_client.h"
+#include "gateway/command/commands.h"
 
-static int usage(void)
-{
-    fputs(
-        "usage: weir target drain  GROUP TARGET    no new requests, whatever its health checks find\n"
-        "       weir target enable GROUP TARGET    end a drain\n"
-        "       weir target weight GROUP TARGET N  another weight, from 0 to 999\n"
-        "       weir target reset  GROUP TARGET    forget both: as configured\n"
-        "       weir target add    GROUP TARGET [N]  one more target, of weight N (1), in a group that is dynamic\n"
-        "       weir target remove GROUP TARGET    take such a one out: requests under way have deregistration_delay\n"
-        "       [-c FILE | --admin ADDRESS [--token TOKEN]]\n"
-        "  It holds until it is reset or the process ends; reloads leave it alone. `weir status` shows it. What was\n"
-        "  added is there after a restart, too, if there is a state_dir.\n",
-        stderr);
-    return 2;
-}
+const char gw_target_usage[] =
+    "usage: weir target drain  GROUP TARGET    no new requests, whatever its health checks find\n"
+    "       weir target enable GROUP TARGET    end a drain\n"
+    "       weir target weight GROUP TARGET N  another weight, from 0 to 999\n"
+    "       weir target reset  GROUP TARGET    forget both: as configured\n"
+    "       weir target add    GROUP TARGET [N]  one more target, of weight N (1), in a group that is dynamic\n"
+    "       weir target remove GROUP TARGET    take such a one out: requests under way have deregistration_delay\n"
+    "       [-c FILE | --admin ADDRESS [--token TOKEN]]\n"
+    "  It holds until it is reset or the process ends; reloads leave it alone. `weir status` shows it. What was\n"
+    "  added is there after a restart, too, if there is a state_dir.\n";
 
 /* Percent-encodes what is not plain. */
 static void put_segment(FILE *out, const char *text)
@@ -102,12 +97,19 @@ static bool parse_words(int num_words, char **words)
     } actions[] = {{"drain", 3, 3},  {"enable", 3, 3}, {"reset", 3, 3},
                    {"weight", 4, 4}, {"add", 3, 4},    {"remove", 3, 3}};
 
-    for (size_t i = 0; num_words != 0 && i != sizeof(actions) / sizeof(actions[0]); ++i)
-        if (strcmp(words[0], actions[i].action) == 0)
-            return num_words >= actions[i].least && num_words <= actions[i].most &&
-                   (num_words != 4 || check_weight(words[3]));
-    if (num_words != 0)
+    static const char *const places[] = {"an action", "GROUP", "TARGET", "N"};
+    size_t i = 0, num_actions = sizeof(actions) / sizeof(actions[0]);
+
+    while (num_words != 0 && i != num_actions && strcmp(words[0], actions[i].action) != 0)
+        ++i;
+    if (i == num_actions)
         fprintf(stderr, "weir target: there is no action \"%s\"\n", words[0]);
+    else if (num_words < actions[i].least)
+        fprintf(stderr, "weir target: %s is missing\n", places[num_words]);
+    else if (num_words > actions[i].most)
+        fprintf(stderr, "weir target: unexpected argument \"%s\"\n", words[actions[i].most]);
+    else
+        return num_words != 4 || check_weight(words[3]);
     return false;
 }
 
@@ -130,7 +132,7 @@ int gw_command_target(int argc, char **argv)
     json_t *answer;
 
     if (!parse_options(argc, argv, &client) || !parse_words(argc - optind, argv + optind))
-        return usage();
+        return gw_misused(gw_target_usage);
     char **words = argv + optind;
     path = path_of(words[0], words[1], words[2]);
     body = body_of(strcmp(words[0], "add") == 0 ? words[2] : NULL, argc - optind == 4 ? words[3] : NULL);

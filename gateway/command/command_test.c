@@ -1,4 +1,4 @@
-#include "gateway/command/command_test.h"
+#include "gateway/command/commands.h"
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,10 +35,11 @@ struct run {
     struct gw_json json;
 };
 
-static const char usage_text[] =
+const char gw_test_usage[] =
     "usage: weir test FILE [--min-coverage PERCENT] [--verbose] [--json]\n"
-    "  asks the configuration the tests it holds; exit status 1 when one fails\n"
-    "  --min-coverage 80%  fail as well when tests reach fewer routes; --verbose shows the steps of failed tests\n";
+    "  asks the configuration the `tests:` it holds, without a network\n"
+    "  --min-coverage 80%  fail as well when tests reach fewer routes; --verbose shows the steps of failed tests\n"
+    "  exit status: 0 all tests hold, 1 one fails, 2 usage\n";
 
 static h2o_iovec_t text_of(const char *s) { return h2o_iovec_init(s, strlen(s)); }
 static bool is_same(h2o_iovec_t a, h2o_iovec_t b) { return h2o_memis(a.base, a.len, b.base, b.len); }
@@ -457,12 +458,16 @@ static bool parse_options(int argc, char **argv, struct run *run)
             run->is_verbose = true;
         else if (c == 'j')
             run->as_json = true;
-        else if (c != 'm' || !parse_percent(optarg, &run->min_coverage))
+        else if (c != 'm')
             return false;
+        else if (!parse_percent(optarg, &run->min_coverage)) {
+            fprintf(stderr, "weir test: --min-coverage: \"%s\" is no percentage (expected 0%% to 100%%)\n", optarg);
+            return false;
+        }
     }
     if (optind < argc && run->path == NULL)
         run->path = argv[optind++];
-    return run->path != NULL && optind == argc;
+    return gw_is_given(run->path, "FILE", argv) && gw_no_words_left(argc, argv);
 }
 
 int gw_command_test(int argc, char **argv)
@@ -470,14 +475,8 @@ int gw_command_test(int argc, char **argv)
     struct run run = {.path = NULL};
     int status = 1;
 
-    if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
-        fputs(usage_text, stdout);
-        return 0;
-    }
-    if (!parse_options(argc, argv, &run)) {
-        fputs(usage_text, stderr);
-        return 2;
-    }
+    if (!parse_options(argc, argv, &run))
+        return gw_misused(gw_test_usage);
     if ((run.snapshot = gw_decide_load(run.path)) != NULL)
         status = run_all(&run);
     gw_snapshot_release(run.snapshot);

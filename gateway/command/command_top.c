@@ -13,8 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 #include <h2o.h>
-#include "gateway/admin/admin.h"
 #include "gateway/admin/admin_client.h"
+#include "gateway/command/commands.h"
 #include "gateway/base/metrics.h"
 #include "gateway/base/wheel.h"
 
@@ -44,13 +44,10 @@ struct row {
 
 static volatile sig_atomic_t is_interrupted;
 
-static int usage(void)
-{
-    fputs("usage: weir top [--interval SECONDS] [--once] [-c FILE | --admin ADDRESS [--token TOKEN]]\n"
-          "  q ends it; --once, or standard output that is no terminal: one picture\n",
-          stderr);
-    return 2;
-}
+const char gw_top_usage[] =
+    "usage: weir top [--interval SECONDS] [--once] [-c FILE | --admin ADDRESS [--token TOKEN]]\n"
+    "  requests, errors and latencies of a running weir by route and target, live\n"
+    "  q ends it; --once, or standard output that is no terminal: one picture\n";
 
 static bool parse_options(int argc, char **argv, struct settings *settings)
 {
@@ -78,7 +75,7 @@ static bool parse_options(int argc, char **argv, struct settings *settings)
             return false;
         }
     }
-    return optind == argc;
+    return gw_no_words_left(argc, argv);
 }
 
 /* ---- pictures ---- */
@@ -413,7 +410,7 @@ int gw_command_top(int argc, char **argv)
     int status;
 
     if (!parse_options(argc, argv, &settings))
-        return usage();
+        return gw_misused(gw_top_usage);
     if (!take(&settings.client, &before))
         return 1;
     status = settings.is_live ? run_live(&settings, &before) : run_once(&settings, &before);

@@ -109,12 +109,15 @@ bool gw_route_is_blind(const struct routing_route_conf *route)
 
 /* ---- reports ---- */
 
-bool gw_logged_parse_examples(const char *text, size_t *n)
+bool gw_logged_parse_examples(const char *command, const char *text, size_t *n)
 {
     char *end;
     unsigned long value = strtoul(text, &end, 10);
-    if (text[0] < '0' || text[0] > '9' || *end != '\0' || value > 100)
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || value > GW_LOGGED_MAX_EXAMPLES) {
+        fprintf(stderr, "weir %s: --examples: \"%s\" is no number (expected 0 to %d)\n", command, text,
+                GW_LOGGED_MAX_EXAMPLES);
         return false;
+    }
     *n = value;
     return true;
 }

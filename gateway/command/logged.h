@@ -33,8 +33,9 @@ bool gw_route_is_blind(const struct routing_route_conf *);
 /* Kinds of difference that are told apart: a log may name routes without end. */
 enum { GW_LOGGED_MAX_KINDS = 2000 };
 /* --examples N: how many requests are shown for each kind, 0 to 100. */
-enum { GW_LOGGED_EXAMPLES = 3 };
-bool gw_logged_parse_examples(const char *text, size_t *n);
+enum { GW_LOGGED_EXAMPLES = 3, GW_LOGGED_MAX_EXAMPLES = 100 };
+/* False after a message to standard error. */
+bool gw_logged_parse_examples(const char *command, const char *text, size_t *n);
 
 /* The parts of a report that both commands have. */
 void gw_logged_print_skipped(FILE *, const struct gw_log_counts *);

@@ -178,9 +178,3 @@ def test_a_default_socket_that_cannot_be_opened_is_a_warning(weir):
     gateway.configure(TEXT)
     gateway.start()
     wait_for(lambda: "no admin listener" in gateway.stderr(), "the warning")
-
-
-@pytest.mark.parametrize("command", ["run", "check", "explain", "test", "diff", "replay", "reload", "upgrade", "status", "top", "tail", "target"])
-def test_every_command_says_on_standard_output_how_it_is_used(weir, command):
-    done = weir("routes: []", start=False).run(command, "--help")
-    assert done.returncode == 0 and done.stdout.startswith(f"usage: weir {command} ") and not done.stderr

@@ -188,7 +188,7 @@ def test_rules_of_unknown_listeners_and_conditions_are_told(tmp_path):
 @pytest.mark.parametrize("args", [[], ["alb"], ["nlb", "x.json"], ["alb", "--what", "x.json"]])
 def test_usage(args):
     done = run("import", *args)
-    assert done.returncode == 2 and done.stderr.startswith("usage: weir import alb")
+    assert done.returncode == 2 and "usage: weir import alb" in done.stderr
 
 
 # --- every key of the input is told -----------------------------------------------------------------------------------
