@@ -5,8 +5,9 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <h2o.h>
 #include "gateway/base/kept_files.h"
-#include "gateway/answer/files.h"
+#include "gateway/answer/content_type.h"
 #include "routing/config.h"
 
 enum { MAX_BODY = 1 << 20 };
@@ -78,7 +79,7 @@ static h2o_iovec_t type_of(const struct routing_error_page_conf *conf)
     if (conf->content_type.base != NULL)
         return h2o_strdup(NULL, conf->content_type.base, conf->content_type.len);
     if (conf->file.base != NULL)
-        return gw_files_type_of(NULL, conf->file);
+        return gw_content_type_of(NULL, gw_media_type_of(conf->file));
     return h2o_strdup(NULL, H2O_STRLIT("text/html; charset=utf-8"));
 }
 

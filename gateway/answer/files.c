@@ -11,6 +11,7 @@
 #include "gateway/base/log.h"
 #include "gateway/compression/compression_fields.h"
 #include "gateway/answer/conditional.h"
+#include "gateway/answer/content_type.h"
 #include "gateway/answer/file_path.h"
 #include "gateway/http/response.h"
 #include "gateway/answer/ranges.h"
@@ -21,13 +22,6 @@ enum { PIECE_BYTES = 64 * 1024, LEAST_PIECE = 4096, SHORT_BYTES = 4096, NUM_BOUN
 struct gw_files {
     const struct routing_files_conf *conf;
 };
-
-/* The same for every route and every load, and slow to build: made once, read by any thread from then on. */
-static struct {
-    pthread_once_t once;
-    h2o_mimemap_t *types;
-    bool has_openat2;
-} common = {.once = PTHREAD_ONCE_INIT};
 
 /* A file found for a request. */
 struct found {
@@ -60,37 +54,10 @@ struct sender {
 
 /* ---- set-up ---- */
 
-/* What libh2o's built-in table lacks or has since been renamed (RFC 9239, RFC 8081, the registry of 2024). */
-static const char *const further_types[][2] = {
-    {"js", "text/javascript"},
-    {"mjs", "text/javascript"},
-    {"wasm", "application/wasm"},
-    {"avif", "image/avif"},
-    {"bmp", "image/bmp"},
-    {"ttf", "font/ttf"},
-    {"otf", "font/otf"},
-    {"woff", "font/woff"},
-    {"webmanifest", "application/manifest+json"},
-    {"map", "application/json"},
-    {"jsonld", "application/ld+json"},
-    {"log", "text/plain"},
-    {"yaml", "application/yaml"},
-    {"yml", "application/yaml"},
-    {"ics", "text/calendar"},
-    {"gz", "application/gzip"},
-    {"tar", "application/x-tar"},
-    {"flac", "audio/flac"},
-    {"wav", "audio/wav"},
-    {"mkv", "video/x-matroska"},
-};
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static bool has_openat2; /* frozen: by `once` */
 
-static void init_common(void)
-{
-    common.types = h2o_mimemap_create();
-    for (size_t i = 0; i != sizeof(further_types) / sizeof(further_types[0]); ++i)
-        h2o_mimemap_define_mimetype(common.types, further_types[i][0], further_types[i][1], NULL);
-    common.has_openat2 = gw_file_has_openat2();
-}
+static void init(void) { has_openat2 = gw_file_has_openat2(); }
 
 static bool is_file_name(h2o_iovec_t name)
 {
@@ -103,7 +70,7 @@ struct gw_files *gw_files_create(const struct routing_files_conf *conf, struct g
     struct gw_files *files = h2o_mem_alloc(sizeof(*files));
     struct stat st;
 
-    pthread_once(&common.once, init_common);
+    pthread_once(&once, init);
     *files = (struct gw_files){conf};
     if (stat(conf->root.base, &st) != 0)
         gw_warn_at(errors, gw_setting_at(conf->at, "root"), "cannot open %s: %s", conf->root.base, strerror(errno));
@@ -146,7 +113,7 @@ static enum gw_reason reason_of_errno(int error)
 
 static enum gw_reason open_and_stat(const struct gw_files *files, int root, const char *path, struct found *found)
 {
-    if ((found->fd = gw_file_open(root, path, common.has_openat2)) == -1 || fstat(found->fd, &found->st) != 0) {
+    if ((found->fd = gw_file_open(root, path, has_openat2)) == -1 || fstat(found->fd, &found->st) != 0) {
         enum gw_reason reason = reason_of_errno(errno);
         if (reason == GW_REASON_INTERNAL_ERROR)
             gw_log(GW_LOG_ERROR, "files", "cannot open %s below %s: %s", path, files->conf->root.base, strerror(errno));
@@ -178,7 +145,7 @@ static void consider_copy(int root, h2o_iovec_t path, enum gw_coding coding, con
 {
     unsigned both = 1u << coding | 1u << found->coding;
     struct stat st;
-    int fd = gw_file_open(root, path.base, common.has_openat2);
+    int fd = gw_file_open(root, path.base, has_openat2);
 
     if (fd == -1)
         return;
@@ -238,8 +205,7 @@ static enum gw_reason find(const struct gw_files *files, struct gw_request *requ
     if (reason != GW_REASON_FILE_SERVED)
         return reason;
     if (S_ISREG(found->st.st_mode)) {
-        h2o_iovec_t extension = h2o_get_filext(path.base, path.len);
-        found->type = h2o_mimemap_get_type_by_extension(common.types, extension)->data.mimetype;
+        found->type = gw_media_type_of(path);
         return GW_REASON_FILE_SERVED;
     }
     if (S_ISDIR(found->st.st_mode) && url.base[url.len - 1] != '/')
@@ -263,27 +229,6 @@ static h2o_iovec_t printed(h2o_mem_pool_t *pool, const char *format, unsigned lo
     char buf[128];
     int len = snprintf(buf, sizeof(buf), format, a, b, c);
     return h2o_strdup(pool, buf, len);
-}
-
-static bool is_text(h2o_iovec_t type)
-{
-    return (type.len > 5 && memcmp(type.base, "text/", 5) == 0) ||
-           h2o_memis(type.base, type.len, H2O_STRLIT("image/svg+xml")) ||
-           h2o_memis(type.base, type.len, H2O_STRLIT("application/xhtml+xml"));
-}
-
-static h2o_iovec_t content_type(h2o_mem_pool_t *pool, h2o_iovec_t type)
-{
-    if (!is_text(type))
-        return h2o_strdup(pool, type.base, type.len);
-    return h2o_concat(pool, type, h2o_iovec_init(H2O_STRLIT("; charset=utf-8")));
-}
-
-h2o_iovec_t gw_files_type_of(h2o_mem_pool_t *pool, h2o_iovec_t name)
-{
-    pthread_once(&common.once, init_common);
-    h2o_iovec_t extension = h2o_get_filext(name.base, name.len);
-    return content_type(pool, h2o_mimemap_get_type_by_extension(common.types, extension)->data.mimetype);
 }
 
 /* RFC 9110 8.8.2.1: never later than the answer itself. */
@@ -465,7 +410,7 @@ static void send_whole(struct gw_request *request, const struct found *found)
     struct part *part = h2o_mem_alloc_pool(request->pool, sizeof(*part));
 
     *part = (struct part){.range = {0, (uint64_t)found->st.st_size}};
-    add(&request->stream->req, H2O_TOKEN_CONTENT_TYPE, content_type(request->pool, found->type));
+    add(&request->stream->req, H2O_TOKEN_CONTENT_TYPE, gw_content_type_of(request->pool, found->type));
     send_parts(request, found->fd, 200, part, 1, h2o_iovec_init(NULL, 0));
 }
 
@@ -475,7 +420,7 @@ static void send_range(struct gw_request *request, const struct found *found, co
     struct part *part = h2o_mem_alloc_pool(request->pool, sizeof(*part));
 
     *part = (struct part){.range = *range};
-    add(req, H2O_TOKEN_CONTENT_TYPE, content_type(request->pool, found->type));
+    add(req, H2O_TOKEN_CONTENT_TYPE, gw_content_type_of(request->pool, found->type));
     add(req, H2O_TOKEN_CONTENT_RANGE,
         printed(request->pool, "bytes %llu-%llu/%llu", range->first, range->end - 1, found->st.st_size));
     send_parts(request, found->fd, 206, part, 1, h2o_iovec_init(NULL, 0));
@@ -485,7 +430,7 @@ static void send_range(struct gw_request *request, const struct found *found, co
 static void send_multipart(struct gw_request *request, const struct found *found, const struct gw_ranges *ranges)
 {
     struct part *parts = h2o_mem_alloc_pool(request->pool, sizeof(*parts) * ranges->size);
-    h2o_iovec_t type = content_type(request->pool, found->type);
+    h2o_iovec_t type = gw_content_type_of(request->pool, found->type);
     uint8_t random[NUM_BOUNDARY_CHARS / 2];
     char boundary_text[NUM_BOUNDARY_CHARS + 1];
 

@@ -7,7 +7,5 @@ struct gw_files;
 /* root and index are checked here (a missing root is a warning: it may be mounted later). Part of a snapshot. */
 struct gw_files *gw_files_create(const struct routing_files_conf *, struct gw_errors *);
 void gw_files_destroy(struct gw_files *);
-/* The Content-Type of a file by its name, from the pool (NULL: the caller frees it). */
-h2o_iovec_t gw_files_type_of(h2o_mem_pool_t *, h2o_iovec_t name);
 /* Answers the request (facts.path is canonical). Sets reason and status. */
 void gw_files_serve(struct gw_files *, struct gw_request *);
