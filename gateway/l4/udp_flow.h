@@ -1,5 +1,6 @@
-/* Inside of listeners of protocol udp, shared by udp_listener.c (sockets and datagrams), udp_flow.c (the life of a
- * flow) and udp_table.c (who is who). All of it on one thread. */
+/* Inside of listeners of protocol udp, shared by udp_listener.c (sockets), udp_datagrams.c (what they receive and
+ * send), udp_flow.c (the life of a flow), udp_target.c (where it goes) and udp_table.c (who is who). All of it on one
+ * thread. */
 #pragma once
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -186,10 +187,18 @@ static inline struct gw_l4_slot *gw_udp_counters(const struct gw_udp_flow *flow)
 /* udp_listener.c */
 struct gw_udp_listener *gw_udp_find(struct gw_udp *, h2o_iovec_t address); /* NULL: there is none */
 struct gw_udp *gw_udp_of(struct gw_worker *);                              /* made when there is none */
-/* A datagram of somebody whose key this is; msg: with its name. */
-void gw_udp_take(struct gw_udp_listener *, const struct gw_udp_key *, const struct msghdr *, h2o_iovec_t payload);
 /* Sockets are (not) read from now on: all that are this process's to read; or those that thread of num_threads of the
  * process before this one has had (num_threads 0: all). */
 void gw_udp_read(struct gw_udp *, bool is_on);
 void gw_udp_read_freed(struct gw_udp_listener *, uint32_t thread, uint32_t num_threads);
+
+/* udp_datagrams.c */
+/* Room for so many datagrams; there as long as the thread. */
+void gw_udp_batch_init(struct gw_udp_batch *, unsigned size);
+/* What the loop calls when a listener's socket, or the epoll of the flows' sockets, has something to read. */
+void gw_udp_on_datagrams(h2o_socket_t *, const char *err);
+void gw_udp_on_answers(h2o_socket_t *, const char *err);
+/* A datagram of somebody whose key this is; msg: with its name. */
+void gw_udp_take(struct gw_udp_listener *, const struct gw_udp_key *, const struct msghdr *, h2o_iovec_t payload);
+/* Counts a datagram that is not passed on. */
 void gw_udp_drop(struct gw_udp_listener *, enum gw_udp_dropped);
