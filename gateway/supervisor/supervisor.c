@@ -317,7 +317,7 @@ static void end_late_upgrade(struct gw_supervisor *supervisor)
         gw_supervisor_fail_upgrade(supervisor, "it did not serve within upgrade.ready_timeout");
 }
 
-static void run_timers(struct gw_supervisor *supervisor)
+void gw_supervisor_run_timers(struct gw_supervisor *supervisor)
 {
     uint64_t now_ms = gw_now_ms();
 
@@ -375,7 +375,7 @@ static void supervise(struct gw_supervisor *supervisor, int signals)
 {
     for (;;) {
         reap(supervisor);
-        run_timers(supervisor);
+        gw_supervisor_run_timers(supervisor);
         if (supervisor->is_over || (supervisor->is_stopping && supervisor->num_children == 0))
             return;
         wait_for_something(supervisor, signals);

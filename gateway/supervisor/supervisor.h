@@ -79,6 +79,9 @@ uint64_t gw_supervisor_back_off(uint64_t *delay_ms, uint64_t lived_ms);
 /* supervisor.c: an order; one that cannot be given is logged. NULL child: nobody is told. */
 void gw_supervisor_tell(struct gw_child *, enum gw_packet_type, uint64_t number0, uint64_t number1, const char *text);
 
+/* supervisor.c: what is due by now; what a child has said before counts first. */
+void gw_supervisor_run_timers(struct gw_supervisor *);
+
 /* supervisor_reports.c: who has flows that the next worker is to take over; NULL: nobody. Both are told how. */
 struct gw_child *gw_supervisor_find_giver(const struct gw_supervisor *);
 void gw_supervisor_hand_flows(struct gw_child *giver, struct gw_child *taker);

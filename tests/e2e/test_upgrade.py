@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from client import Client, fetch
 from load import Load
 from test_supervisor import Notified, Visitors, config, ids, is_alive, needs_root, wait_new_worker
-from weir import BINARY, SANITIZED, Weir, wait_for
+from weir import BINARY, SANITIZED, Weir, freeze, wait_for
 
 FORWARD = """
 worker_threads: {threads}
@@ -429,6 +430,57 @@ def test_an_upgrade_is_the_way_out_of_a_crash_loop(upgradable, origin):
     wait_for(lambda: gateway.runs() == gateway.binary.stat().st_ino, f"the new binary; {gateway.stderr()}")
     assert fetch(gateway.port("http"), "/version").text == "1"
     assert gateway.upgrade().returncode == 0
+
+
+def is_over(pid, threads):
+    """The threads that serve have ended: what is left waits for its last words, or is gone."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/task")) <= threads
+    except FileNotFoundError:
+        return True
+
+
+def end_and_freeze(gateway, old):
+    """A worker that has nothing left to do but to hand on an answer, for which it waits for a second, stands still. False: that
+    took too long."""
+    threads = len(os.listdir(f"/proc/{old}/task"))
+    began = time.monotonic()
+    os.kill(old, signal.SIGTERM)
+    wait_for(lambda: is_over(old, threads - 2), "its threads to end")
+    try:
+        freeze(old)
+        if time.monotonic() < began + 0.5:
+            return True
+        os.kill(old, signal.SIGCONT)
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return False
+
+
+def test_a_worker_that_stands_still_at_its_end_still_says_how_the_upgrade_went(upgradable, origin):
+    for _ in range(10):
+        gateway = upgradable(forward(threads=2), origin=origin.port)
+        old = gateway.worker()
+        # the next worker, and then the supervisor, is a shell first (see above)
+        gateway.write("run", f'while ! test -e go; do sleep 0.05; done; exec {BINARY} run "$@"\n')
+        gateway.install("/bin/sh")
+        asked = subprocess.Popen([BINARY, "upgrade", "-c", gateway.config_path], env=gateway.env, stdout=subprocess.PIPE, text=True)
+        wait_for(lambda: "upgrading to" in gateway.stderr(), "the upgrade")
+        if end_and_freeze(gateway, old):
+            break
+        gateway.write("go", "")
+        wait_new_worker(gateway, old)
+        asked.communicate(timeout=60)
+    else:
+        pytest.fail("this machine is never quick enough")
+    frozen = time.monotonic()
+    gateway.write("go", "")
+    wait_new_worker(gateway, old)
+    gateway.reload()  # what the supervisor had to say before has been said
+    wait_for(lambda: time.monotonic() > frozen + 1.1, "the second to pass")
+    os.kill(old, signal.SIGCONT)
+    assert re.fullmatch(r"weir \S+ is serving\n", asked.communicate(timeout=60)[0])
+    assert asked.returncode == 0
 
 
 def test_three_binaries_at_once_each_finish_their_own(upgradable, origin):
