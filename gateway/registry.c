@@ -1,5 +1,4 @@
-/* What outlives a configuration, found by name: endpoints, target groups, statistics of routes. Under the process's
- * lock: loads ask for it in threads of their own. */
+#include "gateway/registry.h"
 #include <stdlib.h>
 #include <string.h>
 #include "gateway/admin/health_log.h"
