@@ -429,34 +429,23 @@ static void destroy_group(struct routing_target_group *group)
     free(group->targets);
 }
 
-static void destroy(struct gw_snapshot *snapshot)
+static void dispose_route(struct gw_snapshot *snapshot, struct gw_route *route)
 {
-    for (size_t i = 0; snapshot->process != NULL && i != snapshot->num_groups; ++i) {
-        gw_group_load_release(snapshot->process->group_loads, snapshot->groups[i].load);
-        gw_group_release(snapshot->groups[i].entry);
-    }
-    for (size_t i = 0; i != snapshot->num_routes; ++i) {
-        struct gw_route *route = &snapshot->routes[i];
-        routing_header_rules_destroy(route->request_headers);
-        routing_header_rules_destroy(route->response_headers);
-        routing_rewrite_destroy(route->rewrite);
-        gw_files_destroy(route->files);
-        if (snapshot->process != NULL)
-            gw_process_release_route_stats(snapshot->process, route->stats);
-        gw_error_pages_destroy(route->error_pages);
-        if (route->compression != snapshot->compression)
-            gw_compression_destroy(route->compression);
-        free(route->groups);
-        free(route->weights);
-    }
-    free(snapshot->routes);
-    if (snapshot->process != NULL) {
-        gw_process_release_route_stats(snapshot->process, snapshot->no_route);
-        gw_process_prune(snapshot->process);
-    }
-    gw_error_pages_destroy(snapshot->error_pages);
-    gw_compression_destroy(snapshot->compression);
-    routing_table_destroy(snapshot->table);
+    routing_header_rules_destroy(route->request_headers);
+    routing_header_rules_destroy(route->response_headers);
+    routing_rewrite_destroy(route->rewrite);
+    gw_files_destroy(route->files);
+    if (snapshot->process != NULL)
+        gw_process_release_route_stats(snapshot->process, route->stats);
+    gw_error_pages_destroy(route->error_pages);
+    if (route->compression != snapshot->compression)
+        gw_compression_destroy(route->compression);
+    free(route->groups);
+    free(route->weights);
+}
+
+static void destroy_groups(struct gw_snapshot *snapshot)
+{
     for (size_t i = 0; i != (snapshot->num_workers + 1) * snapshot->num_groups && snapshot->balancers != NULL; ++i)
         routing_balancer_destroy(snapshot->balancers[i]);
     free(snapshot->balancers);
@@ -467,6 +456,25 @@ static void destroy(struct gw_snapshot *snapshot)
     for (size_t i = 0; i != snapshot->num_groups; ++i)
         destroy_group(&snapshot->groups[i]);
     free(snapshot->groups);
+}
+
+static void destroy(struct gw_snapshot *snapshot)
+{
+    for (size_t i = 0; snapshot->process != NULL && i != snapshot->num_groups; ++i) {
+        gw_group_load_release(snapshot->process->group_loads, snapshot->groups[i].load);
+        gw_group_release(snapshot->groups[i].entry);
+    }
+    for (size_t i = 0; i != snapshot->num_routes; ++i)
+        dispose_route(snapshot, &snapshot->routes[i]);
+    free(snapshot->routes);
+    if (snapshot->process != NULL) {
+        gw_process_release_route_stats(snapshot->process, snapshot->no_route);
+        gw_process_prune(snapshot->process);
+    }
+    gw_error_pages_destroy(snapshot->error_pages);
+    gw_compression_destroy(snapshot->compression);
+    routing_table_destroy(snapshot->table);
+    destroy_groups(snapshot);
     for (size_t i = 0; i != snapshot->num_listeners; ++i) {
         gw_l4_listener_dispose(snapshot->listeners[i].l4);
         tls_context_destroy(snapshot->listeners[i].tls);

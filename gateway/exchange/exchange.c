@@ -423,17 +423,52 @@ static void answer_options(struct gw_request *request)
     gw_answer(request, GW_REASON_MAX_FORWARDS, 200, h2o_iovec_init(NULL, 0), h2o_iovec_init(NULL, 0), true);
 }
 
-void gw_exchange_start(struct gw_request *request)
+static struct gw_exchange *create(struct gw_request *request)
 {
-    struct gw_stream *stream = request->stream;
-    struct gw_exchange *exchange;
-    h2o_headers_t fields;
+    struct gw_exchange *exchange = h2o_mem_alloc_pool(request->pool, sizeof(*exchange));
 
-    exchange = h2o_mem_alloc_pool(request->pool, sizeof(*exchange));
     *exchange = (struct gw_exchange){.generator = {proceed, NULL}, .request = request, .flush = {.run = on_flush}};
     exchange->pending.entries = exchange->few_pending;
     exchange->pending.capacity = sizeof(exchange->few_pending) / sizeof(exchange->few_pending[0]);
     request->exchange = exchange;
+    return exchange;
+}
+
+/* What every try sends; `fields` as forwarding and the route's rules have made them. */
+static void describe_request(struct gw_exchange *exchange, h2o_headers_t *fields)
+{
+    struct gw_request *request = exchange->request;
+    struct gw_stream *stream = request->stream;
+    struct gw_client_request *out = &exchange->out;
+
+    out->method = request->facts.method;
+    /* HTTP/1.0 without Host: we speak 1.1, where an origin may insist on one; a function is no host */
+    if (out->host.len == 0 && request->group->conf->lambda == NULL)
+        out->host = target_host(request);
+    out->content_length = stream->head.content_length;
+    out->has_body = stream->has_body;
+    out->trailers = &stream->request_trailers;
+    out->accepts_trailers = stream->head.accepts_trailers;
+    if (__builtin_expect(stream->head.trailer.base != NULL, 0))
+        out->announced_trailers = gw_trailers_announce(request->pool, stream->head.trailer);
+    out->expects_head_only = stream->is_head_request;
+    out->closes_connection = stream->closes_target;
+    if (__builtin_expect(request->upgrade.base != NULL, 0)) {
+        gw_upgrade_complete_fields(request, fields);
+        out->content_length = UINT64_MAX;
+        out->has_body = false;
+        out->upgrade = request->upgrade;
+    }
+    out->fields = fields->entries;
+    out->num_fields = fields->size;
+}
+
+void gw_exchange_start(struct gw_request *request)
+{
+    struct gw_exchange *exchange = create(request);
+    h2o_headers_t fields;
+    enum gw_reason reason;
+
     if (!set_target_url(exchange)) {
         gw_answer_error(request, GW_REASON_REWRITE_FAILED, 0);
         return;
@@ -445,31 +480,9 @@ void gw_exchange_start(struct gw_request *request)
         answer_options(request);
         return;
     }
-    exchange->out.method = request->facts.method;
-    /* HTTP/1.0 without Host: we speak 1.1, where an origin may insist on one; a function is no host */
-    if (exchange->out.host.len == 0 && request->group->conf->lambda == NULL)
-        exchange->out.host = target_host(request);
-    exchange->out.fields = fields.entries;
-    exchange->out.num_fields = fields.size;
-    exchange->out.content_length = stream->head.content_length;
-    exchange->out.has_body = stream->has_body;
-    exchange->out.trailers = &stream->request_trailers;
-    exchange->out.accepts_trailers = stream->head.accepts_trailers;
-    if (__builtin_expect(stream->head.trailer.base != NULL, 0))
-        exchange->out.announced_trailers = gw_trailers_announce(request->pool, stream->head.trailer);
-    exchange->out.expects_head_only = stream->is_head_request;
-    exchange->out.closes_connection = stream->closes_target;
-    if (__builtin_expect(request->upgrade.base != NULL, 0)) {
-        gw_upgrade_complete_fields(request, &fields);
-        exchange->out.fields = fields.entries;
-        exchange->out.num_fields = fields.size;
-        exchange->out.content_length = UINT64_MAX;
-        exchange->out.has_body = false;
-        exchange->out.upgrade = request->upgrade;
-    }
-    request->upstream_started_us = stream->started_us;
+    describe_request(exchange, &fields);
+    request->upstream_started_us = request->stream->started_us;
     begin_timeline(request);
-    enum gw_reason reason;
     if (!gw_exchange_enter(exchange, &reason)) {
         gw_answer_error(request, reason, 0);
         return;

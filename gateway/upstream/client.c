@@ -355,66 +355,90 @@ static void give_place_back(const struct gw_endpoint *endpoint, bool is_pending)
         gw_room_leave(endpoint->counted);
 }
 
+/* A PROXY header is about one client: an HTTP/2 connection that begins with it is nobody else's. */
+static void set_preface(struct gw_client *client, const struct gw_client_request *req, bool *allow_reuse)
+{
+    assert(req->preface.len <= GW_CLIENT_MAX_PREFACE);
+    memcpy(client->preface, req->preface.base, req->preface.len);
+    client->preface_len = (uint16_t)req->preface.len;
+    if (req->transport != NULL && req->transport->is_http2) {
+        client->limits.max_idle = 0;
+        *allow_reuse = false;
+    }
+}
+
+/* client->conn serves no further request after this one: the target is told. */
+static bool is_last_request(const struct gw_client *client)
+{
+    uint32_t num_before = client->conn != NULL ? client->conn->num_requests : 0;
+    return client->limits.max_idle == 0 ||
+           (client->limits.max_requests != 0 && num_before + 1 >= client->limits.max_requests);
+}
+
+static void send_on_kept(struct gw_client *client, const struct gw_client_request *req)
+{
+    char *bytes = gw_pool_scratch(client->pool, gw_client_head_bound(req));
+    size_t len = gw_client_write_head(bytes, req, is_last_request(client));
+
+    client->conn->client = client;
+    client->failure.was_reused = true;
+    send_head(client, bytes, len);
+    if (!client->is_writing && !client->request_is_sent)
+        defer(client, GW_DEFER_STARTED);
+}
+
+/* The head waits in client->out. has_place: a connection of the endpoint has been counted for it. */
+static void send_on_new(struct gw_client *client, const struct gw_endpoint *endpoint,
+                        const struct gw_client_request *req, bool has_place)
+{
+    bool is_last = is_last_request(client);
+
+    gw_client_enter_pending(client, endpoint, req->is_reserved);
+    if (!has_place && gw_pool_enter(client->pool, endpoint, &client->limits) != GW_POOL_READY) {
+        defer(client, GW_DEFER_NO_ROOM);
+        return;
+    }
+    client->conn = gw_pool_connect(client->pool, endpoint, req->transport, on_connect, on_due);
+    if (client->conn == NULL) {
+        client->failure.os_error = errno;
+        defer(client, GW_DEFER_CONNECT_FAILED);
+        return;
+    }
+    client->conn->client = client;
+    if (__builtin_expect(req->preface.len != 0, 0))
+        client->conn->preface = h2o_strdup(NULL, req->preface.base, req->preface.len);
+    client->out = h2o_mem_alloc(gw_client_head_bound(req));
+    client->out_len = gw_client_write_head(client->out, req, is_last);
+    gw_client_set_deadline(client);
+}
+
 struct gw_client *gw_client_start(struct gw_pool *pool, const struct gw_endpoint *endpoint,
                                   const struct gw_pool_limits *limits, const struct gw_client_timeouts *timeouts,
                                   const struct gw_client_request *req, bool allow_reuse,
                                   const struct gw_client_callbacks *callbacks, void *data)
 {
     struct gw_client *client = create(pool, req);
+
     client->limits = *limits;
-    if (__builtin_expect(req->closes_connection, 0) && (req->transport == NULL || !req->transport->is_http2))
-        client->limits.max_idle = 0;
-    if (__builtin_expect(req->preface.len != 0, 0)) {
-        assert(req->preface.len <= GW_CLIENT_MAX_PREFACE);
-        memcpy(client->preface, req->preface.base, req->preface.len);
-        client->preface_len = (uint16_t)req->preface.len;
-        if (req->transport != NULL && req->transport->is_http2) {
-            client->limits.max_idle = 0;
-            allow_reuse = false;
-        }
-    }
     client->timeouts = *timeouts;
     client->callbacks = callbacks;
     client->data = data;
+    if (__builtin_expect(req->closes_connection, 0) && (req->transport == NULL || !req->transport->is_http2))
+        client->limits.max_idle = 0;
+    if (__builtin_expect(req->preface.len != 0, 0))
+        set_preface(client, req, &allow_reuse);
     if (__builtin_expect(req->transport != NULL, 0) && req->transport->is_http2)
         return gw_h2_client_start(client, endpoint, req, allow_reuse);
     bool has_place = req->is_reserved;
-    client->conn = allow_reuse
-                       ? gw_pool_take(pool, endpoint, req->transport, req->preface, !is_repeatable(req), &has_place)
-                       : NULL;
-    uint32_t num_before = client->conn != NULL ? client->conn->num_requests : 0;
-    bool is_last =
-        client->limits.max_idle == 0 || (limits->max_requests != 0 && num_before + 1 >= limits->max_requests);
-    size_t bound = gw_client_head_bound(req);
-    if (client->conn != NULL) {
-        if (__builtin_expect(has_place, 0))
-            give_place_back(endpoint, req->is_reserved);
-        char *bytes = gw_pool_scratch(pool, bound);
-        size_t len = gw_client_write_head(bytes, req, is_last);
-        client->conn->client = client;
-        client->failure.was_reused = true;
-        send_head(client, bytes, len);
-        if (!client->is_writing && !client->request_is_sent)
-            defer(client, GW_DEFER_STARTED);
-        return client;
-    }
-    gw_client_enter_pending(client, endpoint, req->is_reserved);
-    if (!has_place && gw_pool_enter(pool, endpoint, limits) != GW_POOL_READY) {
-        defer(client, GW_DEFER_NO_ROOM);
-        return client;
-    }
-    client->conn = gw_pool_connect(pool, endpoint, req->transport, on_connect, on_due);
+    if (allow_reuse)
+        client->conn = gw_pool_take(pool, endpoint, req->transport, req->preface, !is_repeatable(req), &has_place);
     if (client->conn == NULL) {
-        client->failure.os_error = errno;
-        defer(client, GW_DEFER_CONNECT_FAILED);
+        send_on_new(client, endpoint, req, has_place);
         return client;
     }
-    client->conn->client = client;
-    if (__builtin_expect(req->preface.len != 0, 0))
-        client->conn->preface = h2o_strdup(NULL, req->preface.base, req->preface.len);
-    client->out = h2o_mem_alloc(bound);
-    client->out_len = gw_client_write_head(client->out, req, is_last);
-    gw_client_set_deadline(client);
+    if (__builtin_expect(has_place, 0))
+        give_place_back(endpoint, req->is_reserved);
+    send_on_kept(client, req);
     return client;
 }
 

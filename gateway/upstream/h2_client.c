@@ -1,4 +1,4 @@
-/* A request on a stream: the calls of client.h, and what frames.c and session.c report. */
+/* A request on an HTTP/2 stream: the calls of client.h, and what h2_frames.c and h2_session.c report. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
