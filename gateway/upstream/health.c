@@ -20,8 +20,9 @@ struct probed {             /* one target */
     struct routing_health_check_conf conf; /* texts are ours */
     struct gw_address address;             /* the endpoint's, with the port of the check */
     int send_proxy_protocol;
+    h2o_iovec_t head;    /* of a check by way of probe; empty: TCP */
     h2o_iovec_t preface; /* PROXY header of checks; empty: none */
-    h2o_iovec_t request; /* empty: TCP */
+    h2o_iovec_t request; /* preface and head */
     struct routing_matcher matcher;
     const struct gw_transport *transport; /* of the check; held. NULL: plain HTTP/1.1 or TCP, by way of probe */
     struct gw_endpoint checked;           /* where the check goes: the endpoint with another port */
@@ -96,6 +97,7 @@ static void free_target(struct probed *target)
     free(target->conf.path.base);
     free(target->conf.matcher.base);
     free(target->conf.host.base);
+    free(target->head.base);
     free(target->request.base);
     free(target->preface.base);
     free(target);
@@ -168,8 +170,25 @@ static void start_of_kind(struct probed *target)
     h2o_mem_clear_pool(&pool); /* the client has copied what it needs */
 }
 
+/* A target that wants a header wants it from everybody; another port may have other habits. Version 1 has our address,
+ * which may be another one by now. */
+static void set_preface(struct probed *target)
+{
+    char header[GW_PROXY_OUT_MAX];
+    size_t len =
+        target->conf.port == 0 ? gw_proxy_out_of_weir(target->send_proxy_protocol, &target->address, header) : 0;
+
+    if (target->request.base != NULL && h2o_memis(target->preface.base, target->preface.len, header, len))
+        return;
+    free(target->preface.base);
+    free(target->request.base);
+    target->preface = h2o_strdup(NULL, header, len);
+    target->request = h2o_concat(NULL, target->preface, target->head);
+}
+
 static void start(struct probed *target)
 {
+    set_preface(target);
     target->is_counted = true;
     target->began_us = gw_now_us();
     ++target->prober->num_running;
@@ -225,14 +244,12 @@ static void on_due(struct gw_timer *timer)
         start(target);
 }
 
-static void build_request(struct probed *target)
+static void build_head(struct probed *target)
 {
     const struct gw_address *address = &target->address;
     char host[512];
-    if (target->conf.protocol == ROUTING_HEALTH_CHECK_TCP) {
-        target->request = copy(target->preface);
+    if (target->conf.protocol == ROUTING_HEALTH_CHECK_TCP)
         return;
-    }
     if (target->conf.host.base != NULL)
         snprintf(host, sizeof(host), "%.*s", (int)target->conf.host.len, target->conf.host.base);
     else if (address->is_unix)
@@ -253,19 +270,7 @@ static void build_request(struct probed *target)
                        (int)target->conf.path.len, target->conf.path.base, host);
     if (len < 0)
         h2o_fatal("no memory");
-    target->request = h2o_concat(NULL, target->preface, h2o_iovec_init(text, (size_t)len));
-    free(text);
-}
-
-/* A target that wants a header wants it from everybody; another port may have other habits. */
-static void set_preface(struct probed *target, int version)
-{
-    char header[GW_PROXY_OUT_MAX];
-    size_t len = target->conf.port == 0 ? gw_proxy_out_of_weir(version, header) : 0;
-
-    target->send_proxy_protocol = version;
-    if (len != 0)
-        target->preface = h2o_strdup(NULL, header, len);
+    target->head = h2o_iovec_init(text, (size_t)len);
 }
 
 static void set_port(struct gw_address *address, uint16_t port)
@@ -303,8 +308,8 @@ static void add_target(struct gw_prober *prober, const struct gw_prober_target *
     set_port(&target->address, (uint16_t)from->conf.port);
     target->transport = gw_transport_hold(transport_of(from));
     target->kind = from->kind;
-    set_preface(target, from->send_proxy_protocol);
-    build_request(target);
+    target->send_proxy_protocol = from->send_proxy_protocol;
+    build_head(target);
     /* The configuration was checked; a matcher that does not parse leaves 200, the default. */
     bool is_grpc = target->conf.protocol == ROUTING_HEALTH_CHECK_GRPC;
     if (target->conf.matcher.base == NULL ||

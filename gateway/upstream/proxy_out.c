@@ -3,6 +3,8 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 static h2o_iovec_t text_of(const char *s) { return h2o_iovec_init(s, s != NULL ? strlen(s) : 0); }
 
@@ -28,6 +30,9 @@ static size_t write_header(int version, const struct gw_proxy_header *header, ch
                                        : gw_proxy_protocol_write_v2(header, false, dst, GW_PROXY_OUT_MAX);
 }
 
+/* It is at the same place in both families. */
+static uint16_t port_of(const struct sockaddr_storage *sa) { return ntohs(((const struct sockaddr_in *)sa)->sin_port); }
+
 /* What a balancer in front of us said goes on to the target as it was. */
 static void fill_destination(struct gw_proxy_header *header, const struct gw_conn *conn)
 {
@@ -47,8 +52,8 @@ static void fill_destination(struct gw_proxy_header *header, const struct gw_con
     }
     header->has_addresses = getsockname(h2o_socket_get_fd(conn->sock), (struct sockaddr *)&sa, &len) == 0 &&
                             gw_ip_from_sockaddr((struct sockaddr *)&sa, &header->destination);
-    if (header->has_addresses) /* the port is at the same place in both families */
-        header->destination_port = ntohs(((const struct sockaddr_in *)&sa)->sin_port);
+    if (header->has_addresses)
+        header->destination_port = port_of(&sa);
 }
 
 size_t gw_proxy_out_of_conn(int version, const struct gw_conn *conn, char *dst)
@@ -69,8 +74,33 @@ size_t gw_proxy_out_of_conn(int version, const struct gw_conn *conn, char *dst)
     return write_header(version, &header, dst);
 }
 
-size_t gw_proxy_out_of_weir(int version, char *dst)
+/* Asks the system without sending anything: connecting a datagram socket chooses a route and a source. */
+static bool find_own_address(const struct gw_address *target, struct sockaddr_storage *own)
 {
-    static const struct gw_proxy_header local = {.is_local = true, .version = 2};
-    return write_header(version, &local, dst);
+    socklen_t len = sizeof(*own);
+    bool is_found = false;
+    int fd;
+
+    if (target->is_unix || target->sa_len == 0 ||
+        (fd = socket(target->sa.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0)) == -1)
+        return false;
+    if (connect(fd, (const struct sockaddr *)&target->sa, target->sa_len) == 0)
+        is_found = getsockname(fd, (struct sockaddr *)own, &len) == 0;
+    close(fd);
+    return is_found;
+}
+
+size_t gw_proxy_out_of_weir(int version, const struct gw_address *target, char *dst)
+{
+    struct gw_proxy_header header = {.is_local = true, .version = 2};
+    struct sockaddr_storage own;
+
+    if (version == ROUTING_PROXY_V1 && find_own_address(target, &own) &&
+        gw_ip_from_sockaddr((const struct sockaddr *)&own, &header.source) &&
+        gw_ip_from_sockaddr((const struct sockaddr *)&target->sa, &header.destination)) {
+        header.has_addresses = true;
+        header.source_port = port_of(&own);
+        header.destination_port = port_of(&target->sa);
+    }
+    return write_header(version, &header, dst);
 }

@@ -11,5 +11,7 @@ enum { GW_PROXY_OUT_MAX = GW_CLIENT_MAX_PREFACE };
 /* Both return the length, 0 for ROUTING_PROXY_OFF. dst holds GW_PROXY_OUT_MAX bytes. */
 /* Whom the connection is for, and with version 2 how it came: TLS, server name. */
 size_t gw_proxy_out_of_conn(int version, const struct gw_conn *, char *dst);
-/* weir's own connections: health checks (LOCAL; version 1 says UNKNOWN). */
-size_t gw_proxy_out_of_weir(int version, char *dst);
+/* weir's own connections, to check `target`: LOCAL. Version 1 has no such word, and its UNKNOWN is refused by Apache
+ * and Varnish: it names weir by the address that the system takes for this target, and the port that it gave to a
+ * socket which asked for it; UNKNOWN for Unix sockets and where no route leads. A few system calls with version 1. */
+size_t gw_proxy_out_of_weir(int version, const struct gw_address *target, char *dst);
