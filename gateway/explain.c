@@ -149,7 +149,7 @@ void gw_explain_steps(struct gw_json *json, const struct gw_trace *trace)
 
 void gw_explain_json(struct gw_json *json, const struct gw_decision *d, const struct gw_trace *trace)
 {
-    char ip[46];
+    char ip[GW_IP_TEXT];
 
     gw_json_object(json);
     json_decision(json, d);

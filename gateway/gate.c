@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include "gateway/base/alloc.h"
+#include "gateway/base/hash.h"
 
 enum { NUM_SHARDS = 64, FIRST_BUCKETS = 16, SECOND_US = 1000000 };
 
@@ -30,11 +32,8 @@ struct gw_gate {
 
 struct gw_gate *gw_gate_create(void)
 {
-    struct gw_gate *self = aligned_alloc(_Alignof(struct gw_gate), sizeof(*self));
+    struct gw_gate *self = gw_alloc_lines(sizeof(*self));
 
-    if (self == NULL)
-        h2o_fatal("no memory");
-    memset(self, 0, sizeof(*self));
     if (getrandom(&self->seed, sizeof(self->seed), 0) != sizeof(self->seed))
         h2o_fatal("no random numbers");
     for (size_t i = 0; i != NUM_SHARDS; ++i)
@@ -61,20 +60,13 @@ void gw_gate_destroy(struct gw_gate *self)
     free(self);
 }
 
-/* Seeded, since clients choose what is hashed (splitmix64's finish, twice). */
-static uint64_t mix(uint64_t x)
-{
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
-    return x ^ (x >> 31);
-}
-
+/* Seeded, since clients choose what is hashed. */
 static uint64_t read_key(const struct gw_gate *self, const struct gw_ip *ip, uint64_t key[2])
 {
     memcpy(key, ip->bytes, 16);
     if (!gw_ip_is_v4(ip))
         key[1] = 0;
-    return mix(mix(key[0] ^ self->seed) ^ key[1] ^ self->seed * 3);
+    return gw_mix64(gw_mix64(key[0] ^ self->seed) ^ key[1] ^ self->seed * 3);
 }
 
 static bool is_forgotten(const struct entry *entry, uint64_t now_us)

@@ -66,7 +66,7 @@ static void split_authority(struct gw_request *request)
 
 static void trace_facts(struct gw_request *request)
 {
-    char ip[46];
+    char ip[GW_IP_TEXT];
     gw_ip_format(&request->facts.client_ip, ip);
     gw_trace(request->trace, "client", NULL, "%s%s", ip,
              request->client_is_trusted ? " (from X-Forwarded-For: the peer is a trusted proxy)" : "");

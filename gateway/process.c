@@ -22,6 +22,7 @@
 #include "gateway/exchange/target_queue.h"
 #include "gateway/worker.h"
 #include "tls/status.h"
+#include "gateway/base/alloc.h"
 
 enum { LAST_WORDS_MS = 1000, LAST_TURN_MS = 100 };
 
@@ -254,8 +255,7 @@ static void init_process(struct gw_process *process, h2o_globalconf_t *globalcon
     process->admin = gw_admin_create(process);
     process->resolver = gw_resolver_create(&process->control);
     process->discovery = gw_discovery_create(process);
-    process->workers = aligned_alloc(64, (sizeof(*process->workers) * num_workers + 63) & ~(size_t)63);
-    memset(process->workers, 0, sizeof(*process->workers) * num_workers);
+    process->workers = gw_alloc_lines(sizeof(*process->workers) * num_workers);
 }
 
 struct start {

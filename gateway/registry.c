@@ -2,6 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include "gateway/admin/health_log.h"
+#include "gateway/base/alloc.h"
+#include "gateway/base/hash.h"
 #include "gateway/exchange/outliers.h"
 #include "gateway/exchange/target_queue.h"
 #include "gateway/process.h"
@@ -16,12 +18,7 @@ static void *grow(void *entries, size_t size, size_t *capacity, size_t entry_siz
 
 static bool same(h2o_iovec_t a, h2o_iovec_t b) { return a.len == b.len && memcmp(a.base, b.base, a.len) == 0; }
 
-static uint64_t hash_text(uint64_t hash, h2o_iovec_t text)
-{
-    for (size_t i = 0; i != text.len; ++i)
-        hash = (hash ^ (unsigned char)text.base[i]) * 1099511628211u; /* FNV-1a */
-    return hash;
-}
+static uint64_t hash_text(h2o_iovec_t text) { return gw_fnv1a(GW_FNV1A_START, text.base, text.len); }
 
 /* Finds the slot of a key in an open hash over entries; *slots holds index + 1. */
 static uint32_t *find_slot(struct gw_registry_index *index, uint64_t hash, bool (*is)(void *entry, const void *key),
@@ -54,19 +51,12 @@ static void rehash(struct gw_registry_index *index, size_t size, uint64_t (*hash
 static uint64_t endpoint_hash(const void *entry)
 {
     const struct gw_endpoint_entry *e = entry;
-    return hash_text(hash_text(14695981039346656037u, e->group->name), e->endpoint.name);
+    return gw_fnv1a(hash_text(e->group->name), e->endpoint.name.base, e->endpoint.name.len);
 }
 static bool endpoint_is(void *entry, const void *key)
 {
     const struct gw_endpoint_entry *a = entry, *b = key;
     return a->group == b->group && same(a->endpoint.name, b->endpoint.name);
-}
-
-static void *alloc_aligned(size_t bytes)
-{
-    void *p = aligned_alloc(64, (bytes + 63) & ~(size_t)63);
-    memset(p, 0, bytes);
-    return p;
 }
 
 static struct gw_endpoint_entry *create_endpoint(struct gw_group_entry *group, const struct gw_address *address,
@@ -79,8 +69,8 @@ static struct gw_endpoint_entry *create_endpoint(struct gw_group_entry *group, c
     entry->endpoint.address.text = entry->endpoint.name = h2o_strdup(NULL, address->text.base, address->text.len);
     entry->endpoint.address.host = h2o_strdup(NULL, address->host.base, address->host.len);
     entry->is_checked = is_checked;
-    entry->slots = alloc_aligned(sizeof(*entry->slots) * num_workers);
-    entry->load = alloc_aligned(sizeof(*entry->load));
+    entry->slots = gw_alloc_lines(sizeof(*entry->slots) * num_workers);
+    entry->load = gw_alloc_lines(sizeof(*entry->load));
     entry->endpoint.counted = (struct gw_counted){entry->load, &group->use};
     routing_health_init(&entry->health, is_checked);
     entry->health.group = &group->live;
@@ -88,10 +78,7 @@ static struct gw_endpoint_entry *create_endpoint(struct gw_group_entry *group, c
     return entry;
 }
 
-static uint64_t group_hash(const void *entry)
-{
-    return hash_text(14695981039346656037u, ((const struct gw_group_entry *)entry)->name);
-}
+static uint64_t group_hash(const void *entry) { return hash_text(((const struct gw_group_entry *)entry)->name); }
 static bool group_is(void *entry, const void *key)
 {
     return same(((const struct gw_group_entry *)entry)->name, *(const h2o_iovec_t *)key);
@@ -103,12 +90,12 @@ struct gw_group_entry *gw_process_group(struct gw_process *process, h2o_iovec_t 
 
     pthread_mutex_lock(&process->lock);
     rehash(&process->groups.index, process->groups.size, group_hash, (void **)process->groups.entries);
-    uint32_t *slot = find_slot(&process->groups.index, hash_text(14695981039346656037u, name), group_is,
-                               (void **)process->groups.entries, &name);
+    uint32_t *slot =
+        find_slot(&process->groups.index, hash_text(name), group_is, (void **)process->groups.entries, &name);
     if (*slot == 0) {
         process->groups.entries = grow(process->groups.entries, process->groups.size, &process->groups.capacity,
                                        sizeof(*process->groups.entries));
-        entry = alloc_aligned(sizeof(*entry));
+        entry = gw_alloc_lines(sizeof(*entry));
         entry->name = h2o_strdup(NULL, name.base, name.len);
         entry->is_new = true;
         entry->queues = gw_target_queues_create(process, entry);
@@ -232,10 +219,7 @@ size_t gw_process_num_endpoints(struct gw_process *process)
     return size;
 }
 
-static uint64_t stats_hash(const void *entry)
-{
-    return hash_text(14695981039346656037u, ((const struct gw_route_stats *)entry)->name);
-}
+static uint64_t stats_hash(const void *entry) { return hash_text(((const struct gw_route_stats *)entry)->name); }
 static bool stats_is(void *entry, const void *key)
 {
     return same(((const struct gw_route_stats *)entry)->name, *(const h2o_iovec_t *)key);
@@ -247,14 +231,13 @@ struct gw_route_stats *gw_process_route_stats(struct gw_process *process, h2o_io
 
     pthread_mutex_lock(&process->lock);
     rehash(&process->route_stats.index, process->route_stats.size, stats_hash, (void **)process->route_stats.entries);
-    uint32_t *slot = find_slot(&process->route_stats.index, hash_text(14695981039346656037u, name), stats_is,
-                               (void **)process->route_stats.entries, &name);
+    uint32_t *slot =
+        find_slot(&process->route_stats.index, hash_text(name), stats_is, (void **)process->route_stats.entries, &name);
     if (*slot == 0) {
         size_t bytes = sizeof(*stats) + sizeof(stats->slots[0]) * process->num_workers;
         process->route_stats.entries = grow(process->route_stats.entries, process->route_stats.size,
                                             &process->route_stats.capacity, sizeof(*process->route_stats.entries));
-        stats = aligned_alloc(64, (bytes + 63) & ~(size_t)63);
-        memset(stats, 0, bytes);
+        stats = gw_alloc_lines(bytes);
         stats->name = h2o_strdup(NULL, name.base, name.len);
         process->route_stats.entries[process->route_stats.size++] = stats;
         *slot = process->route_stats.size;

@@ -3,6 +3,7 @@
 #include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
+#include "gateway/base/alloc.h"
 #include "gateway/answer/error_page.h"
 #include "gateway/answer/files.h"
 #include "gateway/discovery/discovery.h"
@@ -218,7 +219,7 @@ static bool add_named_target(struct builder *b, struct routing_target_group *gro
     for (const struct addrinfo *it = list; it != NULL; it = it->ai_next) {
         struct gw_address address = conf->address;
         struct gw_ip ip;
-        char host[46], text[64];
+        char host[GW_IP_TEXT], text[64];
         const char *why;
         if (!gw_ip_from_sockaddr(it->ai_addr, &ip))
             continue;
@@ -409,8 +410,7 @@ static bool build_routes(struct builder *b)
     if (snapshot->table == NULL)
         return false;
     snapshot->num_routes = routing_table_size(snapshot->table);
-    snapshot->routes = aligned_alloc(64, (snapshot->num_routes + 1) * sizeof(*snapshot->routes));
-    memset(snapshot->routes, 0, (snapshot->num_routes + 1) * sizeof(*snapshot->routes));
+    snapshot->routes = gw_alloc_lines(snapshot->num_routes * sizeof(*snapshot->routes));
     for (size_t i = 0; i != snapshot->num_routes; ++i)
         ok &= build_route(b, &snapshot->routes[i], routing_table_at(snapshot->table, i));
     return ok;
@@ -499,8 +499,7 @@ struct gw_snapshot *gw_snapshot_create(struct gw_process *process, struct gw_con
     snapshot->config = config;
     snapshot->process = process;
     snapshot->refs = 1;
-    snapshot->idle = aligned_alloc(64, sizeof(*snapshot->idle));
-    memset(snapshot->idle, 0, sizeof(*snapshot->idle));
+    snapshot->idle = gw_alloc_lines(sizeof(*snapshot->idle));
     snapshot->loaded_at_ms = (uint64_t)time(NULL) * 1000;
     ok &= load_certificates(&b);
     ok = ok && build_listeners(&b);

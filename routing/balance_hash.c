@@ -9,10 +9,8 @@
 
 uint64_t routing_balance_hash(h2o_iovec_t text, uint64_t seed)
 {
-    uint64_t hash = UINT64_C(14695981039346656037) ^ (seed * UINT64_C(0x9e3779b97f4a7c15));
-    for (size_t i = 0; i != text.len; ++i)
-        hash = (hash ^ (unsigned char)text.base[i]) * UINT64_C(1099511628211); /* FNV-1a */
-    return balance_mix(hash);                                                  /* the mixing it lacks */
+    uint64_t hash = GW_FNV1A_START ^ (seed * UINT64_C(0x9e3779b97f4a7c15));
+    return gw_mix64(gw_fnv1a(hash, text.base, text.len)); /* mixed: FNV's high bits hardly know the last bytes */
 }
 
 /* Primes, at least two hundred slots for each target: shares are true to half a percent. */
@@ -102,7 +100,7 @@ static bool has_slot(const struct routing_balancer *self, const struct ring *rin
     if (__builtin_expect(ring->is_member[target] && self->effective[target] >= ring->full[target], 1))
         return true;
     return ring->is_member[target] &&
-           below(balance_mix(self->names[target] ^ slot), ring->full[target]) < self->effective[target];
+           below(gw_mix64(self->names[target] ^ slot), ring->full[target]) < self->effective[target];
 }
 
 /* Each slot has an endless sequence of targets, with no regard to who is fit; the first one that is takes it. When
@@ -111,7 +109,7 @@ static uint32_t stand_in(const struct routing_balancer *self, const struct ring 
 {
     uint64_t random = 0;
     for (uint32_t i = 0; i != MOST_TRIES; ++i) {
-        random = balance_mix((uint64_t)slot << 32 | (i + 1));
+        random = gw_mix64((uint64_t)slot << 32 | (i + 1));
         uint32_t target = ring->tier[below(random, ring->num_tier)];
         if (ring->is_member[target] && (uint32_t)random % ring->heaviest < self->effective[target])
             return target;

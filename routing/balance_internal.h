@@ -1,6 +1,7 @@
 /* What balance.c and the algorithms share. Inside routing/ only. */
 #pragma once
 #include <string.h>
+#include "gateway/base/hash.h"
 #include "routing/balance.h"
 
 enum { MAX_EXCLUDABLE = 64, WEIGHT_UNIT = 256 /* of member.weight: what slow start and mitigation leave in between */ };
@@ -58,15 +59,9 @@ struct routing_balancer {
     struct ring rings[2];
 };
 
-static inline uint64_t balance_mix(uint64_t n) /* of splitmix64 */
-{
-    n = (n ^ (n >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    n = (n ^ (n >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return n ^ (n >> 31);
-}
 static inline uint64_t balance_random(struct routing_balancer *self)
 {
-    return balance_mix(self->rng += UINT64_C(0x9e3779b97f4a7c15));
+    return gw_mix64(self->rng += UINT64_C(0x9e3779b97f4a7c15));
 }
 /* Uniform below n. */
 static inline uint64_t balance_random_below(struct routing_balancer *self, uint64_t n)

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <h2o/string_.h>
+#include "gateway/base/hash.h"
 #include "tls/name.h"
 
 struct rank {
@@ -25,12 +26,10 @@ struct tls_sni {
     h2o_iovec_t default_name; /* borrowed from a slot; base NULL: no listed certificate has its first name */
 };
 
-/* FNV-1a. Clients choose what is looked up, not what is stored: they cannot make chains longer. */
+/* Clients choose what is looked up, not what is stored: they cannot make chains longer. */
 static size_t hash_of(h2o_iovec_t name)
 {
-    uint64_t hash = 14695981039346656037ULL;
-    for (size_t i = 0; i < name.len; i++)
-        hash = (hash ^ (unsigned char)name.base[i]) * 1099511628211ULL;
+    uint64_t hash = gw_fnv1a(GW_FNV1A_START, name.base, name.len);
     return hash ^ hash >> 32;
 }
 

@@ -409,7 +409,7 @@ void gw_connections_page(const struct gw_process *process, struct gw_json *json)
 static void put_error(struct gw_json *json, const struct gw_recent_error *entry)
 {
     const struct gw_reason_info *info = gw_reason_info(entry->reason);
-    char ip[46];
+    char ip[GW_IP_TEXT];
 
     gw_ip_format(&entry->client, ip);
     gw_json_object(json);

@@ -404,7 +404,7 @@ void gw_dashboard_certificates(struct gw_html *html, struct gw_process *process)
 static void put_error(struct gw_html *html, const struct gw_recent_error *error)
 {
     const struct gw_reason_info *info = gw_reason_info(error->reason);
-    char ip[46], status[16];
+    char ip[GW_IP_TEXT], status[16];
 
     gw_ip_format(&error->client, ip);
     snprintf(status, sizeof(status), "%d", error->status);

@@ -193,7 +193,7 @@ static void see(struct gw_tail_source *source, const struct gw_access_line *line
 void gw_tail_see(struct gw_worker *worker, const struct gw_request *request)
 {
     struct gw_access_line line;
-    char client[46];
+    char client[GW_IP_TEXT];
 
     gw_access_log_fill(&line, request, client);
     for (struct gw_tail_source *source = worker->tails; source != NULL; source = source->next)

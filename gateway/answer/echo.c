@@ -39,7 +39,7 @@ static void put_string(struct gw_json *json, const char *key, const char *value)
 static void put_client(struct gw_json *json, const struct gw_request *request)
 {
     const struct gw_conn *conn = request->stream->conn;
-    char ip[46];
+    char ip[GW_IP_TEXT];
 
     gw_json_key(json, "client");
     gw_json_object(json);

@@ -254,7 +254,7 @@ static void set_sockaddr(struct gw_address *address, const struct gw_ip *ip)
     }
 }
 
-void gw_address_from_ip(const struct gw_ip *ip, uint16_t port, char text[GW_ADDRESS_TEXT], char host[46],
+void gw_address_from_ip(const struct gw_ip *ip, uint16_t port, char text[GW_ADDRESS_TEXT], char host[GW_IP_TEXT],
                         struct gw_address *address)
 {
     memset(address, 0, sizeof(*address));

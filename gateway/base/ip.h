@@ -13,7 +13,8 @@ struct gw_ip {
 bool gw_ip_parse(h2o_iovec_t text, struct gw_ip *);                /* dotted quad, IPv6, bracketed IPv6; strict */
 bool gw_ip_from_sockaddr(const struct sockaddr *, struct gw_ip *); /* unix sockets: false, ip all zero */
 bool gw_ip_is_v4(const struct gw_ip *);
-/* Writes the canonical form (RFC 5952; v4 dotted) NUL-terminated; returns its length. buf holds at least 46 bytes. */
+enum { GW_IP_TEXT = 46 };
+/* Writes the canonical form (RFC 5952; v4 dotted) NUL-terminated; returns its length. buf: GW_IP_TEXT bytes. */
 size_t gw_ip_format(const struct gw_ip *, char *buf);
 
 struct gw_cidr {
@@ -41,7 +42,7 @@ struct gw_address {
 bool gw_address_parse(h2o_mem_pool_t *, h2o_iovec_t text, bool allow_names, struct gw_address *, const char **why);
 enum { GW_ADDRESS_TEXT = 56 };
 /* The numeric one of ip and port. Its texts are written into the buffers, which it borrows. */
-void gw_address_from_ip(const struct gw_ip *, uint16_t port, char text[GW_ADDRESS_TEXT], char host[46],
+void gw_address_from_ip(const struct gw_ip *, uint16_t port, char text[GW_ADDRESS_TEXT], char host[GW_IP_TEXT],
                         struct gw_address *);
 
 /* Labels of 1 to 63 letters, digits, "-" (neither first nor last) and "_", 253 characters in all; one dot may end it.

@@ -2,12 +2,11 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include "gateway/base/hash.h"
 
 static struct gw_name_slot *find(const struct gw_names *names, h2o_iovec_t name)
 {
-    uint64_t hash = 0xcbf29ce484222325; /* FNV-1a */
-    for (size_t i = 0; i != name.len; ++i)
-        hash = (hash ^ (unsigned char)name.base[i]) * 0x100000001b3;
+    uint64_t hash = gw_fnv1a(GW_FNV1A_START, name.base, name.len);
     for (size_t i = hash ^ hash >> 32;; ++i) {
         struct gw_name_slot *slot = names->slots + (i & (names->capacity - 1));
         if (slot->name.base == NULL ||

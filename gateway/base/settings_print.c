@@ -6,6 +6,7 @@
 #include "gateway/base/ip.h"
 #include "gateway/base/json.h"
 #include "gateway/base/settings_internal.h"
+#include "gateway/base/hash.h"
 
 struct printer {
     FILE *out;
@@ -83,9 +84,7 @@ static void print_masked(struct printer *p, h2o_iovec_t text)
         fputs("\"***\"", p->out);
         return;
     }
-    uint64_t mark = *p->secrets;
-    for (size_t i = 0; i != text.len; ++i)
-        mark = (mark ^ (unsigned char)text.base[i]) * 0x100000001b3; /* FNV-1a */
+    uint64_t mark = gw_fnv1a(*p->secrets, text.base, text.len);
     fprintf(p->out, "\"***%016llx\"", (unsigned long long)(mark ^ mark >> 29));
 }
 

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <yaml.h>
 #include "gateway/base/yaml_internal.h"
+#include "gateway/base/json.h"
 
 enum { FEW_KEYS = 8 };
 
@@ -409,12 +410,8 @@ static bool check_bytes(struct parse *p)
                                "control character 0x%02x (write it as an escape in double quotes)", *s);
         if (*s < 0x80)
             continue;
-        size_t len = *s >= 0xf0 ? 4 : *s >= 0xe0 ? 3 : 2;
-        bool is_good = *s >= 0xc2 && *s <= 0xf4 && (size_t)(end - s) >= len;
-        for (size_t i = 1; is_good && i != len; ++i)
-            is_good = (s[i] & 0xc0) == 0x80;
-        if (!is_good || (*s == 0xe0 && s[1] < 0xa0) || (*s == 0xed && s[1] > 0x9f) || (*s == 0xf0 && s[1] < 0x90) ||
-            (*s == 0xf4 && s[1] > 0x8f))
+        size_t len = gw_utf8_length(s, (size_t)(end - s));
+        if (len == 0)
             return fail(p, mark, "not UTF-8");
         continued += len - 1;
         s += len - 1;

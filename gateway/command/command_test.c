@@ -170,7 +170,7 @@ static void expect_rest(struct result *result)
     h2o_iovec_t url = d->dry.target_url.base != NULL ? d->dry.target_url : dash;
     size_t cursor = 0;
     h2o_iovec_t location = find_field(&d->dry.answer_fields, text_of("location"), &cursor);
-    char ip[46];
+    char ip[GW_IP_TEXT];
 
     gw_ip_format(&d->request.facts.client_ip, ip);
     expect_text(result, "client_ip", expect->client_ip, text_of(ip));

@@ -14,7 +14,7 @@ bool gw_dns_server_parse(h2o_iovec_t text, struct sockaddr_storage *sa)
 
     memset(sa, 0, sizeof(*sa));
     if (gw_ip_parse(text, &ip)) {
-        char host[46];
+        char host[GW_IP_TEXT];
         gw_ip_format(&ip, host);
         snprintf(with_port, sizeof(with_port), gw_ip_is_v4(&ip) ? "%s:53" : "[%s]:53", host);
         text = h2o_iovec_init(with_port, strlen(with_port));

@@ -55,7 +55,7 @@ const char *gw_dns_type_name(enum gw_dns_type type)
 
 void gw_dns_value_text(enum gw_dns_type type, const struct gw_dns_value *value, char *buf, size_t len)
 {
-    char ip[46];
+    char ip[GW_IP_TEXT];
 
     if (type == GW_DNS_SRV) {
         snprintf(buf, len, "%u %u %u %s", value->priority, value->weight, value->port,

@@ -42,7 +42,7 @@ bool gw_dns_servers_full_name(const struct gw_dns_servers *self, const char *nam
 static void set_name(char *name, size_t len, const struct sockaddr_storage *sa)
 {
     struct gw_ip ip;
-    char text[46];
+    char text[GW_IP_TEXT];
     uint16_t port = ntohs(sa->ss_family == AF_INET ? ((const struct sockaddr_in *)sa)->sin_port
                                                    : ((const struct sockaddr_in6 *)sa)->sin6_port);
     if (!gw_ip_from_sockaddr((const struct sockaddr *)sa, &ip))

@@ -49,7 +49,7 @@ static void publish(struct dns_source *self)
     const struct gw_dns_address *addresses = gw_dns_target_addresses(self->target, &size);
     struct gw_member *members = h2o_mem_alloc((size + 1) * sizeof(*members));
     char(*texts)[GW_ADDRESS_TEXT] = h2o_mem_alloc((size + 1) * sizeof(*texts));
-    char(*hosts)[46] = h2o_mem_alloc((size + 1) * sizeof(*hosts));
+    char(*hosts)[GW_IP_TEXT] = h2o_mem_alloc((size + 1) * sizeof(*hosts));
     h2o_iovec_t group = gw_source_group(self->source);
 
     for (size_t i = 0; i != size; ++i) {

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <h2o.h>
+#include "gateway/base/alloc.h"
 
 struct entry {
     struct routing_load load;
@@ -42,8 +43,7 @@ struct routing_load *gw_group_load_hold(struct gw_group_loads *self, h2o_iovec_t
         if (h2o_memis(entry->name.base, entry->name.len, group.base, group.len))
             break;
     if (entry == NULL) {
-        entry = aligned_alloc(64, sizeof(*entry));
-        memset(entry, 0, sizeof(*entry));
+        entry = gw_alloc_lines(sizeof(*entry));
         entry->name = h2o_strdup(NULL, group.base, group.len);
         entry->next = self->first;
         self->first = entry;

@@ -1,6 +1,7 @@
 #include "gateway/exchange/target_queue.h"
 #include <stdlib.h>
 #include <string.h>
+#include "gateway/base/alloc.h"
 #include "gateway/answer/answer.h"
 #include "gateway/exchange/exchange.h"
 #include "gateway/process.h"
@@ -211,10 +212,9 @@ static void on_timeout(struct gw_timer *timer)
 struct gw_target_queues *gw_target_queues_create(struct gw_process *process, struct gw_group_entry *group)
 {
     unsigned num_workers = process->num_workers;
-    size_t bytes = sizeof(struct gw_target_queues) + num_workers * sizeof(struct thread_queue);
-    struct gw_target_queues *self = aligned_alloc(64, (bytes + 63) & ~(size_t)63);
+    struct gw_target_queues *self =
+        gw_alloc_lines(sizeof(struct gw_target_queues) + num_workers * sizeof(struct thread_queue));
 
-    memset(self, 0, bytes);
     self->num_threads = num_workers;
     self->group = group;
     for (unsigned i = 0; i != num_workers; ++i) {

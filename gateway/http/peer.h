@@ -33,7 +33,7 @@ struct gw_peer_facts {
     void (*destroy_certificate)(struct tls_client_certificate *); /* ... by whoever made it */
     bool has_proxy;                                               /* a PROXY header came: */
     struct gw_proxy_header proxy;                                 /* its slices lie in proxy_bytes */
-    char proxy_peer[46];                                          /* who sent it, as text */
+    char proxy_peer[GW_IP_TEXT];                                  /* who sent it, as text */
     char *proxy_bytes;                                            /* owned */
     h2o_iovec_t unique_id;                 /* of the header, readable: as it is or in hexadecimal; owned */
     h2o_iovec_t notes[GW_PEER_NOTE_COUNT]; /* base NULL: nothing to tell */

@@ -106,8 +106,8 @@ struct gw_conn {
     struct gw_ip peer_ip;
     uint16_t peer_port, local_port;
     bool is_tls;
-    const char *server_name; /* SNI, as long as the socket lives; NULL: plain or none was sent */
-    char peer_text[46];      /* canonical text of peer_ip; "unix" for unix sockets */
+    const char *server_name;    /* SNI, as long as the socket lives; NULL: plain or none was sent */
+    char peer_text[GW_IP_TEXT]; /* canonical text of peer_ip; "unix" for unix sockets */
     uint8_t peer_text_len;
     bool is_counted;             /* struct gw_peer */
     struct gw_peer_facts *facts; /* owned; NULL: neither a PROXY header nor a client certificate came */

@@ -229,7 +229,7 @@ static void put_answer(struct gw_json *json, const struct asked *asked, const st
 {
     const h2o_iovec_t none = {NULL, 0};
     const struct routing_target_group *group = answer->choice.group;
-    char client[46];
+    char client[GW_IP_TEXT];
 
     gw_ip_format(&asked->client, client);
     gw_json_object(json);

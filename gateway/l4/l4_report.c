@@ -7,6 +7,7 @@
 #include "gateway/gate.h"
 #include "gateway/observe/access_log.h"
 #include "gateway/l4/l4.h"
+#include "gateway/base/alloc.h"
 
 static bool same(h2o_iovec_t a, h2o_iovec_t b) { return h2o_memis(a.base, a.len, b.base, b.len); }
 
@@ -23,13 +24,11 @@ static struct gw_l4_stats *add(struct gw_process *process, h2o_iovec_t listener,
                                struct gw_l4_stats *whole)
 {
     struct gw_l4_stats *stats = h2o_mem_alloc(sizeof(*stats));
-    size_t bytes = sizeof(*stats->slots) * process->num_workers;
 
     memset(stats, 0, sizeof(*stats));
     stats->listener = h2o_strdup(NULL, listener.base, listener.len);
     stats->group = h2o_strdup(NULL, group.base, group.len);
-    stats->slots = aligned_alloc(64, bytes);
-    memset(stats->slots, 0, bytes);
+    stats->slots = gw_alloc_lines(sizeof(*stats->slots) * process->num_workers);
     stats->whole = whole != NULL ? whole : stats;
     stats->next = process->l4_stats;
     process->l4_stats = stats;

@@ -32,7 +32,7 @@ static bool is_too_much(struct gw_udp *udp)
 static void report(struct gw_udp *udp, const struct gw_l4_stats *stats, const struct gw_udp_key *key,
                    const struct gw_udp_flow *flow, enum gw_reason reason)
 {
-    char peer[46];
+    char peer[GW_IP_TEXT];
     struct gw_l4_record record = {
         .worker = udp->worker,
         .stats = stats,

@@ -2,6 +2,7 @@
 #include <string.h>
 #include <openssl/x509v3.h>
 #include <sys/socket.h>
+#include "gateway/base/hash.h"
 #include "gateway/answer/grpc.h"
 #include "gateway/exchange/exchange.h"
 #include "gateway/exchange/forwarded.h"
@@ -64,21 +65,13 @@ static void fill_certificate(struct gw_access_full *full, const struct gw_reques
     }
 }
 
-static uint64_t mix(uint64_t x) /* splitmix64 */
-{
-    x += 0x9e3779b97f4a7c15;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
-    return x ^ (x >> 31);
-}
-
 /* Not a secret, only unlike any other connection's: the process's start, the thread, the connection's number there. */
 static void fill_conn_id(struct gw_access_full *full, struct gw_access_details *details,
                          const struct gw_request *request)
 {
     const struct gw_worker *worker = request->worker;
-    uint64_t high = mix(worker->process->started_ms);
-    uint64_t low = mix(high ^ ((uint64_t)worker->thread.index << 56 | request->stream->conn->super.id));
+    uint64_t high = gw_mix64(worker->process->started_ms);
+    uint64_t low = gw_mix64(high ^ ((uint64_t)worker->thread.index << 56 | request->stream->conn->super.id));
 
     int len = snprintf(details->conn_id, sizeof(details->conn_id), "TID_%016llx%016llx", (unsigned long long)high,
                        (unsigned long long)low);

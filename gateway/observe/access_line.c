@@ -2,6 +2,7 @@
 #include <stdbool.h>
 #include <string.h>
 #include <time.h>
+#include "gateway/base/json.h"
 #include "gateway/observe/access_put.h"
 
 /* Eight bytes at once: is any below 0x20, a quote, a backslash, or above 0x7e? (DEL counts as needing a look; it is
@@ -14,24 +15,6 @@ static inline bool needs_care(uint64_t word)
     return ((below | (quote - ones) | (backslash - ones) | word) & highs) != 0;
 }
 
-/* Length of the well-formed UTF-8 sequence at s (RFC 3629: no surrogates, no overlong forms), 0 if there is none. */
-static size_t sequence_len(const uint8_t *s, size_t left)
-{
-    if (s[0] >= 0xc2 && s[0] <= 0xdf)
-        return left >= 2 && (s[1] & 0xc0) == 0x80 ? 2 : 0;
-    if (s[0] >= 0xe0 && s[0] <= 0xef) {
-        if (left < 3 || (s[1] & 0xc0) != 0x80 || (s[2] & 0xc0) != 0x80)
-            return 0;
-        return (s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ? 0 : 3;
-    }
-    if (s[0] >= 0xf0 && s[0] <= 0xf4) {
-        if (left < 4 || (s[1] & 0xc0) != 0x80 || (s[2] & 0xc0) != 0x80 || (s[3] & 0xc0) != 0x80)
-            return 0;
-        return (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f) ? 0 : 4;
-    }
-    return 0;
-}
-
 /* One byte, or one sequence, that may need an escape; moves *s on. */
 static char *put_careful(char *dst, const uint8_t **s, const uint8_t *end)
 {
@@ -40,7 +23,7 @@ static char *put_careful(char *dst, const uint8_t **s, const uint8_t *end)
     size_t len;
 
     if (c >= 0x80) {
-        if ((len = sequence_len(*s, end - *s)) == 0) {
+        if ((len = gw_utf8_length(*s, end - *s)) == 0) {
             ++*s;
             return PUT(dst, "\xef\xbf\xbd");
         }

@@ -192,7 +192,7 @@ static void schedule_flush(struct gw_access_log_buffer *buffer)
 }
 
 static void fill(struct gw_access_line *line, const struct gw_request *request, const struct timespec *now,
-                 char client[46])
+                 char client[GW_IP_TEXT])
 {
     line->wall_ms = (uint64_t)now->tv_sec * 1000 + now->tv_nsec / 1000000;
     line->duration_us = (request->finished_us != 0 ? request->finished_us : gw_now_us()) - request->stream->started_us;
@@ -223,7 +223,7 @@ static void write_other(struct gw_access_log_buffer *buffer, struct gw_request *
     const struct gw_access_log_conf *conf = &request->snapshot->config->access_log;
     struct gw_access_details details;
     struct gw_access_full full;
-    char client[46], *dst;
+    char client[GW_IP_TEXT], *dst;
 
     memset(&full, 0, sizeof(full));
     fill(&full.line, request, now, client);
@@ -245,7 +245,7 @@ void gw_access_log_write(struct gw_access_log_buffer *buffer, struct gw_request 
     clock_gettime(CLOCK_REALTIME, &now);
     if (request->snapshot->config->access_log.format == GW_ACCESS_JSON) {
         struct gw_access_line line = {0};
-        char client[46];
+        char client[GW_IP_TEXT];
         fill(&line, request, &now, client);
         char *dst = make_room(buffer, gw_access_line_bound(&line));
         buffer->chunk->size += gw_access_line_write(dst, &line, &buffer->clock);

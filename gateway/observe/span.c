@@ -214,7 +214,7 @@ h2o_iovec_t gw_span_redact_query(h2o_mem_pool_t *pool, h2o_iovec_t query)
 static void put_client(struct gw_json *json, const struct gw_request *request)
 {
     const struct gw_conn *conn = request->stream->conn;
-    char client[46];
+    char client[GW_IP_TEXT];
 
     put_text(json, "client.address", h2o_iovec_init(client, gw_ip_format(&request->facts.client_ip, client)));
     put_text(json, "network.peer.address", h2o_iovec_init(conn->peer_text, conn->peer_text_len));

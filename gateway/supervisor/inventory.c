@@ -277,7 +277,7 @@ void gw_inventory_describe(const struct gw_inventory_entry *entry, char *text, s
     struct sockaddr_storage sa = {0};
     socklen_t len = sizeof(sa) - 1;
     struct gw_ip ip;
-    char host[46];
+    char host[GW_IP_TEXT];
 
     if (entry->address != NULL)
         snprintf(text, size, "%s", entry->address);

@@ -11,7 +11,7 @@ static h2o_iovec_t text_of(const char *s) { return h2o_iovec_init(s, s != NULL ?
 /* Version 1 has one line of text (2.1): addresses of one family, or UNKNOWN. */
 static size_t write_v1(const struct gw_proxy_header *header, char *dst)
 {
-    char source[46], destination[46];
+    char source[GW_IP_TEXT], destination[GW_IP_TEXT];
     bool is_v4 = gw_ip_is_v4(&header->source);
 
     if (!header->has_addresses || gw_ip_is_v4(&header->destination) != is_v4)
