@@ -19,7 +19,7 @@ struct arrival {
     struct gw_peer peer;
     struct gw_timer timer;
     h2o_linklist_t link;  /* in worker->handshakes */
-    h2o_linklist_t hello; /* in worker->hellos: its first bytes are there */
+    h2o_linklist_t hello; /* in worker->hellos or hellos_behind: its first bytes are there */
 };
 
 static void serve_http(struct gw_server *server, h2o_socket_t *sock, const struct gw_peer *peer, uint32_t protocols)
@@ -231,6 +231,34 @@ static bool drop_if_gone(struct arrival *arrival)
     return true;
 }
 
+/* NULL: of a Unix socket. */
+static struct gw_usage *usage_of(struct arrival *arrival)
+{
+    struct gw_worker *worker = arrival->accept->worker;
+    if (!arrival->peer.has_ip)
+        return NULL;
+    return gw_usage_of_address(worker->server.addresses, &arrival->peer.ip, gw_thread_now(&worker->thread));
+}
+
+static void greet_in_turn(struct gw_worker *worker)
+{
+    if (!h2o_linklist_is_empty(&worker->hellos))
+        gw_thread_defer(&worker->thread, &worker->hello_turn);
+    else if (!h2o_linklist_is_empty(&worker->hellos_behind))
+        gw_thread_defer_behind(&worker->thread, &worker->hello_turn);
+}
+
+static struct arrival *next_hello(struct gw_worker *worker)
+{
+    h2o_linklist_t *list = h2o_linklist_is_empty(&worker->hellos) ? &worker->hellos_behind : &worker->hellos;
+    struct arrival *arrival = H2O_STRUCT_FROM_MEMBER(struct arrival, hello, list->next);
+
+    if (h2o_linklist_is_empty(list))
+        return NULL;
+    h2o_linklist_unlink(&arrival->hello);
+    return arrival;
+}
+
 void gw_arrival_greet(struct gw_deferred *deferred)
 {
     struct gw_worker *worker = H2O_STRUCT_FROM_MEMBER(struct gw_worker, hello_turn, deferred);
@@ -238,9 +266,9 @@ void gw_arrival_greet(struct gw_deferred *deferred)
     if (worker->hellos_in_turn != worker->thread.turns) {
         worker->hellos_in_turn = worker->thread.turns;
         int hellos = 0, gone = 0;
-        while (hellos != HELLOS_A_TURN && gone != GONE_A_TURN && !h2o_linklist_is_empty(&worker->hellos)) {
-            struct arrival *arrival = H2O_STRUCT_FROM_MEMBER(struct arrival, hello, worker->hellos.next);
-            h2o_linklist_unlink(&arrival->hello);
+        struct arrival *arrival;
+        while (hellos != HELLOS_A_TURN && gone != GONE_A_TURN && (arrival = next_hello(worker)) != NULL) {
+            gw_thread_charge(&worker->thread, usage_of(arrival));
             if (drop_if_gone(arrival)) {
                 ++gone;
                 continue;
@@ -250,8 +278,7 @@ void gw_arrival_greet(struct gw_deferred *deferred)
             h2o_socket_ssl_handshake(arrival->sock, tls_context_ssl(arrival->listener->tls), NULL, on_handshake);
         }
     }
-    if (!h2o_linklist_is_empty(&worker->hellos))
-        gw_thread_defer(&worker->thread, deferred);
+    greet_in_turn(worker);
 }
 
 static void greet_later(struct arrival *arrival)
@@ -260,8 +287,10 @@ static void greet_later(struct arrival *arrival)
 
     h2o_socket_read_stop(arrival->sock);
     h2o_socket_dont_read(arrival->sock, 0);
-    h2o_linklist_insert(&worker->hellos, &arrival->hello);
-    gw_thread_defer(&worker->thread, &worker->hello_turn);
+    struct gw_usage *usage = usage_of(arrival);
+    bool is_behind = usage != NULL && gw_usage_is_much(usage, gw_thread_now(&worker->thread));
+    h2o_linklist_insert(is_behind ? &worker->hellos_behind : &worker->hellos, &arrival->hello);
+    greet_in_turn(worker);
 }
 
 /* The state of a handshake takes OpenSSL 40 KiB: whoever sends half of a ClientHello gets none. What is not the

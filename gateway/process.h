@@ -69,7 +69,8 @@ struct gw_worker {
     h2o_linklist_t acceptors;  /* loop: of gw_accept, the listening sockets in this thread */
     h2o_linklist_t handshakes; /* loop: PROXY headers and TLS handshakes in progress */
     size_t num_handshakes;     /* loop */
-    h2o_linklist_t hellos;     /* loop: of those whose ClientHello is there, in order */
+    /* loop: of those whose ClientHello is there, in order; of addresses that use much; both served by hello_turn */
+    h2o_linklist_t hellos, hellos_behind;
     struct gw_deferred hello_turn;
     uint64_t hellos_in_turn;      /* loop: the last turn in which some were answered */
     int spare_fd;                 /* loop: given up to empty a queue when there are no descriptors; -1: it is */

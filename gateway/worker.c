@@ -139,6 +139,7 @@ void gw_worker_init(struct gw_worker *worker, struct gw_process *process, unsign
     h2o_linklist_init_anchor(&worker->acceptors);
     h2o_linklist_init_anchor(&worker->handshakes);
     h2o_linklist_init_anchor(&worker->hellos);
+    h2o_linklist_init_anchor(&worker->hellos_behind);
     worker->hello_turn.run = gw_arrival_greet;
     h2o_linklist_init_anchor(&worker->mirrors);
     h2o_multithread_register_receiver(worker->ctx.queue, &worker->receiver, gw_message_receive);

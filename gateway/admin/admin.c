@@ -395,6 +395,7 @@ void gw_admin_destroy(struct gw_admin *admin)
         conn->ops->close(conn, GW_END_DRAIN);
     }
     free(admin->server.scratch);
+    gw_usage_table_destroy(admin->server.addresses);
     free(admin->token.base);
     gw_traffic_destroy(admin->traffic);
     gw_recent_dispose(&admin->recent);

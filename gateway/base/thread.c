@@ -4,9 +4,12 @@
 /* Deferred work may put off more: a response from memory, its completion, the next pipelined request. That is done in
  * the same turn, as another epoll_wait costs more; but not for ever, as other connections wait. */
 enum { MAX_ROUNDS = 8 };
-/* A turn is as long as everybody else waits. So its events, its timers and its deferred work have each a share of time,
- * beyond which work is left to the next turns. The clock is read now and then only. */
-enum { EVENTS_US = 300, TIMERS_US = 50, DEFERRED_US = 200, BEHIND_US = 40, LOOK_EVERY = 2 };
+/* A turn is as long as everybody else waits. So its events, its timers, its deferred work and those behind have each a
+ * share of time, beyond which work is left to the next turns. As turns have a price of their own (every socket that has
+ * not been read is told of again), the shares grow, a step a turn, while turns leave work: that of events and of
+ * deferred work if it is work of those who use little; that of those behind if there is nobody else. */
+enum { FRONT_US_MIN = 80, FRONT_US_MAX = 300, BEHIND_US_MIN = 40, BEHIND_US_MAX = 300, STEP_US = 4 };
+enum { TIMERS_US = 50, LOOK_EVERY = 2, WARY_MS = 20, LIGHT_MS = 250 };
 /* So many requests of the usual kind fit into a turn. Something that takes so long by itself ends its share at once:
  * others may be as long. */
 enum { MUCH_US = 60 };
@@ -19,12 +22,37 @@ bool gw_thread_look(struct gw_thread *thread)
         thread->looked_us = now_us;
         return false;
     }
-    return thread->is_late = now_us - thread->looked_us >= EVENTS_US || now_us - last_us >= MUCH_US;
+    return thread->is_late = now_us - thread->looked_us >= thread->front_us || now_us - last_us >= MUCH_US;
+}
+
+void gw_thread_charge_now(struct gw_thread *thread, struct gw_usage *usage)
+{
+    uint64_t now_us = gw_now_us();
+    if (thread->user != NULL)
+        gw_usage_add(thread->user, gw_thread_now(thread), now_us - thread->since_us);
+    thread->user = usage;
+    thread->since_us = now_us;
+}
+
+bool gw_thread_may_serve_now(struct gw_thread *thread, struct gw_usage *usage)
+{
+    uint64_t now_ms = gw_thread_now(thread);
+    if (gw_usage_is_much(usage, now_ms))
+        return false;
+    thread->light_ms = now_ms;
+    gw_thread_charge_now(thread, usage);
+    if (thread->looked_us == 0)
+        thread->looked_us = thread->last_us = thread->since_us;
+    else if (thread->since_us - thread->looked_us >= thread->front_us || thread->since_us - thread->last_us >= MUCH_US)
+        thread->is_late = true;
+    thread->last_us = thread->since_us;
+    return !thread->is_late;
 }
 
 static void on_timers(h2o_timeout_entry_t *entry)
 {
     struct gw_thread *thread = H2O_STRUCT_FROM_MEMBER(struct gw_thread, timers_entry, entry);
+    gw_thread_charge(thread, NULL);
     gw_wheel_run_for(thread->wheel, gw_thread_now(thread), TIMERS_US);
     /* Stay linked, but not for this turn; gw_thread_turn sets the time. */
     h2o_linklist_insert(&thread->timers_list._entries, &entry->_link);
@@ -56,7 +84,7 @@ static bool is_share_over(struct gw_thread *thread)
         thread->deferred_us = now_us;
         return false;
     }
-    return now_us - thread->deferred_us > DEFERRED_US || now_us - last_us >= MUCH_US;
+    return now_us - thread->deferred_us > thread->front_us * 2 / 3 || now_us - last_us >= MUCH_US;
 }
 
 static void run_deferred(struct gw_thread *thread)
@@ -78,13 +106,9 @@ static void run_deferred(struct gw_thread *thread)
 static void run_behind(struct gw_thread *thread)
 {
     uint64_t began_us = gw_now_us();
-    h2o_linklist_t batch;
-    h2o_linklist_init_anchor(&batch);
-    h2o_linklist_insert_list(&batch, &thread->behind);
     do
-        run_first(&batch);
-    while (!h2o_linklist_is_empty(&batch) && gw_now_us() - began_us < BEHIND_US);
-    h2o_linklist_insert_list(thread->behind.next, &batch);
+        run_first(&thread->behind);
+    while (!h2o_linklist_is_empty(&thread->behind) && gw_now_us() - began_us < thread->behind_us);
 }
 
 static void on_deferred(h2o_timeout_entry_t *entry)
@@ -116,6 +140,8 @@ void gw_thread_init(struct gw_thread *thread, unsigned index, h2o_context_t *ctx
     if (getrandom(thread->rng, sizeof(thread->rng), 0) != (ssize_t)sizeof(thread->rng))
         thread->rng[0] = gw_now_us() * 2654435761u + index;
     thread->rng[1] |= 1; /* all zero is the one state it never leaves */
+    thread->front_us = FRONT_US_MIN;
+    thread->behind_us = BEHIND_US_MIN;
     h2o_linklist_init_anchor(&thread->deferred);
     h2o_linklist_init_anchor(&thread->behind);
     /* The loop walks its lists in this order: deferred work of timers is done in the same turn. */
@@ -140,6 +166,26 @@ void gw_thread_dispose(struct gw_thread *thread)
     thread->wheel = NULL;
 }
 
+static void set_shares(struct gw_thread *thread)
+{
+    uint64_t now_ms = gw_thread_now(thread);
+    bool is_front_left = !h2o_linklist_is_empty(&thread->deferred);
+    bool is_behind_left = !h2o_linklist_is_empty(&thread->behind);
+
+    if (thread->is_late || is_front_left || is_behind_left)
+        thread->wary_until_ms = now_ms + WARY_MS;
+    thread->is_wary = now_ms < thread->wary_until_ms;
+    if (is_front_left)
+        thread->front_us += thread->front_us < FRONT_US_MAX ? STEP_US : 0;
+    else
+        thread->front_us -= thread->front_us > FRONT_US_MIN ? STEP_US : 0;
+    thread->has_light = now_ms - thread->light_ms < LIGHT_MS;
+    if (thread->has_light)
+        thread->behind_us = BEHIND_US_MIN;
+    else if (is_behind_left)
+        thread->behind_us += thread->behind_us < BEHIND_US_MAX ? STEP_US : 0;
+}
+
 int gw_thread_turn(struct gw_thread *thread, int32_t max_wait_ms)
 {
     int32_t wait_ms = gw_wheel_wait(thread->wheel, gw_thread_now(thread), max_wait_ms);
@@ -148,7 +194,7 @@ int gw_thread_turn(struct gw_thread *thread, int32_t max_wait_ms)
         !h2o_linklist_is_empty(&thread->deferred) || !h2o_linklist_is_empty(&thread->behind))
         wait_ms = 0;
     ++thread->turns;
-    thread->is_wary = thread->is_late || !h2o_linklist_is_empty(&thread->behind);
+    set_shares(thread);
     thread->deferred_rounds = thread->num_deferred = 0;
     thread->num_looks = thread->is_wary ? GW_THREAD_LOOK_EVERY - 1 : 0;
     thread->looked_us = thread->deferred_us = 0;
@@ -156,5 +202,8 @@ int gw_thread_turn(struct gw_thread *thread, int32_t max_wait_ms)
     thread->deferred_entry.registered_at = 0;
     /* Wall clock: should it be set back during the wait, the timers run in the next turn, which begins at once. */
     thread->timers_entry.registered_at = thread->loop->_now + (uint64_t)wait_ms;
-    return h2o_evloop_run(thread->loop, wait_ms);
+    int rc = h2o_evloop_run(thread->loop, wait_ms);
+    if (__builtin_expect(thread->user != NULL, 0))
+        gw_thread_charge_now(thread, NULL);
+    return rc;
 }

@@ -2,6 +2,7 @@
  * process. Modules embed nothing global; they are handed this. */
 #pragma once
 #include <h2o.h>
+#include "gateway/base/usage.h"
 #include "gateway/base/wheel.h"
 
 struct gw_thread {
@@ -19,7 +20,14 @@ struct gw_thread {
     uint64_t looked_us, deferred_us; /* when its events, and its deferred work, were first seen to run; 0: not yet */
     uint64_t last_us;                /* the last time that the clock was looked at in one of them */
     bool is_late, is_behind_done;
-    bool is_wary; /* the turn before had not time for all: this one looks at the clock from the first event on */
+    /* A turn of the last WARY_MS had not time for all. What connections use is measured only then, and the clock looked
+     * at from the first event on. */
+    bool is_wary;
+    bool has_light;                   /* somebody who used little was served in the last LIGHT_MS */
+    uint64_t wary_until_ms, light_ms; /* light_ms: when somebody who used little was last served while wary */
+    unsigned front_us, behind_us;     /* how long events, and those behind, may take in this turn */
+    struct gw_usage *user;            /* whose the time from since_us on is; NULL: nobody's */
+    uint64_t since_us;
     /* How the loop calls us inside a turn, where sockets may be written and closed. The lists are our own, because
      * those of libh2o stall when the wall clock is set back. */
     h2o_timeout_t timers_list, deferred_list;
@@ -48,9 +56,16 @@ static inline void gw_thread_undefer(struct gw_deferred *);                   /*
  * at least one. Fine when already put off, by either. */
 static inline void gw_thread_defer_behind(struct gw_thread *, struct gw_deferred *);
 static inline bool gw_thread_is_deferred(const struct gw_deferred *deferred) { return deferred->link.next != NULL; }
-/* The caller has just done what takes as long as many requests, which cannot be cut into pieces: this turn is to be
- * over soon. */
-static inline void gw_thread_did_much(struct gw_thread *);
+/* What is done from here on, until the next call or the end of the turn's events, is done for this usage (NULL: for
+ * nobody in particular). Is ignored unless the thread is wary. The usage must stay as long as it is
+ * `user`. */
+static inline void gw_thread_charge(struct gw_thread *, struct gw_usage *);
+/* May whoever used so much be served now, out of an event? If not, its work is put off by gw_thread_defer_for. */
+static inline bool gw_thread_may_serve(struct gw_thread *, struct gw_usage *);
+/* Others, who use little, are being served while the thread has not time for all: work is to come in short pieces. */
+static inline bool gw_thread_is_pressed(const struct gw_thread *thread) { return thread->is_wary && thread->has_light; }
+/* Puts work off behind the others when the thread is wary and the usage is much, else like gw_thread_defer. */
+static inline void gw_thread_defer_for(struct gw_thread *, struct gw_usage *, struct gw_deferred *);
 /* One turn of the loop: waits at most max_wait_ms, runs events, then timers, then deferred work. Returns 0; -1 with
  * errno when the wait failed, EINTR being the harmless case. */
 int gw_thread_turn(struct gw_thread *, int32_t max_wait_ms);
@@ -74,16 +89,11 @@ static inline uint64_t gw_thread_now(struct gw_thread *thread)
 
 enum { GW_THREAD_LOOK_EVERY = 2 };
 bool gw_thread_look(struct gw_thread *);
+void gw_thread_charge_now(struct gw_thread *, struct gw_usage *);
+bool gw_thread_may_serve_now(struct gw_thread *, struct gw_usage *);
 static inline bool gw_thread_is_late(struct gw_thread *thread)
 {
     return thread->is_late || (++thread->num_looks % GW_THREAD_LOOK_EVERY == 0 && gw_thread_look(thread));
-}
-
-static inline void gw_thread_did_much(struct gw_thread *thread)
-{
-    thread->is_late = true;
-    thread->deferred_us = 1;   /* as if it had begun long ago, */
-    thread->num_deferred |= 1; /* which is seen after this one or the first */
 }
 
 static inline void gw_thread_defer(struct gw_thread *thread, struct gw_deferred *deferred)
@@ -102,6 +112,27 @@ static inline void gw_thread_defer_behind(struct gw_thread *thread, struct gw_de
     h2o_linklist_insert(&thread->behind, &deferred->link);
     if (!h2o_linklist_is_linked(&thread->deferred_entry._link))
         h2o_linklist_insert(&thread->deferred_list._entries, &thread->deferred_entry._link);
+}
+
+static inline void gw_thread_charge(struct gw_thread *thread, struct gw_usage *usage)
+{
+    if (__builtin_expect(thread->is_wary, 0))
+        gw_thread_charge_now(thread, usage);
+}
+
+static inline bool gw_thread_may_serve(struct gw_thread *thread, struct gw_usage *usage)
+{
+    if (__builtin_expect(!thread->is_wary, 1))
+        return !gw_thread_is_late(thread);
+    return gw_thread_may_serve_now(thread, usage);
+}
+
+static inline void gw_thread_defer_for(struct gw_thread *thread, struct gw_usage *usage, struct gw_deferred *deferred)
+{
+    if (__builtin_expect(thread->is_wary, 0) && gw_usage_is_much(usage, gw_thread_now(thread)))
+        gw_thread_defer_behind(thread, deferred);
+    else
+        gw_thread_defer(thread, deferred);
 }
 
 static inline void gw_thread_undefer(struct gw_deferred *deferred)

@@ -55,6 +55,9 @@ void gw_conn_init(struct gw_conn *conn, struct gw_server *server, h2o_socket_t *
         memcpy(conn->peer_text, "unix", 5);
         conn->peer_text_len = 4;
     }
+    gw_usage_begin(&conn->usage,
+                   peer->has_ip ? gw_usage_of_address(server->addresses, &peer->ip, conn->began_ms) : NULL,
+                   conn->began_ms);
     h2o_linklist_insert(&server->conns, &conn->link);
     ++server->num_conns;
     gw_count(&server->stats.accepted, 1);
@@ -63,6 +66,8 @@ void gw_conn_init(struct gw_conn *conn, struct gw_server *server, h2o_socket_t *
 
 void gw_conn_dispose(struct gw_conn *conn)
 {
+    if (conn->server->thread->user == &conn->usage) /* what its end takes is its address's */
+        gw_thread_charge_now(conn->server->thread, conn->usage.of_address);
     h2o_linklist_unlink(&conn->link);
     --conn->server->num_conns;
     if (conn->server->on_conn_closed != NULL)
@@ -88,6 +93,7 @@ void gw_server_init(struct gw_server *server, struct gw_thread *thread, h2o_host
     server->date_second = -1;
     h2o_linklist_init_anchor(&server->conns);
     server->scratch = h2o_mem_alloc(sizeof(*server->scratch));
+    server->addresses = gw_usage_table_create();
 }
 
 const char *gw_server_date(struct gw_server *server)

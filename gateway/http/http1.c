@@ -567,16 +567,17 @@ static void read_some(struct gw_http1_conn *conn, const char *err)
 
 static void on_read_turn(struct gw_deferred *deferred)
 {
-    read_some(H2O_STRUCT_FROM_MEMBER(struct gw_http1_conn, read_turn, deferred), NULL);
+    struct gw_http1_conn *conn = H2O_STRUCT_FROM_MEMBER(struct gw_http1_conn, read_turn, deferred);
+    gw_conn_charge(&conn->super);
+    read_some(conn, NULL);
 }
 
 void gw_http1_on_read(h2o_socket_t *sock, const char *err)
 {
     struct gw_http1_conn *conn = sock->data;
 
-    if (err == NULL && (conn->is_bulky || gw_thread_is_late(conn->super.server->thread)))
-        gw_conn_defer_read(&conn->super, &conn->read_turn, conn->is_bulky);
-    else if (!gw_thread_is_deferred(&conn->read_turn))
+    if (!gw_thread_is_deferred(&conn->read_turn) &&
+        (err != NULL || !gw_conn_must_wait(&conn->super, &conn->read_turn, conn->is_bulky)))
         read_some(conn, err);
 }
 

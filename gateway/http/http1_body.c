@@ -59,7 +59,7 @@ bool gw_http1_may_keep_alive(const struct gw_http1_conn *conn)
     return conn->stream.head.is_chunked || conn->body.left <= DISCARD_MAX;
 }
 
-static void turn_later(struct gw_http1_conn *conn) { gw_thread_defer(conn->super.server->thread, &conn->body_turn); }
+static void turn_later(struct gw_http1_conn *conn) { gw_conn_defer(&conn->super, &conn->body_turn); }
 
 static void pay_for(struct gw_http1_conn *conn, size_t bytes)
 {
@@ -230,6 +230,7 @@ static void discard(struct gw_http1_conn *conn)
 static void on_body_turn(struct gw_deferred *deferred)
 {
     struct gw_http1_conn *conn = H2O_STRUCT_FROM_MEMBER(struct gw_http1_conn, body_turn, deferred);
+    gw_conn_charge(&conn->super);
     if (conn->is_discarding)
         discard(conn);
     else if (conn->in_request && is_tunnel_over(conn))

@@ -17,7 +17,7 @@ static void write_out(struct gw_http1_conn *conn, h2o_iovec_t *bufs, size_t num_
     conn->stream.bytes_out += bytes;
     gw_count(&conn->super.server->stats.bytes_out, bytes);
     if (bytes == 0 || gw_socket_write(conn->super.sock, bufs, num_bufs, on_written)) {
-        gw_thread_defer(conn->super.server->thread, &conn->after_write);
+        gw_conn_defer(&conn->super, &conn->after_write);
     } else {
         conn->out.is_writing = true;
         if (!conn->stream.is_tunnel) /* how long one may be stuck is the pipeline's business */
@@ -240,7 +240,9 @@ static void follow_up(struct gw_http1_conn *conn)
 
 static void on_after_write(struct gw_deferred *deferred)
 {
-    follow_up(H2O_STRUCT_FROM_MEMBER(struct gw_http1_conn, after_write, deferred));
+    struct gw_http1_conn *conn = H2O_STRUCT_FROM_MEMBER(struct gw_http1_conn, after_write, deferred);
+    gw_conn_charge(&conn->super);
+    follow_up(conn);
 }
 
 static void on_written(h2o_socket_t *sock, const char *err)
@@ -252,7 +254,7 @@ static void on_written(h2o_socket_t *sock, const char *err)
     else if (conn->out.is_interim_writing) /* a response may begin before the end of the turn */
         follow_up(conn);
     else /* hundreds of clients may have taken what they were sent at the same time */
-        gw_thread_defer(conn->super.server->thread, &conn->after_write);
+        gw_conn_defer(&conn->super, &conn->after_write);
 }
 
 /* While one is stuck in the socket, further ones are left out: whoever does not read misses no answer. */
@@ -278,7 +280,7 @@ void gw_http1_send_interim(struct gw_http1_conn *conn, int status, const h2o_hea
 void gw_http1_abort(struct gw_http1_conn *conn)
 {
     conn->out.is_broken = true;
-    gw_thread_defer(conn->super.server->thread, &conn->after_write);
+    gw_conn_defer(&conn->super, &conn->after_write);
 }
 
 void gw_http1_init_out(struct gw_http1_conn *conn)

@@ -148,6 +148,8 @@ static void on_timer(struct gw_timer *timer)
     struct gw_http2_conn *conn = H2O_STRUCT_FROM_MEMBER(struct gw_http2_conn, timer, timer);
     uint64_t now = now_ms(conn);
 
+    if (conn->is_closing)
+        return;
     if (conn->end_due_ms <= now) {
         gw_http2_close(conn, conn->is_lingering ? GW_END_COMPLETE : GW_END_CLIENT_GONE);
         return;
@@ -200,10 +202,28 @@ void gw_http2_became_idle(struct gw_http2_conn *conn)
 
 /* ---- the end of a connection ---- */
 
-static void end_streams(struct gw_http2_conn *conn, enum gw_stream_end end)
+static void end_all(struct gw_http2_conn *conn, uint64_t until_us)
 {
-    while (!h2o_linklist_is_empty(&conn->streams))
-        gw_http2_end_stream(H2O_STRUCT_FROM_MEMBER(struct gw_http2_stream, link, conn->streams.next), end);
+    while (!h2o_linklist_is_empty(&conn->streams)) {
+        struct gw_http2_stream *stream = H2O_STRUCT_FROM_MEMBER(struct gw_http2_stream, link, conn->streams.next);
+        nghttp2_session_set_stream_user_data(conn->session, stream->id, NULL);
+        gw_http2_end_stream(stream, stream->out.is_malformed ? GW_END_COMPLETE : conn->ends_as);
+        if (until_us != UINT64_MAX && gw_now_us() >= until_us)
+            break;
+    }
+}
+
+/* The end of a hundred requests, each with its connection to a target, takes longer than a turn may. */
+enum { ENDS_US = 40 };
+static void end_some(struct gw_http2_conn *conn) { end_all(conn, gw_now_us() + ENDS_US); }
+
+static void stop_read(struct gw_http2_conn *conn)
+{
+    if (!conn->is_read_stopped) {
+        conn->is_read_stopped = true;
+        gw_thread_undefer(&conn->read_turn);
+        h2o_socket_read_stop(conn->super.sock);
+    }
 }
 
 static void drop_unread(struct gw_http2_conn *conn)
@@ -213,17 +233,64 @@ static void drop_unread(struct gw_http2_conn *conn)
     conn->unread = NULL;
 }
 
-void gw_http2_close(struct gw_http2_conn *conn, enum gw_stream_end end)
+static void destroy(struct gw_http2_conn *conn)
 {
-    end_streams(conn, end);
+    end_all(conn, UINT64_MAX);
     nghttp2_session_del(conn->session);
     gw_timer_disarm(&conn->timer);
     gw_thread_undefer(&conn->flush_turn);
+    gw_thread_undefer(&conn->end_turn);
     drop_unread(conn);
     gw_http2_drop_write(conn);
     gw_conn_dispose(&conn->super);
     gw_socket_close(conn->super.sock, false);
     free(conn);
+}
+
+/* A write refers to memory of the streams (over TLS it has a copy). */
+static bool is_held_by_write(const struct gw_http2_conn *conn) { return conn->is_writing && !conn->super.is_tls; }
+
+static void on_end_turn(struct gw_deferred *deferred)
+{
+    struct gw_http2_conn *conn = H2O_STRUCT_FROM_MEMBER(struct gw_http2_conn, end_turn, deferred);
+
+    gw_conn_charge(&conn->super);
+    if (is_held_by_write(conn)) /* goes on when it is done */
+        return;
+    end_some(conn);
+    if (conn->num_streams != 0)
+        gw_conn_defer(&conn->super, deferred);
+    else if (conn->is_closing)
+        destroy(conn);
+}
+
+void gw_http2_end_in_turns(struct gw_http2_conn *conn, enum gw_stream_end end)
+{
+    if (conn->ends_as == GW_END_COMPLETE)
+        conn->ends_as = end;
+    end_some(conn);
+    if (conn->num_streams != 0)
+        gw_conn_defer(&conn->super, &conn->end_turn);
+}
+
+void gw_http2_close(struct gw_http2_conn *conn, enum gw_stream_end end)
+{
+    if (conn->ends_as == GW_END_COMPLETE)
+        conn->ends_as = end;
+    if (!is_held_by_write(conn))
+        end_some(conn);
+    if (conn->num_streams == 0) {
+        destroy(conn);
+        return;
+    }
+    stop_read(conn);
+    drop_unread(conn);
+    gw_timer_disarm(&conn->timer);
+    conn->is_closing = true;
+    if (is_held_by_write(conn))
+        shutdown(h2o_socket_get_fd(conn->super.sock), SHUT_RDWR); /* on_written is next */
+    else
+        gw_conn_defer(&conn->super, &conn->end_turn);
 }
 
 void gw_http2_terminate(struct gw_http2_conn *conn, uint32_t error_code)
@@ -236,7 +303,7 @@ void gw_http2_linger(struct gw_http2_conn *conn)
 {
     h2o_socket_t *sock = conn->super.sock;
 
-    end_streams(conn, GW_END_CLIENT_GONE);
+    gw_http2_end_in_turns(conn, GW_END_CLIENT_GONE);
     conn->is_lingering = conn->is_bulky = true;
     if (conn->peer_eof) {
         gw_http2_close(conn, GW_END_COMPLETE);
@@ -256,7 +323,7 @@ void gw_http2_linger(struct gw_http2_conn *conn)
 /* RFC 9113 6.8: a GOAWAY that lets all streams through, and after a while the one that counts. */
 void gw_http2_drain(struct gw_http2_conn *conn)
 {
-    if (conn->is_draining || conn->is_lingering)
+    if (conn->is_draining || conn->is_lingering || conn->is_closing)
         return;
     conn->is_draining = true;
     nghttp2_submit_shutdown_notice(conn->session);
@@ -269,20 +336,11 @@ void gw_http2_drain(struct gw_http2_conn *conn)
 
 void gw_http2_resume_read(struct gw_http2_conn *conn)
 {
-    if (conn->is_read_stopped && !conn->peer_eof) {
+    if (conn->is_read_stopped && !conn->peer_eof && !conn->is_closing) {
         conn->is_read_stopped = false;
         h2o_socket_read_start(conn->super.sock, gw_http2_on_read);
         if (conn->unread != NULL)
             gw_thread_defer_behind(conn->super.server->thread, &conn->read_turn);
-    }
-}
-
-static void stop_read(struct gw_http2_conn *conn)
-{
-    if (!conn->is_read_stopped) {
-        conn->is_read_stopped = true;
-        gw_thread_undefer(&conn->read_turn);
-        h2o_socket_read_stop(conn->super.sock);
     }
 }
 
@@ -384,6 +442,7 @@ static void read_some(struct gw_http2_conn *conn, const char *err)
 static void on_read_turn(struct gw_deferred *deferred)
 {
     struct gw_http2_conn *conn = H2O_STRUCT_FROM_MEMBER(struct gw_http2_conn, read_turn, deferred);
+    gw_conn_charge(&conn->super);
     if (conn->unread == NULL)
         read_some(conn, NULL);
     else if (!conn->is_deaf)
@@ -396,9 +455,8 @@ void gw_http2_on_read(h2o_socket_t *sock, const char *err)
 {
     struct gw_http2_conn *conn = sock->data;
 
-    if (err == NULL && (conn->is_bulky || gw_thread_is_late(conn->super.server->thread)))
-        gw_conn_defer_read(&conn->super, &conn->read_turn, conn->is_bulky);
-    else if (!gw_thread_is_deferred(&conn->read_turn))
+    if (!gw_thread_is_deferred(&conn->read_turn) &&
+        (err != NULL || !gw_conn_must_wait(&conn->super, &conn->read_turn, conn->is_bulky)))
         read_some(conn, err);
 }
 
@@ -407,7 +465,10 @@ void gw_http2_on_read(h2o_socket_t *sock, const char *err)
 static void drain(struct gw_conn *super) { gw_http2_drain(H2O_STRUCT_FROM_MEMBER(struct gw_http2_conn, super, super)); }
 static void close_now(struct gw_conn *super, enum gw_stream_end end)
 {
-    gw_http2_close(H2O_STRUCT_FROM_MEMBER(struct gw_http2_conn, super, super), end);
+    struct gw_http2_conn *conn = H2O_STRUCT_FROM_MEMBER(struct gw_http2_conn, super, super);
+    if (conn->ends_as == GW_END_COMPLETE)
+        conn->ends_as = end;
+    destroy(conn);
 }
 static void each_stream(struct gw_conn *super, void (*see)(struct gw_stream *, void *data), void *data)
 {
@@ -465,6 +526,7 @@ static void start(struct gw_http2_conn *conn)
     h2o_linklist_init_anchor(&conn->touched);
     h2o_linklist_init_anchor(&conn->hungry);
     conn->read_turn.run = on_read_turn;
+    conn->end_turn.run = on_end_turn;
     conn->idle_due_ms = conn->send_due_ms = conn->ping_due_ms = conn->drain_due_ms = conn->end_due_ms = UINT64_MAX;
     conn->held_due_ms = UINT64_MAX;
     conn->age_due_ms = max_age_ms != 0 ? conn->super.began_ms + max_age_ms : UINT64_MAX;
@@ -507,6 +569,8 @@ void gw_http2_adopt(struct gw_conn *from)
 
     conn->super = *from;
     from->facts = NULL;
+    if (from->server->thread->user == &from->usage)
+        gw_conn_charge(&conn->super);
     h2o_linklist_unlink(&from->link);
     memset(&conn->super.link, 0, sizeof(conn->super.link));
     h2o_linklist_insert(&conn->super.server->conns, &conn->super.link);

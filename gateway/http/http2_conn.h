@@ -88,12 +88,15 @@ struct gw_http2_conn {
     h2o_linklist_t touched; /* streams with something to do when the write is done */
     h2o_linklist_t hungry;  /* streams that windows let send more than there is: their senders are asked for it */
     struct gw_deferred flush_turn, read_turn;
+    struct gw_deferred end_turn; /* ends some of the streams, when all end, until none is left */
+    enum gw_stream_end ends_as;  /* how they end; GW_END_COMPLETE: not all of them do */
     h2o_buffer_t *unread; /* bytes that a turn had no time for, from unread_at on; NULL: none. No more is read then */
     size_t unread_at;
     struct gw_http2_gather *writing; /* being gathered, or referred to by the write in progress */
     uint64_t payload_out;            /* bytes written */
     int32_t head_id;                 /* the stream whose field section is being read; 0: none */
     bool is_writing, is_read_stopped, is_lingering, is_draining, is_broken, is_deaf, is_ping_out, is_new, peer_eof;
+    bool is_closing;           /* nothing is read or written any more; it is freed when its streams have ended */
     bool is_bulky;             /* what was read last is more than fits into a turn */
     bool is_written;           /* a write is done, and those whose bytes it held do not know yet */
     bool is_flooded, has_data; /* a budget is spent: flood; the DATA frame being read carried something */
@@ -129,7 +132,10 @@ static inline bool gw_http2_is_half_open(const struct gw_http2_stream *stream)
 /* http2.c */
 void gw_http2_arm(struct gw_http2_conn *, uint64_t due_ms);
 void gw_http2_expect_sent(struct gw_http2_conn *);
-void gw_http2_close(struct gw_http2_conn *, enum gw_stream_end); /* frees it */
+/* Ends its streams and frees it, at once or in one of the next turns. The caller does not touch it any more. */
+void gw_http2_close(struct gw_http2_conn *, enum gw_stream_end);
+/* All streams, some of them now and the others in the next turns. Not while a write refers to their bytes. */
+void gw_http2_end_in_turns(struct gw_http2_conn *, enum gw_stream_end);
 void gw_http2_on_read(h2o_socket_t *, const char *err);
 void gw_http2_resume_read(struct gw_http2_conn *);
 void gw_http2_became_busy(struct gw_http2_conn *);

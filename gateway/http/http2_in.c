@@ -151,13 +151,11 @@ void gw_http2_end_misbehaved(struct gw_http2_conn *conn, enum gw_stream_end end)
 {
     bool is_told = false;
 
-    gw_thread_did_much(conn->super.server->thread);
-    while (!h2o_linklist_is_empty(&conn->streams)) {
-        struct gw_http2_stream *stream = H2O_STRUCT_FROM_MEMBER(struct gw_http2_stream, link, conn->streams.next);
-        is_told |= stream->is_dispatched && !stream->out.is_malformed;
-        nghttp2_session_set_stream_user_data(conn->session, stream->id, NULL);
-        gw_http2_end_stream(stream, stream->out.is_malformed ? GW_END_COMPLETE : end);
+    for (h2o_linklist_t *node = conn->streams.next; node != &conn->streams && !is_told; node = node->next) {
+        struct gw_http2_stream *stream = H2O_STRUCT_FROM_MEMBER(struct gw_http2_stream, link, node);
+        is_told = stream->is_dispatched && !stream->out.is_malformed;
     }
+    gw_http2_end_in_turns(conn, end);
     if (!is_told) {
         struct gw_http2_stream *stream = create_stream(conn, 0);
         stream->is_over = true; /* nothing is sent of an answer to it */
@@ -284,10 +282,7 @@ static void begin_request(struct gw_http2_stream *stream, size_t wire_bytes, boo
 
 /* ---- bodies ---- */
 
-static void turn_later(struct gw_http2_stream *stream)
-{
-    gw_thread_defer(stream->conn->super.server->thread, &stream->body_turn);
-}
+static void turn_later(struct gw_http2_stream *stream) { gw_conn_defer(&stream->conn->super, &stream->body_turn); }
 
 static bool is_body_over(const struct gw_http2_stream *stream)
 {
@@ -353,6 +348,7 @@ static void deliver(struct gw_http2_stream *stream)
 static void on_body_turn(struct gw_deferred *deferred)
 {
     struct gw_http2_stream *stream = H2O_STRUCT_FROM_MEMBER(struct gw_http2_stream, body_turn, deferred);
+    gw_conn_charge(&stream->conn->super);
     if (stream->super.is_tunnel && stream->out.is_end_sent && !gw_http2_is_half_open(stream)) {
         if (!stream->is_in_write) /* else when that is done */
             gw_http2_finish(stream);

@@ -16,6 +16,10 @@ enum {
     ROUNDS = 2,               /* writes of one connection in a turn, and bytes from which on there is no other: */
     BYTES_A_TURN = 64 * 1024, /* others want theirs too */
     ASKED_AT_A_TIME = 8,
+    PRESSED_GATHER =
+        32 * 1024,         /* the same while the thread is pressed: most bytes of one write, of which there is one, */
+    PRESSED_FRAMES = 32,   /* most frames, */
+    PRESSED_ASKED = 2,     /* and senders that are asked */
     LEAST_PROGRESS = 1024, /* of a stream within send_timeout; else one-byte windows hold it for ever */
     SLIVER = 1024,         /* a DATA frame below this is held if the window is what makes it so small, */
     SLIVER_PART = 4,       /* and frames of the stream have been so many times larger, */
@@ -443,9 +447,10 @@ static void after_write(struct gw_http2_conn *conn)
  * hold memory. Each may read a piece of a file, so only some are asked at a time. */
 static void ask_senders(struct gw_http2_conn *conn)
 {
+    unsigned most = gw_thread_is_pressed(conn->super.server->thread) ? PRESSED_ASKED : ASKED_AT_A_TIME;
     for (unsigned n = 0; !h2o_linklist_is_empty(&conn->hungry); ++n) {
         struct gw_http2_stream *stream = H2O_STRUCT_FROM_MEMBER(struct gw_http2_stream, hungry, conn->hungry.next);
-        if (n == ASKED_AT_A_TIME) {
+        if (n == most) {
             gw_http2_flush_soon(conn);
             break;
         }
@@ -486,11 +491,14 @@ void gw_http2_drop_write(struct gw_http2_conn *conn)
 
 static bool gather_frames(struct gw_http2_conn *conn, struct gw_http2_gather *gather)
 {
+    bool is_pressed = gw_thread_is_pressed(conn->super.server->thread);
+    size_t most = is_pressed ? PRESSED_GATHER : PLAIN_GATHER;
+    unsigned num_frames = is_pressed ? PRESSED_FRAMES : UINT32_MAX;
     const uint8_t *bytes;
     ssize_t n;
 
-    while (BLOCK - gather->used >= MAX_FRAME && gather->used < GW_HTTP2_GATHER && gather->total < PLAIN_GATHER &&
-           gather->num_vecs < GW_HTTP2_MAX_VECS - 4) {
+    while (BLOCK - gather->used >= MAX_FRAME && gather->used < GW_HTTP2_GATHER && gather->total < most &&
+           gather->num_vecs < GW_HTTP2_MAX_VECS - 4 && num_frames-- != 0) {
         if ((n = nghttp2_session_mem_send(conn->session, &bytes)) < 0)
             return false;
         if (n == 0)
@@ -507,11 +515,13 @@ static void on_written(h2o_socket_t *sock, const char *err)
     conn->is_writing = false;
     conn->send_due_ms = UINT64_MAX;
     gw_http2_drop_write(conn);
-    if (err != NULL) {
+    if (err != NULL || conn->is_closing) {
         gw_http2_close(conn, GW_END_CLIENT_GONE);
         return;
     }
-    if (conn->is_flooded && !conn->is_lingering)
+    if (conn->ends_as != GW_END_COMPLETE)
+        gw_http2_end_in_turns(conn, conn->ends_as);
+    else if (conn->is_flooded && !conn->is_lingering)
         gw_http2_end_misbehaved(conn, GW_END_FLOOD + conn->flood);
     conn->is_written = true;
     gw_http2_flush_soon(conn); /* many may have taken what they were sent at the same time */
@@ -551,13 +561,14 @@ static bool write_gathered(struct gw_http2_conn *conn)
 /* May free the connection. */
 void gw_http2_flush(struct gw_http2_conn *conn)
 {
+    unsigned rounds = gw_thread_is_pressed(conn->super.server->thread) ? 1 : ROUNDS;
     uint64_t before = conn->payload_out;
     if (conn->is_written) {
         conn->is_written = false;
         after_write(conn);
     }
     for (unsigned round = 0; !conn->is_writing && write_gathered(conn);)
-        if (++round == ROUNDS || conn->payload_out - before >= BYTES_A_TURN) {
+        if (++round == rounds || conn->payload_out - before >= BYTES_A_TURN) {
             gw_http2_flush_soon(conn);
             return;
         }
@@ -573,7 +584,8 @@ void gw_http2_flush(struct gw_http2_conn *conn)
 static void on_flush_turn(struct gw_deferred *deferred)
 {
     struct gw_http2_conn *conn = H2O_STRUCT_FROM_MEMBER(struct gw_http2_conn, flush_turn, deferred);
-    if (!conn->is_lingering)
+    gw_conn_charge(&conn->super);
+    if (!conn->is_lingering && !conn->is_closing)
         gw_http2_flush(conn);
 }
 
@@ -581,7 +593,7 @@ void gw_http2_flush_soon(struct gw_http2_conn *conn)
 {
     conn->flush_turn.run = on_flush_turn;
     if (!conn->is_writing)
-        gw_thread_defer(conn->super.server->thread, &conn->flush_turn);
+        gw_conn_defer(&conn->super, &conn->flush_turn);
 }
 
 void gw_http2_set_out_callbacks(nghttp2_session_callbacks *callbacks)

@@ -114,10 +114,11 @@ static ssize_t take_head(struct gw_http2_conn *conn, const uint8_t *p, const uin
 
 /* Requests may each open a file, and 64 KiB of other frames are thousands: so the time is looked at now and then, and
  * what a turn has no time for is left. */
-enum { SLICE_US = 60, WORTH_A_LOOK = 16, WORTH_OF_A_REQUEST = 4, WORTH_A_SLICE = 1024 };
+enum { SLICE_US = 60, PRESSED_SLICE_US = 20, WORTH_A_LOOK = 16, WORTH_OF_A_REQUEST = 8, WORTH_A_SLICE = 1024 };
 struct slice {
     uint64_t began_us; /* 0: not looked yet */
-    unsigned worth;    /* of the frames since the last look */
+    unsigned for_us;
+    unsigned worth; /* of the frames since the last look */
 };
 
 static bool is_look_due(struct slice *slice, uint8_t type)
@@ -134,13 +135,15 @@ static bool is_slice_over(struct slice *slice)
     uint64_t now_us = gw_now_us();
     if (slice->began_us == 0)
         slice->began_us = now_us;
-    return now_us - slice->began_us >= SLICE_US;
+    return now_us - slice->began_us >= slice->for_us;
 }
 
 ssize_t gw_http2_receive(struct gw_http2_conn *conn, const uint8_t *p, size_t len)
 {
     const uint8_t *begin = p, *end = p + len, *from = p;
-    struct slice slice = {len >= WORTH_A_SLICE ? gw_now_us() : 0, 0};
+    bool is_pressed = gw_thread_is_pressed(conn->super.server->thread);
+    struct slice slice = {.began_us = len >= WORTH_A_SLICE ? gw_now_us() : 0,
+                          .for_us = is_pressed ? PRESSED_SLICE_US : SLICE_US};
     ssize_t rv;
 
     while ((size_t)(end - p) > conn->scan_skip) {

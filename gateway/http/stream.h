@@ -113,6 +113,7 @@ struct gw_conn {
     struct gw_peer_facts *facts; /* owned; NULL: neither a PROXY header nor a client certificate came */
     uint64_t num_requests;
     uint64_t began_ms; /* loop time */
+    struct gw_usage usage;
 };
 struct gw_conn_ops {
     void (*drain)(struct gw_conn *);                     /* no further requests: idle ones close after a grace period */
@@ -121,9 +122,14 @@ struct gw_conn_ops {
     void (*each_stream)(struct gw_conn *, void (*see)(struct gw_stream *, void *data), void *data);
 };
 
-/* The turn has no time to read what has come, or it is_bulky. Behind the others come who always brings much, and who is
- * new: a flood of connections is one of newcomers. */
-static inline void gw_conn_defer_read(struct gw_conn *conn, struct gw_deferred *read_turn, bool is_bulky);
+/* At a read event: true when what has come is to be read later, by read_turn, because the turn has no time or the
+ * connection uses much, or is_bulky: always brings much. Behind the others come those, and who is new: a flood of
+ * connections is one of newcomers. */
+static inline bool gw_conn_must_wait(struct gw_conn *conn, struct gw_deferred *read_turn, bool is_bulky);
+/* What follows is done for this connection. At the begin of what its deferred work does. */
+static inline void gw_conn_charge(struct gw_conn *conn);
+/* Work of this connection: later in the turn, or behind others if it uses much. */
+static inline void gw_conn_defer(struct gw_conn *conn, struct gw_deferred *);
 
 struct gw_http2_settings {
     uint32_t max_streams;                       /* at a time, per connection */
@@ -176,6 +182,7 @@ struct gw_server {
     /* A connection is about to be freed (caps, gauges); may be NULL. */
     void (*on_conn_closed)(struct gw_conn *);
     struct gw_head_scratch *scratch;                   /* loop */
+    struct gw_usage_table *addresses;                  /* loop: what the addresses of clients have used */
     uint64_t http2_warn_ms;                            /* loop: no warning about floods before */
     struct gw_http2_gather *spare_gather;              /* loop: of http2_out.c */
     struct nghttp2_session_callbacks *http2_callbacks; /* frozen */
@@ -225,10 +232,21 @@ static inline void gw_stream_send_interim(struct gw_stream *stream, int status, 
 /* The text of the Date field for now; valid until the next turn. 29 bytes. */
 const char *gw_server_date(struct gw_server *);
 
-static inline void gw_conn_defer_read(struct gw_conn *conn, struct gw_deferred *read_turn, bool is_bulky)
+static inline bool gw_conn_must_wait(struct gw_conn *conn, struct gw_deferred *read_turn, bool is_bulky)
 {
+    struct gw_thread *thread = conn->server->thread;
+    if (!is_bulky && gw_thread_may_serve(thread, &conn->usage))
+        return false;
     if (is_bulky || conn->num_requests == 0)
-        gw_thread_defer_behind(conn->server->thread, read_turn);
+        gw_thread_defer_behind(thread, read_turn);
     else
-        gw_thread_defer(conn->server->thread, read_turn);
+        gw_thread_defer_for(thread, &conn->usage, read_turn);
+    return true;
+}
+
+static inline void gw_conn_charge(struct gw_conn *conn) { gw_thread_charge(conn->server->thread, &conn->usage); }
+
+static inline void gw_conn_defer(struct gw_conn *conn, struct gw_deferred *deferred)
+{
+    gw_thread_defer_for(conn->server->thread, &conn->usage, deferred);
 }

@@ -1,15 +1,18 @@
 /* Steady load that notices everything: for operations under traffic (tests/bench/long, tests/e2e/test_long.py), where
  * what counts is not how fast but whether anything was lost.
  *
- *     load -p PORT [-r RATE] [-c CONNECTIONS] [-n NEW] [-i IDLE] [-s STREAMS] [-m STREAM_MS] [-t TARGET] [-b BYTES]
+ *     load -p PORT [-r RATE] [-c CONNECTIONS] [-n NEW] [-i IDLE] [-s STREAMS] [-m STREAM_MS] [-t TARGET] [-b BYTES] [-w
+ * PID]
  *
  * RATE requests a second over CONNECTIONS kept alive, NEW requests a second on a connection of their own, IDLE
  * connections that answered one request and then say nothing, STREAMS responses without end that bring a byte every
- * STREAM_MS. With -b the requests are POSTs with a body of BYTES. Each line on standard input is answered with a line
- * of JSON about what happened since the line before; the end of input ends it. A latency counts from the moment the
- * request was due, not from when a connection was free for it, so that a pause is seen by every request that it held
- * up. A gateway that drains waits half a second for a request on an idle connection: when this process was kept from
- * sending for nearly as long, the end of the connection is nobody's fault, and the request is sent on another one. */
+ * STREAM_MS. With -b the requests are POSTs with a body of BYTES, with -w the CPU time that process PID spends while
+ * each of them is under way is told, too: what is the gateway's of a latency, whatever else the machine does. Each line
+ * on standard input is answered with a line of JSON about what happened since the line before; the end of input ends
+ * it. A latency counts from the moment the request was due, not from when a connection was free for it, so that a pause
+ * is seen by every request that it held up. A gateway that drains waits half a second for a request on an idle
+ * connection: when this process was kept from sending for nearly as long, the end of the connection is nobody's fault,
+ * and the request is sent on another one. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -36,6 +39,7 @@ struct connection {
     enum kind kind;
     enum state state;
     uint64_t due_us;            /* of the request on it; CONNECTING without one: 0 */
+    uint64_t sent_cpu_us;       /* the CPU time of the watched process then */
     uint64_t ready_us, idle_us; /* when it had nothing to do, and for how long until its request was sent */
     char input[INPUT_BYTES];
     size_t input_len;
@@ -56,7 +60,9 @@ struct latencies {
     uint32_t *us;
     size_t size;
 };
-static struct latencies steady_us = {NULL, 0}, new_us = {NULL, 0};
+static struct latencies steady_us = {NULL, 0}, new_us = {NULL, 0}, cpu_us = {NULL, 0};
+static clockid_t watched_clock;
+static bool is_watching;
 
 static int epoll_fd;
 static struct sockaddr_in server = {.sin_family = AF_INET};
@@ -73,6 +79,14 @@ static uint64_t now_us(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+static uint64_t watched_us(void)
+{
+    struct timespec t = {0};
+    if (is_watching)
+        clock_gettime(watched_clock, &t);
     return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
 }
 
@@ -107,6 +121,7 @@ static void send_request(struct connection *c)
     c->state = WAITING;
     c->input_len = 0;
     c->in_body = c->told_to_close = false;
+    c->sent_cpu_us = watched_us();
     if (send(c->fd, text, (size_t)n, MSG_NOSIGNAL) != n)
         note_problem("send", strerror(errno)); /* reading will tell, too */
 }
@@ -211,6 +226,8 @@ static void finish(struct connection *c)
     ++seen.requests;
     if (c->due_us != 0)
         note_latency(c->kind == NEW ? &new_us : &steady_us, now_us() - c->due_us);
+    if (is_watching && c->kind == STEADY)
+        note_latency(&cpu_us, watched_us() - c->sent_cpu_us);
     c->due_us = 0;
     if (c->kind == NEW) {
         lose(c);
@@ -387,6 +404,8 @@ static void report(void)
            (unsigned long long)seen.stream_bytes, backlog_size, seen.first_problem);
     print_latencies("steady", &steady_us);
     print_latencies("new", &new_us);
+    if (is_watching)
+        print_latencies("cpu", &cpu_us);
     printf("}\n");
     fflush(stdout);
     memset(&seen, 0, sizeof(seen));
@@ -419,7 +438,7 @@ int main(int argc, char **argv)
     struct epoll_event events[MAX_EVENTS], input = {.events = EPOLLIN, .data.ptr = NULL};
 
     inet_pton(AF_INET, "127.0.0.1", &server.sin_addr);
-    for (int opt; (opt = getopt(argc, argv, "p:r:c:n:i:s:m:t:b:")) != -1;) {
+    for (int opt; (opt = getopt(argc, argv, "p:r:c:n:i:s:m:t:b:w:")) != -1;) {
         if (opt == 'p')
             server.sin_port = htons((uint16_t)atoi(optarg));
         else if (opt == 'r')
@@ -438,6 +457,8 @@ int main(int argc, char **argv)
             post_bytes = (unsigned)atoi(optarg);
         else if (opt == 't')
             target = optarg;
+        else if (opt == 'w')
+            is_watching = clock_getcpuclockid(atoi(optarg), &watched_clock) == 0;
         else
             return 2;
     }
@@ -447,7 +468,8 @@ int main(int argc, char **argv)
     backlog = malloc(sizeof(*backlog) * BACKLOG);
     steady_us.us = malloc(sizeof(*steady_us.us) * MAX_LATENCIES);
     new_us.us = malloc(sizeof(*new_us.us) * MAX_LATENCIES);
-    if (backlog == NULL || steady_us.us == NULL || new_us.us == NULL)
+    cpu_us.us = malloc(sizeof(*cpu_us.us) * MAX_LATENCIES);
+    if (backlog == NULL || steady_us.us == NULL || new_us.us == NULL || cpu_us.us == NULL)
         abort();
     for (int kind = 0; kind != KINDS; ++kind)
         for (unsigned i = 0; i != counts[kind]; ++i)
