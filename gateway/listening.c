@@ -183,19 +183,25 @@ void gw_listening_commit(struct gw_process *process, const struct gw_listening_s
 
 void gw_listening_let_go(struct gw_process *process, struct gw_listening *listening, uint64_t unnamed_at)
 {
-    size_t i = 0;
+    if (listening->listener != UINT32_MAX || listening->unnamed_at != unnamed_at)
+        return; /* it is named again */
+    ++listening->num_let_go;
+    gw_listening_sweep(process);
+}
 
-    if (listening->listener != UINT32_MAX || listening->unnamed_at != unnamed_at ||
-        ++listening->num_let_go != process->num_workers)
-        return; /* it is named again, or others still have it */
-    while (process->listening.entries[i] != listening)
-        ++i;
-    pthread_mutex_lock(&process->lock);
-    process->listening.entries[i] = process->listening.entries[--process->listening.size];
-    pthread_mutex_unlock(&process->lock);
-    tell_closed(process, listening);
-    close_sockets(listening);
-    destroy(listening);
+void gw_listening_sweep(struct gw_process *process)
+{
+    for (size_t i = process->listening.size; i-- != 0 && !process->reload_running;) {
+        struct gw_listening *listening = process->listening.entries[i];
+        if (listening->listener != UINT32_MAX || listening->num_let_go != process->num_workers)
+            continue;
+        pthread_mutex_lock(&process->lock);
+        process->listening.entries[i] = process->listening.entries[--process->listening.size];
+        pthread_mutex_unlock(&process->lock);
+        tell_closed(process, listening);
+        close_sockets(listening);
+        destroy(listening);
+    }
 }
 
 void gw_listening_abandon(struct gw_process *process, struct gw_listening_set *set)

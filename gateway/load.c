@@ -104,6 +104,12 @@ static void report_ready(struct gw_process *process, const struct gw_snapshot *s
     process->kept = NULL;
 }
 
+static void end_load(struct gw_process *process)
+{
+    process->reload_running = false;
+    gw_listening_sweep(process);
+}
+
 static void on_applied(struct gw_message *message)
 {
     struct gw_process *process = message->process;
@@ -112,7 +118,7 @@ static void on_applied(struct gw_message *message)
     if (--publication->num_pending != 0)
         return;
     process->is_ready = true;
-    process->reload_running = false;
+    end_load(process);
     process->generation = publication->snapshot->generation;
     gw_log(GW_LOG_NOTICE, "process", "generation %lu is serving: %zu listeners, %zu routes, %zu target groups",
            (unsigned long)publication->snapshot->generation, publication->snapshot->num_listeners,
@@ -279,7 +285,7 @@ static void on_loaded(struct gw_message *message)
         gw_log(GW_LOG_ERROR, "process", "reload failed: generation %lu stays", (unsigned long)process->generation);
         gw_supervised_report_failed(process->supervised, process->last_reload_error);
         abandon(load);
-        process->reload_running = false;
+        end_load(process);
         if (process->reload_wanted) {
             process->reload_wanted = false;
             gw_process_reload(process);
@@ -344,7 +350,7 @@ void gw_process_reload(struct gw_process *process)
     process->has_loader = pthread_create(&process->loader, NULL, load_in_background, load) == 0;
     if (!process->has_loader) {
         gw_log(GW_LOG_ERROR, "process", "reload failed: cannot start a thread: %s", strerror(errno));
-        process->reload_running = false;
+        end_load(process);
         gw_supervised_report_failed(process->supervised, "cannot start a thread");
         gw_snapshot_release(load->before);
         dispose(load);

@@ -185,9 +185,9 @@ struct gw_process {
     uint64_t generation;
     bool is_ready; /* first snapshot is served by all workers */
     bool is_draining;
-    bool reload_running, reload_wanted;
-    pthread_t loader; /* of the last reload; may have ended */
-    bool has_loader;  /* it is still to be joined */
+    bool reload_running, reload_wanted; /* running: until every worker serves what was loaded, or it failed */
+    pthread_t loader;                   /* of the last reload; may have ended */
+    bool has_loader;                    /* it is still to be joined */
     bool last_reload_ok;
     uint64_t last_reload_ms;    /* wall clock */
     uint64_t started_ms;        /* wall clock */

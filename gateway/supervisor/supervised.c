@@ -1,6 +1,7 @@
 #include "gateway/supervisor/supervised.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +18,8 @@ enum { ANSWER_TIMEOUT_S = 30 };
 
 struct gw_supervised {
     int orders, sockets;
-    uint64_t asked; /* questions for sockets */
+    pthread_mutex_t sockets_lock; /* one question and its answer at a time: a load asks in a thread of its own */
+    uint64_t asked;               /* under sockets_lock: questions for sockets */
     struct gw_hello hello;
     int kept; /* memory file; -1: none */
     char tickets[GW_PACKET_TEXT];
@@ -77,6 +79,7 @@ struct gw_supervised *gw_supervised_create(const char *ends)
         return NULL;
     struct gw_supervised *self = h2o_mem_alloc(sizeof(*self));
     *self = (struct gw_supervised){.orders = orders, .sockets = sockets, .kept = -1};
+    pthread_mutex_init(&self->sockets_lock, NULL);
     memcpy(&self->hello, packet.numbers, sizeof(self->hello));
     memcpy(self->tickets, packet.text, sizeof(self->tickets));
     explicit_bzero(packet.text, sizeof(packet.text));
@@ -95,6 +98,7 @@ void gw_supervised_destroy(struct gw_supervised *self)
     else
         close(self->orders);
     close(self->sockets);
+    pthread_mutex_destroy(&self->sockets_lock);
     if (self->kept != -1)
         close(self->kept);
     explicit_bzero(self->tickets, sizeof(self->tickets));
@@ -144,8 +148,8 @@ static void append(int **fds, unsigned *num_fds, const struct gw_packet *answer)
     *num_fds += answer->num_fds;
 }
 
-bool gw_supervised_open(struct gw_supervised *self, enum gw_socket_kind kind, const char *address, unsigned count,
-                        int **fds, unsigned *num_fds, struct gw_inventory_error *error)
+static bool open_sockets(struct gw_supervised *self, enum gw_socket_kind kind, const char *address, unsigned count,
+                         int **fds, unsigned *num_fds, struct gw_inventory_error *error)
 {
     struct gw_packet answer;
     bool is_there = ask(self, GW_SOCKETS_OPEN, kind, address, count, &answer);
@@ -172,10 +176,23 @@ bool gw_supervised_open(struct gw_supervised *self, enum gw_socket_kind kind, co
     return false;
 }
 
+bool gw_supervised_open(struct gw_supervised *self, enum gw_socket_kind kind, const char *address, unsigned count,
+                        int **fds, unsigned *num_fds, struct gw_inventory_error *error)
+{
+    pthread_mutex_lock(&self->sockets_lock);
+    bool is_open = open_sockets(self, kind, address, count, fds, num_fds, error);
+    pthread_mutex_unlock(&self->sockets_lock);
+    return is_open;
+}
+
 void gw_supervised_close(struct gw_supervised *self, enum gw_socket_kind kind, const char *address)
 {
     struct gw_packet answer;
-    if (!ask(self, GW_SOCKETS_CLOSE, kind, address, 0, &answer))
+
+    pthread_mutex_lock(&self->sockets_lock);
+    bool is_closed = ask(self, GW_SOCKETS_CLOSE, kind, address, 0, &answer);
+    pthread_mutex_unlock(&self->sockets_lock);
+    if (!is_closed)
         gw_log(GW_LOG_ERROR, "process", "the supervisor does not answer: %s may stay open", address);
 }
 

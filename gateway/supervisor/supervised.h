@@ -46,10 +46,10 @@ const char *gw_supervised_tickets(const struct gw_supervised *);
 bool gw_supervised_die_with_it(const struct gw_supervised *);
 
 /* Sockets that listen on an address, at least one: the supervisor's own, or opened there with its privileges. fds:
- * malloc, the caller's. One thread at a time; waits for the answer. */
+ * malloc, the caller's. Any thread (a load has one of its own); waits for the answer. */
 bool gw_supervised_open(struct gw_supervised *, enum gw_socket_kind, const char *address, unsigned count, int **fds,
                         unsigned *num_fds, struct gw_inventory_error *);
-/* This worker is about to close them too: returns when the supervisor has. */
+/* This worker is about to close them too: returns when the supervisor has. Any thread. */
 void gw_supervised_close(struct gw_supervised *, enum gw_socket_kind, const char *address);
 
 /* Control thread, when its loop runs: orders are followed from now on. */
