@@ -94,7 +94,10 @@ static size_t make_head(struct gw_stream *stream, nghttp2_nv *nva, char status[3
     if (!has_date)
         nva[n++] =
             make_nv(names[1], h2o_iovec_init(gw_server_date(stream->conn->server), 29), NGHTTP2_NV_FLAG_NO_COPY_NAME);
-    if (content_length == SIZE_MAX && is_whole && !forbids_body(stream, res->status))
+    /* with a length and trailers, whoever passes it on over HTTP/1.1 has to leave out one of them: never the trailers
+     */
+    if (content_length == SIZE_MAX && is_whole && stream->response_trailers.size == 0 &&
+        !forbids_body(stream, res->status))
         content_length = gw_http2_stream_from(stream)->out.left;
     if (content_length != SIZE_MAX && res->status != 204 && !stream->is_tunnel) /* RFC 9110 8.6 */
         nva[n++] = make_nv(names[2], h2o_iovec_init(length, write_number(length, content_length)),
