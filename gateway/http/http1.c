@@ -11,8 +11,9 @@
 /* How long a client that shut down its sending side may wait for the next byte of its answer: nothing tells it apart
  * from one that went away, and the target should not work for those. While bytes move, they tell. */
 enum { HALF_CLOSED_GRACE_MS = 1000 };
-/* Lingering close (RFC 9112 9.6): time for the client to read our last words before a reset could destroy them. */
-enum { LINGER_MS = 2000 };
+/* Lingering close (RFC 9112 9.6): time for the client to read our last words before a reset could destroy them. Many
+ * read nothing before they have sent all: as long as it comes, and not byte by byte, they get more, within reason. */
+enum { LINGER_MS = 5000, LINGER_MOST_MS = 30000, LINGER_LEAST_READ = 512 };
 /* An idle connection told to drain may have a request on its way. */
 enum { DRAIN_IDLE_GRACE_MS = 500 };
 /* How often a connection that is not read, because whoever takes its bytes is slow, is asked whether it was reset. */
@@ -216,10 +217,20 @@ static void linger(struct gw_http1_conn *conn)
     if (sock->ssl == NULL)
         shutdown(h2o_socket_get_fd(sock), SHUT_WR);
     gw_http1_resume_read(conn);
+    conn->linger_until_ms = gw_thread_now(conn->super.server->thread) + LINGER_MOST_MS;
     gw_http1_expect(conn, GW_WAIT_LINGER, LINGER_MS);
 }
 
 static bool is_draining(struct gw_http1_conn *conn) { return conn->is_draining || conn->super.server->is_draining; }
+
+static void linger_on(struct gw_http1_conn *conn)
+{
+    uint64_t now_ms = gw_thread_now(conn->super.server->thread);
+
+    if (conn->super.sock->input->size >= LINGER_LEAST_READ && !is_draining(conn) &&
+        conn->linger_until_ms >= now_ms + LINGER_MS)
+        gw_http1_expect(conn, GW_WAIT_LINGER, LINGER_MS);
+}
 
 static void await_request(struct gw_http1_conn *conn)
 {
@@ -542,6 +553,7 @@ static void read_some(struct gw_http1_conn *conn, const char *err)
     gw_count(&conn->super.server->stats.bytes_in, sock->input->size - before);
     conn->is_bulky = sock->input->size - before >= BULK;
     if (conn->is_lingering) {
+        linger_on(conn);
         h2o_buffer_consume(&sock->input, sock->input->size);
         if (err != NULL)
             gw_http1_close(conn, GW_END_COMPLETE);

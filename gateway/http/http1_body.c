@@ -49,14 +49,14 @@ void gw_http1_release_body(struct gw_http1_conn *conn)
     gw_thread_undefer(&conn->body_turn);
 }
 
-bool gw_http1_may_keep_alive(const struct gw_http1_conn *conn)
+bool gw_http1_may_keep_alive(const struct gw_http1_conn *conn, bool is_refused)
 {
-    if (conn->stream.body_complete || conn->stream.body_started)
+    if (conn->stream.body_complete || (conn->stream.body_started && !is_refused))
         return true;
     /* a client still waiting for 100 Continue may or may not send the body now: nobody can tell where it ends */
     if (conn->body.wants_continue)
         return false;
-    return conn->stream.head.is_chunked || conn->body.left <= DISCARD_MAX;
+    return conn->stream.head.is_chunked ? !conn->stream.body_started : conn->body.left <= DISCARD_MAX;
 }
 
 static void turn_later(struct gw_http1_conn *conn) { gw_conn_defer(&conn->super, &conn->body_turn); }

@@ -52,6 +52,7 @@ struct gw_http1_conn {
     uint64_t send_seen;
     unsigned send_stalls;
     uint64_t half_closed_seen; /* bytes sent when the client was last found to have shut down its side */
+    uint64_t linger_until_ms;
     enum gw_http1_wait wait;
     h2o_buffer_t *head; /* bytes of the current request's head; NULL: they are in its pool */
     size_t head_seen;   /* bytes of input an unfinished head was already searched in */
@@ -82,8 +83,9 @@ void gw_http1_discard_body(struct gw_http1_conn *);
 void gw_http1_break_body(struct gw_http1_conn *, enum gw_stream_end);
 void gw_http1_release_body(struct gw_http1_conn *);
 void gw_http1_begin_tunnel(struct gw_http1_conn *);
-void gw_http1_check_tunnel(struct gw_http1_conn *);         /* ends it, at the end of the turn, when both sides have */
-bool gw_http1_may_keep_alive(const struct gw_http1_conn *); /* as far as the request body is concerned */
+void gw_http1_check_tunnel(struct gw_http1_conn *); /* ends it, at the end of the turn, when both sides have */
+/* As far as the request body is concerned. is_refused: what is still to come of it nobody will read. */
+bool gw_http1_may_keep_alive(const struct gw_http1_conn *, bool is_refused);
 
 /* http1_out.c */
 void gw_http1_init_out(struct gw_http1_conn *);

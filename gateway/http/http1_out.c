@@ -32,16 +32,18 @@ static bool forbids_body(const struct gw_http1_conn *conn, int status)
     return conn->stream.is_head_request || status == 204 || status == 304 || status / 100 == 1;
 }
 
-static bool must_close(struct gw_http1_conn *conn)
+static bool must_close(struct gw_http1_conn *conn, bool is_final)
 {
     const struct gw_stream *stream = &conn->stream;
     const struct gw_server *server = conn->super.server;
+    /* a target that answers before it has read the request: errors are the end of it, others may be a conversation */
+    bool is_refused = is_final || stream->req.res.status >= 400;
 
     return stream->close_after || !stream->head.keep_alive || conn->is_draining || server->is_draining ||
            (server->settings.max_age_ms != 0 &&
             gw_thread_now(server->thread) - conn->super.began_ms >= server->settings.max_age_ms) ||
            (server->settings.max_requests != 0 && conn->super.num_requests >= server->settings.max_requests) ||
-           !gw_http1_may_keep_alive(conn);
+           !gw_http1_may_keep_alive(conn, is_refused);
 }
 
 /* RFC 9110 15.2.2: from the empty line on the bytes are another protocol's, until the connection ends. */
@@ -74,7 +76,7 @@ static struct gw_response_framing choose_framing(struct gw_http1_conn *conn, siz
                                           .date = gw_server_date(conn->super.server)};
 
     out->has_no_body = forbids_body(conn, res->status);
-    out->must_close = must_close(conn);
+    out->must_close = must_close(conn, is_final);
     if (res->status == 204 || res->status / 100 == 1) {
         framing.content_length = UINT64_MAX; /* RFC 9110 8.6 */
     } else if (__builtin_expect(conn->stream.head.accepts_trailers, 0) && !out->has_no_body &&

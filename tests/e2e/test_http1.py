@@ -766,6 +766,64 @@ def test_a_refusal_reaches_a_client_that_is_still_sending(gateway, origin):
         assert client.response().status == 413
 
 
+def test_a_client_that_reads_nothing_before_it_has_sent_all_gets_the_refusal(gateway):
+    """So do http.client, browsers and many others; a slow one has seconds of upload before it."""
+    def attempt():
+        last = time.monotonic()
+        with Client(gateway.port("http")) as client:
+            client.send(head("POST /limited/x HTTP/1.1", "Content-Length: 1000000"))
+            for _ in range(20):  # for longer than the connection would stay without a byte
+                try:
+                    client.send(b"x" * 50000)
+                except ConnectionError:
+                    if time.monotonic() - last < 2:
+                        raise
+                    raise Disturbed from None
+                last = time.monotonic()
+                time.sleep(0.3)
+            return client.response()
+    response = undisturbed(attempt)
+    assert (response.status, response.get("connection")) == (413, "close")
+
+
+def early(exchange):
+    pieces = [b"HTTP/1.1 %s X\r\nContent-Length: 2\r\n\r\n" % exchange.request.get("x-status").encode(), b"no"]
+    for piece in pieces if exchange.request.get("x-in") == "pieces" else [b"".join(pieces)]:
+        exchange.send(piece)
+        time.sleep(0.05)
+    exchange.close()
+
+
+@pytest.mark.parametrize("status, pieces", [(200, "one"), (413, "one"), (413, "pieces")])
+@pytest.mark.parametrize("body", ["Content-Length: 1000000", "Transfer-Encoding: chunked"])
+def test_a_target_that_answers_before_a_long_body_ends_the_connection_and_the_client_is_told(gateway, origin, body, status, pieces):
+    """Told nothing it would send its next request on a connection that is about to be closed."""
+    origin.reads_body = False
+    origin.on("/early", early)
+    try:
+        with Client(gateway.port("http")) as client:
+            client.send(head("POST /early HTTP/1.1", body, f"X-Status: {status}", f"X-In: {pieces}") +
+                        (b"x" * 1000 if "Length" in body else b"5\r\nhello\r\n"))
+            response = client.response()
+            assert (response.status, response.body, response.get("connection")) == (status, b"no", "close")
+    finally:
+        origin.reads_body = True
+
+
+def test_a_target_that_answers_before_a_short_body_costs_the_client_no_connection(gateway, origin):
+    origin.reads_body = False
+    origin.on("/early", early)
+    try:
+        with Client(gateway.port("http")) as client:
+            client.send(head("POST /early HTTP/1.1", "Content-Length: 5000", "X-Status: 413", "X-In: one") + b"x" * 1000)
+            response = client.response()
+            assert (response.status, response.get("connection")) == (413, None)
+            client.send(b"x" * 4000 + head("GET /local HTTP/1.1"))
+            assert client.response().text == "local\n"
+    finally:
+        origin.reads_body = True
+
+
 def test_a_local_answer_reads_a_small_body_and_keeps_the_connection(gateway, origin):
     with Client(gateway.port("http")) as client:
         client.send(head("POST /local HTTP/1.1", "Content-Length: 5") + b"hello")
