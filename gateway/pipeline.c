@@ -103,7 +103,7 @@ static enum gw_step check_head(struct gw_request *request)
     if (__builtin_expect(method.base[0] == 'T' && h2o_memis(method.base, method.len, H2O_STRLIT("TRACE")), 0))
         return refuse(request, GW_REASON_METHOD_NOT_ALLOWED);
     if (request->snapshot->config->forwarding.x_forwarded == GW_X_FORWARDED_APPEND &&
-        __builtin_expect(gw_forwarded_count(request) > 30, 0))
+        __builtin_expect(gw_forwarded_count(request) > GW_FORWARDED_MAX_ADDRESSES, 0))
         return refuse(request, GW_REASON_TOO_MANY_FORWARDED);
     return GW_NEXT;
 }

@@ -10,6 +10,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 #include "gateway/admin/admin.h"
+#include "gateway/base/alloc.h"
 #include "gateway/base/log.h"
 #include "gateway/discovery/discovery.h"
 #include "gateway/discovery/resolver.h"
@@ -22,9 +23,8 @@
 #include "gateway/exchange/target_queue.h"
 #include "gateway/worker.h"
 #include "tls/status.h"
-#include "gateway/base/alloc.h"
 
-enum { LAST_WORDS_MS = 1000, LAST_TURN_MS = 100 };
+enum { LAST_WORDS_MS = 1000, LAST_TURN_MS = 100, TICK_MS = 10000 };
 
 /* ---- shutting down ---- */
 
@@ -211,7 +211,7 @@ static void on_tick(struct gw_timer *timer)
         tls_status_log(process->active->certificates, process->active->num_certificates, process->ticked_at, now);
     process->ticked_at = now;
     gw_l4_stats_prune(process);
-    gw_timer_arm(process->control.wheel, timer, gw_now_ms() + 10000);
+    gw_timer_arm(process->control.wheel, timer, gw_now_ms() + TICK_MS);
 }
 
 static void on_health_change(void *data, h2o_iovec_t group, const struct gw_endpoint *endpoint,
@@ -240,7 +240,7 @@ static void init_process(struct gw_process *process, h2o_globalconf_t *globalcon
     process->ticked_at = time(NULL);
     process->num_workers = num_workers;
     process->max_udp_flows = gw_udp_max_flows();
-    process->tickets = tls_tickets_create(12 * 3600);
+    process->tickets = tls_tickets_create(0 /* rotated by default */);
     process->gate = gw_gate_create();
     process->group_loads = gw_group_loads_create();
     process->access_log = gw_access_log_create();
@@ -249,7 +249,7 @@ static void init_process(struct gw_process *process, h2o_globalconf_t *globalcon
     gw_thread_init(&process->control, num_workers, &process->control_ctx);
     h2o_multithread_register_receiver(process->control_ctx.queue, &process->control_receiver, gw_message_receive);
     gw_timer_init(&process->tick, on_tick);
-    gw_timer_arm(process->control.wheel, &process->tick, gw_now_ms() + 10000);
+    gw_timer_arm(process->control.wheel, &process->tick, gw_now_ms() + TICK_MS);
     gw_timer_init(&process->drain_timer, on_drain_timeout);
     process->prober = gw_prober_create(&process->control, on_health_change, process);
     process->admin = gw_admin_create(process);

@@ -483,7 +483,7 @@ static bool is_anybody_busy(const struct routing_balancer *self, const struct ro
 /* With zones: the own one or the others, and then whoever is left. */
 static uint32_t pick_by_zone(struct routing_balancer *self, const struct routing_pick *pick)
 {
-    bool spills = self->local_share < 1 && (double)(balance_random(self) >> 11) * 0x1p-53 >= self->local_share;
+    bool spills = self->local_share < 1 && gw_unit_interval(balance_random(self)) >= self->local_share;
     uint32_t picked = pick_from(self, &self->rings[spills], pick);
     return picked != ROUTING_NO_TARGET ? picked : pick_from(self, &self->rings[!spills], pick);
 }

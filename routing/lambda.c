@@ -2,7 +2,12 @@
 #include <string.h>
 #include "routing/config.h"
 
-enum { MAX_FUNCTION = 256, LONGEST_FUNCTION_MS = 900000 };
+enum {
+    MAX_FUNCTION = 256,
+    LONGEST_FUNCTION_MS = 900000,
+    CHECK_INTERVAL_MS = 35000, /* as an ALB checks functions (spec/alb.md 4) */
+    CHECK_TIMEOUT_MS = 30000,
+};
 
 /* A name, NAME:ALIAS, or an ARN. */
 static bool check_function(struct gw_loader *load, const struct gw_node *at, h2o_iovec_t name)
@@ -82,9 +87,9 @@ static void set_check_defaults(struct routing_target_group_conf *group)
     if (check->protocol != ROUTING_HEALTH_CHECK_LAMBDA)
         return;
     if (!is_given(check->at, "interval"))
-        check->interval_ms = 35000;
+        check->interval_ms = CHECK_INTERVAL_MS;
     if (!is_given(check->at, "timeout"))
-        check->timeout_ms = check->interval_ms < 30000 ? check->interval_ms : 30000;
+        check->timeout_ms = check->interval_ms < CHECK_TIMEOUT_MS ? check->interval_ms : CHECK_TIMEOUT_MS;
 }
 
 bool routing_lambda_check(struct gw_loader *load, struct routing_target_group_conf *group)

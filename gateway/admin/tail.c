@@ -1,6 +1,7 @@
 #include "gateway/admin/tail.h"
 #include <stdlib.h>
 #include <string.h>
+#include "gateway/base/hash.h"
 #include "gateway/observe/access_line.h"
 #include "gateway/observe/access_log.h"
 #include "gateway/base/glob.h"
@@ -170,7 +171,7 @@ static char *make_room(struct gw_tail_source *source, size_t bytes)
 
 static bool is_sampled(struct gw_worker *worker, double share)
 {
-    return share >= 1 || (double)(gw_thread_random(&worker->thread) >> 11) * 0x1p-53 < share;
+    return share >= 1 || gw_unit_interval(gw_thread_random(&worker->thread)) < share;
 }
 
 static void see(struct gw_tail_source *source, const struct gw_access_line *line)

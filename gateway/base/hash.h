@@ -1,5 +1,5 @@
-/* Hashes of texts and numbers, for tables and for spreading. Not for secrets: whoever knows the start can make texts
- * collide, so tables of what clients choose begin with a random one. Any thread. */
+/* Hashes of texts and numbers, for tables, for spreading and for shares. Not for secrets: whoever knows the start can
+ * make texts collide, so tables of what clients choose begin with a random one. Any thread. */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -13,6 +13,9 @@ static inline uint64_t gw_fnv1a(uint64_t hash, const void *bytes, size_t len)
         hash = (hash ^ *p) * UINT64_C(1099511628211);
     return hash;
 }
+
+/* A random number as one of [0, 1), with all the bits that a double has. */
+static inline double gw_unit_interval(uint64_t random) { return (double)(random >> 11) * 0x1p-53; }
 
 /* Every bit of x moves half of the result's (the last steps of splitmix64). One to one. */
 static inline uint64_t gw_mix64(uint64_t x)

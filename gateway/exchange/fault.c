@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include "gateway/answer/answer.h"
+#include "gateway/base/hash.h"
 #include "gateway/process.h"
 
 struct gw_fault {
@@ -13,7 +14,7 @@ struct gw_fault {
 static bool draw(struct gw_request *request, double percent)
 {
     return percent >= 100 ||
-           (percent > 0 && (double)(gw_thread_random(&request->worker->thread) >> 11) * 0x1p-53 * 100 < percent);
+           (percent > 0 && gw_unit_interval(gw_thread_random(&request->worker->thread)) * 100 < percent);
 }
 
 /* The value of the only field of that name, a decimal number of at most six digits; -1 if it is anything else. */

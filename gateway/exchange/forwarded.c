@@ -194,13 +194,15 @@ static bool is_lower_hex(const char *s, size_t len, bool *is_zero)
 static bool is_traceparent(h2o_iovec_t v)
 {
     bool zero;
-    if (v.len < 55 || v.base[2] != '-' || v.base[35] != '-' || v.base[52] != '-')
+    if (v.len < GW_TRACEPARENT_LEN || v.base[GW_TRACE_ID_AT - 1] != '-' || v.base[GW_PARENT_ID_AT - 1] != '-' ||
+        v.base[GW_TRACE_FLAGS_AT - 1] != '-')
         return false;
-    if (!is_lower_hex(v.base, 2, &zero) || memcmp(v.base, "ff", 2) == 0 || (zero && v.len != 55) ||
-        (v.len > 55 && v.base[55] != '-'))
+    if (!is_lower_hex(v.base, 2, &zero) || memcmp(v.base, "ff", 2) == 0 || (zero && v.len != GW_TRACEPARENT_LEN) ||
+        (v.len > GW_TRACEPARENT_LEN && v.base[GW_TRACEPARENT_LEN] != '-'))
         return false;
-    return is_lower_hex(v.base + 3, 32, &zero) && !zero && is_lower_hex(v.base + 36, 16, &zero) && !zero &&
-           is_lower_hex(v.base + 53, 2, &zero);
+    return is_lower_hex(v.base + GW_TRACE_ID_AT, GW_TRACE_ID_LEN, &zero) && !zero &&
+           is_lower_hex(v.base + GW_PARENT_ID_AT, GW_PARENT_ID_LEN, &zero) && !zero &&
+           is_lower_hex(v.base + GW_TRACE_FLAGS_AT, 2, &zero);
 }
 
 static bool is_request_id(h2o_iovec_t v)
@@ -247,8 +249,8 @@ void gw_forwarded_identify(struct gw_request *request, struct gw_thread *thread)
         *p++ = '-';
         p = gw_forwarded_put_hex16(p, gw_thread_random(thread) | 1);
         memcpy(p, "-01", 4);
-        request->traceparent = h2o_iovec_init(made, 55);
-        request->trace_id = h2o_iovec_init(made + 3, 32);
+        request->traceparent = h2o_iovec_init(made, GW_TRACEPARENT_LEN);
+        request->trace_id = h2o_iovec_init(made + GW_TRACE_ID_AT, GW_TRACE_ID_LEN);
     }
 }
 

@@ -8,9 +8,19 @@
 void gw_forwarded_client(const struct gw_cidrs *trusted, const h2o_header_t *fields, size_t num_fields,
                          const struct gw_ip *peer, struct gw_ip *client, bool *peer_is_trusted);
 
-/* Number of addresses in X-Forwarded-For (spec/alb.md 5.2: more than 30 is answered 463). */
+/* Number of addresses in X-Forwarded-For; more than the limit is answered 463 (spec/alb.md 5.2). */
+enum { GW_FORWARDED_MAX_ADDRESSES = 30 };
 size_t gw_forwarded_count(const struct gw_request *);
 
+/* 00-TRACE_ID-PARENT_ID-FLAGS (W3C Trace Context 3.2): where the parts are, and how long. */
+enum {
+    GW_TRACE_ID_AT = 3,
+    GW_TRACE_ID_LEN = 32,
+    GW_PARENT_ID_AT = 36,
+    GW_PARENT_ID_LEN = 16,
+    GW_TRACE_FLAGS_AT = 53,
+    GW_TRACEPARENT_LEN = 55,
+};
 /* Request id and trace id: taken over when valid, else made. */
 void gw_forwarded_identify(struct gw_request *, struct gw_thread *);
 

@@ -1,6 +1,7 @@
 #include "gateway/exchange/mirror.h"
 #include <stdlib.h>
 #include <string.h>
+#include "gateway/base/hash.h"
 #include "gateway/discovery/view.h"
 #include "gateway/exchange/choose.h"
 #include "gateway/process.h"
@@ -187,7 +188,7 @@ static void send_copy(struct gw_mirror *mirror)
 
 static bool draw(struct gw_worker *worker, double percent)
 {
-    return percent >= 100 || (double)(gw_thread_random(&worker->thread) >> 11) * 0x1p-53 * 100 < percent;
+    return percent >= 100 || gw_unit_interval(gw_thread_random(&worker->thread)) * 100 < percent;
 }
 
 struct gw_mirror *gw_mirror_begin(struct gw_request *request, const struct gw_client_request *out)

@@ -45,29 +45,29 @@ static h2o_iovec_t find_trace_state(const struct gw_request *request)
 void gw_span_begin(struct gw_request *request, const struct gw_tracing_conf *conf, const h2o_header_t *parent,
                    struct gw_thread *thread)
 {
-    char *made = h2o_mem_alloc_pool(request->pool, 56);
+    char *made = h2o_mem_alloc_pool(request->pool, GW_TRACEPARENT_LEN + 1);
     uint64_t id = new_id(thread);
     bool is_sampled;
 
     memcpy(made, "00-", 3);
     if (parent != NULL)
-        memcpy(made + 3, parent->value.base + 3, 32);
+        memcpy(made + GW_TRACE_ID_AT, parent->value.base + GW_TRACE_ID_AT, GW_TRACE_ID_LEN);
     else
-        gw_forwarded_put_hex16(gw_forwarded_put_hex16(made + 3, gw_thread_random(thread)), new_id(thread));
-    made[35] = '-';
-    gw_forwarded_put_hex16(made + 36, id);
-    request->trace_id = h2o_iovec_init(made + 3, 32);
-    is_sampled = parent != NULL && conf->parent_based ? hex_value(parent->value.base[54]) & 1
+        gw_forwarded_put_hex16(gw_forwarded_put_hex16(made + GW_TRACE_ID_AT, gw_thread_random(thread)), new_id(thread));
+    made[GW_PARENT_ID_AT - 1] = '-';
+    gw_forwarded_put_hex16(made + GW_PARENT_ID_AT, id);
+    request->trace_id = h2o_iovec_init(made + GW_TRACE_ID_AT, GW_TRACE_ID_LEN);
+    is_sampled = parent != NULL && conf->parent_based ? hex_value(parent->value.base[GW_TRACE_FLAGS_AT + 1]) & 1
                                                       : gw_span_is_sampled(request->trace_id, conf->sample);
-    memcpy(made + 52, is_sampled ? "-01" : "-00", 4);
-    request->traceparent = h2o_iovec_init(made, 55);
+    memcpy(made + GW_TRACE_FLAGS_AT - 1, is_sampled ? "-01" : "-00", 4);
+    request->traceparent = h2o_iovec_init(made, GW_TRACEPARENT_LEN);
     request->is_new_trace = parent == NULL;
     if (!is_sampled)
         return;
     request->span = h2o_mem_alloc_pool(request->pool, sizeof(*request->span));
-    *request->span = (struct gw_span){.id = id, .sent_id = made + 36};
+    *request->span = (struct gw_span){.id = id, .sent_id = made + GW_PARENT_ID_AT};
     if (parent != NULL) {
-        request->span->parent_id = h2o_iovec_init(parent->value.base + 36, 16);
+        request->span->parent_id = h2o_iovec_init(parent->value.base + GW_PARENT_ID_AT, GW_PARENT_ID_LEN);
         request->span->trace_state = find_trace_state(request);
     }
 }
