@@ -10,7 +10,7 @@
 
 enum {
     ACCEPTS_A_TURN = 4,       /* so that a flood of connections does not starve those that are there */
-    EXHAUSTED_PAUSE_MS = 100, /* out of descriptors: a level-triggered listener would spin (libh2o.md 3.6) */
+    EXHAUSTED_PAUSE_MS = 100, /* out of descriptors: a level-triggered listener would spin */
 };
 
 /* ---- accepting ---- */

@@ -224,7 +224,7 @@ static void on_health_change(void *data, h2o_iovec_t group, const struct gw_endp
     gw_outliers_on_health(data, group, health);
 }
 
-/* One static host and path: libh2o sizes its per-thread state by them (libh2o.md 3.13). Filters are ours (3.14). */
+/* One static host and path: libh2o sizes its per-thread state by them. No filter of libh2o: each response gets ours. */
 static void init_globalconf(h2o_globalconf_t *globalconf)
 {
     h2o_config_init(globalconf);

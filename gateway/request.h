@@ -61,8 +61,8 @@ struct gw_request {
     uint32_t attempts;
     struct gw_sticky *sticky; /* NULL: neither the route nor the group is (gateway/exchange/sticky.h) */
     struct gw_waiter *waiter; /* waits for a target (gateway/exchange/target_queue.h); NULL: it does not */
-    struct routing_target_load
-        *claim; /* a place at the target that no try has taken over yet (gateway/exchange/choose.h); NULL: none */
+    /* A place at the target that no try has taken over yet (gateway/exchange/choose.h); NULL: none. */
+    struct routing_target_load *claim;
     const struct gw_endpoint *reserved;                   /* the same of a connection (gw_pool_reserve); NULL: none */
     const struct gw_endpoint *full;                       /* no_room: at which target; NULL: in the whole group */
     uint8_t no_room;                                      /* enum gw_pool_room: why there is no connection for it */

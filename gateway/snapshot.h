@@ -95,8 +95,8 @@ struct gw_snapshot {
     /* per worker, touched by that worker only: balancers[worker * num_groups + group]. After them one more set for
      * decisions without a worker (explain): the control thread's while the snapshot is served. */
     struct routing_balancer **balancers;
-    struct gw_view *
-        *views; /* the same for groups whose targets change (gateway/discovery/view.h); NULL: there are none */
+    /* The same for groups whose targets change (gateway/discovery/view.h); NULL: there are none. */
+    struct gw_view **views;
     /* of retries, per worker and group like balancers, but for the set without a worker */
     struct routing_budget *budgets;
     unsigned num_workers;

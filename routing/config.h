@@ -117,8 +117,8 @@ struct routing_rewrite_conf {
     h2o_iovec_t url;  /* instead of it: on the path with its query */
     h2o_iovec_t to;   /* $1..$9, $0; may hold a query after '?' */
     h2o_iovec_t host; /* replaces the Host sent to the target; base NULL = preserve */
-    h2o_iovec_t
-        host_regex; /* where it matches the host, which is then made of `host` with $1..$9; base NULL = always */
+    /* Where it matches, the host is made of `host` with $1..$9; base NULL = always. */
+    h2o_iovec_t host_regex;
 };
 /* A body for errors that weir answers itself, by status. */
 struct routing_error_page_conf {
@@ -178,8 +178,8 @@ struct routing_route_timeouts_conf {
 };
 struct routing_route_conf {
     const struct gw_node *at;
-    h2o_iovec_t
-        name; /* default: "route-N" with N from 1 by position in the file; gateway/config/config.c fills it in */
+    /* Default: "route-N" with N from 1 by position in the file; gateway/config/config.c fills it in. */
+    h2o_iovec_t name;
     uint64_t priority; /* 1 and up, lower first; 0 = not given (keeps file order, after those that have one) */
     struct routing_match_conf match;
     struct routing_header_rules_conf request_headers, response_headers;

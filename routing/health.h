@@ -27,8 +27,7 @@ enum {
     ROUTING_OVERRIDE_DRAIN = 1 << 30,   /* no new requests, whatever the checks find */
     ROUTING_OVERRIDE_WEIGHT = 1 << 29,  /* the low bits hold a weight */
     ROUTING_OVERRIDE_EJECTED = 1 << 28, /* not an operator's word but the outlier detector's */
-    ROUTING_OVERRIDE_REMOVED =
-        1 << 27, /* nor this: the group has it no more. Whoever still knows it asks others first */
+    ROUTING_OVERRIDE_REMOVED = 1 << 27, /* the group has it no more; picks that still know it prefer others */
     ROUTING_OVERRIDE_STATES = ROUTING_OVERRIDE_DRAIN | ROUTING_OVERRIDE_EJECTED | ROUTING_OVERRIDE_REMOVED,
     ROUTING_OVERRIDE_WEIGHT_MASK = 0xffff,
 };

@@ -14,7 +14,7 @@ enum {
     MAX_CONNECTIONS = 64, /* of each door */
     COMPLAIN_MS = 10000,
     ACCEPTS_A_TURN = 16,
-    PAUSE_MS = 100, /* out of descriptors: libh2o.md 3.6 */
+    PAUSE_MS = 100, /* out of descriptors: a level-triggered listener would spin */
 };
 
 /* A socket the admin API listens on. */

@@ -189,7 +189,7 @@ static void set_shares(struct gw_thread *thread)
 int gw_thread_turn(struct gw_thread *thread, int32_t max_wait_ms)
 {
     int32_t wait_ms = gw_wheel_wait(thread->wheel, gw_thread_now(thread), max_wait_ms);
-    /* libh2o.md 3.1: what was written between two turns has only queued its completion, which no event will announce */
+    /* what was written between two turns has only queued its completion, which no event will announce */
     if (thread->loop->_pending_as_client != NULL || thread->loop->_pending_as_server != NULL ||
         !h2o_linklist_is_empty(&thread->deferred) || !h2o_linklist_is_empty(&thread->behind))
         wait_ms = 0;

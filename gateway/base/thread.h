@@ -35,7 +35,7 @@ struct gw_thread {
     h2o_timeout_entry_t deferred_entry; /* linked while deferred is not empty */
 };
 
-/* Work put off to the end of the current turn (libh2o.md 3.1): completion of a write is never called from inside the
+/* Work put off to the end of the current turn: completion of a write is never called from inside the
  * write. Zero-filled before the first use. */
 struct gw_deferred {
     h2o_linklist_t link;

@@ -1,7 +1,7 @@
 /* Compression of responses on their way to the client: which ones, and the filter (libh2o's ostream) that does it. It
  * stands behind everything else, so it sees what targets and weir itself answer alike.
  *
- * What libh2o brings is not used (libh2o.md 3.15): it takes `gzip;q=1.0` for a coding it does not know and leaves ETag
+ * libh2o's own compression is not used: it takes `gzip;q=1.0` for a coding it does not know and leaves ETag
  * and no-transform out of account. */
 #pragma once
 #include "gateway/compression/accept_encoding.h"

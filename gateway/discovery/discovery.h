@@ -37,8 +37,8 @@ struct gw_discovery *gw_discovery_create(struct gw_process *);
 void gw_discovery_destroy(struct gw_discovery *);
 const struct gw_discovery_counters *gw_discovery_counters(const struct gw_process *);
 
-/* A snapshot is about to be served: sources are started and stopped, lists made for it, targets that nobody has any
- * more found out. Then, when the workers have been told of it: those are said goodbye to. */
+/* A snapshot is about to be served: sources are started and stopped, lists made for it, and it is found out which
+ * targets nobody has any more. The second call, when the workers have been told of the snapshot, lets those drain. */
 void gw_discovery_prepare(struct gw_process *, const struct gw_snapshot *);
 void gw_discovery_announce(struct gw_process *);
 /* In a load: whether sources can be read that must be. */

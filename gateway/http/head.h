@@ -1,4 +1,4 @@
-/* Strict HTTP/1.x heads (RFC 9112; libh2o.md 4 lists what must be refused). Parsing with the exported phr_* functions,
+/* Strict HTTP/1.x heads (RFC 9112). Parsing with the exported phr_* functions,
  * then our rules. All slices point into the given bytes. Pure functions. */
 #pragma once
 #include <stdbool.h>

@@ -1,5 +1,5 @@
 /* Responses of HTTP/1.x: libh2o's last ostream. Writes the head, frames the body, and sees to it that a completed write
- * is followed up at the end of the turn, never from inside the write (libh2o.md 3.1). */
+ * is followed up at the end of the turn, never from inside the write. */
 #include "gateway/http/http1_conn.h"
 #include <alloca.h>
 #include <string.h>

@@ -230,7 +230,7 @@ static void write_rest(h2o_socket_t *sock, h2o_iovec_t *bufs, size_t num_bufs, s
     for (size_t i = 0; i != num_bufs; ++i) {
         size_t skipped = sent < bufs[i].len ? sent : bufs[i].len;
         sent -= skipped;
-        /* libh2o.md 3.2: an empty one at the end would make it poll for nothing */
+        /* an empty slice at the end would make libh2o poll for nothing */
         if (skipped != bufs[i].len)
             rest[num_rest++] = h2o_iovec_init(bufs[i].base + skipped, bufs[i].len - skipped);
     }

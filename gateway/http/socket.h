@@ -1,7 +1,7 @@
-/* One API over libh2o's sockets for the hot path (libh2o.md 5, "own+send/recv"): read with recv() and written with
- * send()/sendmsg() at once, plain or after encryption; what does not fit goes through h2o_socket. Used by
- * server connections and by the upstream client. A socket has one reader and one writer, both on its loop, and is
- * written only from callbacks of the loop (libh2o.md 3.1). The process ignores SIGPIPE. */
+/* One API over libh2o's sockets for the hot path: read with recv() and written with send()/sendmsg() at once, plain or
+ * after encryption; what does not fit goes through h2o_socket. Used by server connections and by the upstream client. A
+ * socket has one reader and one writer, both on its loop, and is written only from callbacks of the loop: no event
+ * tells of the completion of a write between two turns. The process ignores SIGPIPE. */
 #pragma once
 #include <stdbool.h>
 #include <h2o.h>
@@ -11,7 +11,7 @@ void gw_socket_setup(h2o_socket_t *);
 /* Reads what is there into sock->input (plain: recv until short read or max_bytes more; TLS: the same, then decrypted).
  * Call from the read callback with its err. Returns NULL, or the error text; h2o_socket_error_closed on EOF. Data read
  * together with the EOF stays in input and the EOF is reported by the next call. After an error of a TLS socket nothing
- * may be written (libh2o.md 3.10: it would look like a success). */
+ * may be written: libh2o would report a success. */
 const char *gw_socket_read(h2o_socket_t *, const char *err, size_t max_bytes);
 /* Reads and drops up to max_bytes of what is there, as it came from the network; adds their number to dropped. For
  * connections on which nothing matters any more but their end, which is what it returns like gw_socket_read. */

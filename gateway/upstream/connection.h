@@ -23,8 +23,8 @@ struct gw_upstream_connection {
     const struct gw_transport *transport; /* held; NULL: plain HTTP/1.1 */
     uint32_t num_requests;                /* started on it */
     struct gw_counted counted;
-    h2o_iovec_t
-        preface; /* that it began with; owned, len 0: none. It serves requests that would begin theirs with it */
+    /* That it began with; owned, len 0: none. It serves requests that would begin theirs with it. */
+    h2o_iovec_t preface;
     struct gw_upstream_connection *next_free;
 };
 

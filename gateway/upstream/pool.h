@@ -8,7 +8,7 @@
 #include "gateway/upstream/transport.h"
 #include "routing/target_load.h"
 
-/* What a target group has at the moment, over all threads. Lives as long as the process. */
+/* What a target group has at the moment, over all threads. Lives as long as the group's entry (gateway/registry.h). */
 struct gw_group_use {
     _Atomic uint32_t connections;           /* atomic: to all its targets, open or about to be, idle ones too */
     _Atomic uint32_t pending;               /* atomic: requests that wait for a connection, being made or not yet */
@@ -21,8 +21,8 @@ struct gw_counted {
     struct gw_group_use *of_group;
 };
 
-/* One per (group name, address): found again by every snapshot; never freed before exit... or when the last snapshot
- * that names it is gone. Read by all threads. */
+/* One per (group name, address), found again by every snapshot; lives as long as its entry (gateway/registry.h). Read
+ * by all threads. */
 struct gw_endpoint {
     struct gw_address address; /* resolved; frozen */
     h2o_iovec_t name;          /* "10.0.0.1:9001"; frozen */

@@ -17,8 +17,7 @@
 #include <unistd.h>
 #include "gateway/http/socket.h"
 
-/* Stands before libc's: what libh2o is given to write must have no empty slices, for which it would poll
- * (libh2o.md 3.2). */
+/* Stands before libc's: what libh2o is given to write must have no empty slices, for which it would poll. */
 ssize_t writev(int fd, const struct iovec *slices, int num_slices)
 {
     for (int i = 0; i != num_slices; ++i)
