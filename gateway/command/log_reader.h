@@ -1,5 +1,5 @@
-/* Reads access logs back: JSON lines as gateway/README.md documents them. Streams, so that a log may have any size;
- * what is no line of a log is skipped and counted. One thread. */
+/* Reads access logs back: JSON lines as gateway/observe/README.md documents them. Streams, so that a log may have any
+ * size; what is no line of a log is skipped and counted. One thread. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>

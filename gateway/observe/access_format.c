@@ -409,7 +409,7 @@ static bool unknown_field(struct gw_errors *errors, const struct gw_node *at, h2
     text[len] = '\0';
     if ((nearest = gw_nearest(text, names, NUM_FIELDS)) != NULL)
         return gw_error_at(errors, at, "unknown field \"${%s}\" (did you mean \"${%s}\"?)", text, nearest);
-    return gw_error_at(errors, at, "unknown field \"${%s}\" (gateway/README.md lists them)", text);
+    return gw_error_at(errors, at, "unknown field \"${%s}\" (gateway/observe/README.md lists them)", text);
 }
 
 bool gw_access_template_parse(h2o_mem_pool_t *pool, h2o_iovec_t text, struct gw_access_template *template,

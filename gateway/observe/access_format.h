@@ -38,7 +38,8 @@ struct gw_access_template {
     } * segments;
     size_t size;
 };
-/* Borrows the text. Names are those of the JSON line and those in gateway/README.md; false after errors at the node. */
+/* Borrows the text. Names are those of the JSON line and those in gateway/observe/README.md; false after errors at the
+ * node. */
 bool gw_access_template_parse(h2o_mem_pool_t *, h2o_iovec_t text, struct gw_access_template *, struct gw_errors *,
                               const struct gw_node *at);
 

@@ -1,5 +1,5 @@
 /* One line of the access log as JSON: from plain values to bytes. Pure functions, apart from a clock passed in. The
- * fields are documented in gateway/README.md. */
+ * fields are documented in gateway/observe/README.md. */
 #pragma once
 #include <stdint.h>
 #include <h2o/memory.h>

@@ -17,7 +17,7 @@ uint64_t gw_access_log_dropped(const struct gw_access_log *); /* lines; any thre
 /* The rest on the worker's thread (destroy: also after it has ended; hands over what is left). */
 struct gw_access_log_buffer *gw_access_log_buffer_create(struct gw_access_log *, struct gw_thread *);
 void gw_access_log_buffer_destroy(struct gw_access_log_buffer *);
-/* Called when a request is over; fields are documented in gateway/README.md. */
+/* Called when a request is over; fields are documented in gateway/observe/README.md. */
 void gw_access_log_write(struct gw_access_log_buffer *, struct gw_request *);
 /* The same for a connection that was forwarded (gateway/l4/l4.h). */
 struct gw_l4_record;

@@ -185,7 +185,8 @@ static void a_field_that_is_not_there_is_found_when_the_template_is_read(void **
     h2o_mem_init_pool(&pool);
     assert_false(
         parse(&pool, "${statsu}", &template, "t:1:1: unknown field \"${statsu}\" (did you mean \"${status}\"?)\n"));
-    assert_false(parse(&pool, "${}", &template, "t:1:1: unknown field \"${}\" (gateway/README.md lists them)\n"));
+    assert_false(
+        parse(&pool, "${}", &template, "t:1:1: unknown field \"${}\" (gateway/observe/README.md lists them)\n"));
     assert_false(parse(&pool, "a ${client", &template, "t:1:1: \"${\" without \"}\"\n"));
     assert_false(
         parse(&pool, "a\nb", &template, "t:1:1: a template must not hold control characters: it is one line\n"));
