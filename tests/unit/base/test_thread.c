@@ -265,6 +265,113 @@ static void events_that_take_long_make_the_turn_late_until_the_next_one(void **s
     assert_false(gw_thread_is_late(&thread));
 }
 
+/* A turn that leaves work to the next one. */
+static void be_wary(void)
+{
+    struct work works[10];
+    for (size_t i = 0; i != 10; ++i) {
+        works[i] = (struct work){{.run = run_slow_work}, '.'};
+        gw_thread_defer(&thread, &works[i].deferred);
+    }
+    gw_thread_turn(&thread, 0);
+    for (size_t i = 0; i != 10; ++i)
+        gw_thread_undefer(&works[i].deferred);
+    gw_thread_turn(&thread, 0);
+    trail[0] = '\0';
+    assert_true(thread.is_wary);
+}
+
+static void while_there_is_time_for_all_nobody_waits_for_what_he_used(void **state)
+{
+    struct gw_usage usage = {.us = 100 * GW_USAGE_MUCH_US, .period = (uint32_t)(gw_now_ms() / GW_USAGE_PERIOD_MS)};
+    struct work a = {{.run = run_work}, 'a'}, b = {{.run = run_work}, 'b'};
+    trail[0] = '\0';
+    gw_thread_turn(&thread, 0);
+    assert_true(gw_thread_may_serve(&thread, &usage));
+    gw_thread_defer_for(&thread, &usage, &a.deferred);
+    gw_thread_defer(&thread, &b.deferred);
+    gw_thread_charge(&thread, &usage);
+    pass_time(1000);
+    gw_thread_turn(&thread, 0);
+    assert_string_equal(trail, "ab");
+    assert_int_equal(usage.us, 100 * GW_USAGE_MUCH_US);
+}
+
+static void after_a_turn_that_had_not_time_for_all_who_used_much_comes_behind(void **state)
+{
+    struct work a = {{.run = run_work}, 'a'}, b = {{.run = run_work}, 'b'};
+    be_wary();
+    struct gw_usage much = {.us = 100 * GW_USAGE_MUCH_US, .period = (uint32_t)(gw_now_ms() / GW_USAGE_PERIOD_MS)};
+    struct gw_usage little = {0};
+    assert_false(gw_thread_may_serve(&thread, &much));
+    assert_true(gw_thread_may_serve(&thread, &little));
+    gw_thread_defer_for(&thread, &much, &a.deferred);
+    gw_thread_defer_for(&thread, &little, &b.deferred);
+    gw_thread_turn(&thread, 0);
+    assert_string_equal(trail, "ba");
+    gw_thread_turn(&thread, 1000);
+    gw_thread_turn(&thread, 1000);
+    assert_false(thread.is_wary);
+}
+
+static void time_is_charged_to_whom_it_was_announced_for_and_ends_with_the_turn(void **state)
+{
+    be_wary();
+    struct gw_usage first = {0}, second = {0};
+    gw_thread_charge(&thread, &first);
+    pass_time(70);
+    gw_thread_charge(&thread, &second);
+    pass_time(30);
+    gw_thread_charge(&thread, NULL);
+    pass_time(500);
+    gw_thread_charge(&thread, &first);
+    pass_time(5);
+    gw_thread_turn(&thread, 0);
+    pass_time(900);
+    gw_thread_turn(&thread, 0);
+    assert_int_equal(first.us, 75);
+    assert_int_equal(second.us, 30);
+}
+
+static void run_piece(struct gw_deferred *deferred)
+{
+    pass_time(15);
+    run_work(deferred);
+}
+
+/* How many pieces of 15 us of those behind a turn runs. */
+static size_t pieces_of_a_turn(bool has_others)
+{
+    struct gw_usage little = {0};
+    struct work works[60];
+    for (size_t i = 0; i != 60; ++i) {
+        works[i] = (struct work){{.run = run_piece}, '.'};
+        gw_thread_defer_behind(&thread, &works[i].deferred);
+    }
+    if (has_others)
+        assert_true(gw_thread_may_serve(&thread, &little));
+    trail[0] = '\0';
+    gw_thread_turn(&thread, 0);
+    for (size_t i = 0; i != 60; ++i)
+        gw_thread_undefer(&works[i].deferred);
+    return strlen(trail);
+}
+
+static void those_behind_have_little_of_a_turn_beside_others_and_more_and_more_without(void **state)
+{
+    be_wary();
+    for (int i = 0; i != 100; ++i) {
+        assert_in_range(pieces_of_a_turn(true), 2, 4);
+        assert_true(gw_thread_is_pressed(&thread));
+    }
+    pass_time(400000); /* none of the others came for so long */
+    for (int i = 0; i != 100; ++i)
+        pieces_of_a_turn(false);
+    assert_false(gw_thread_is_pressed(&thread));
+    assert_in_range(pieces_of_a_turn(false), 15, 21);
+    assert_in_range(pieces_of_a_turn(true), 2, 4);
+}
+
 static void on_slow_timer(struct gw_timer *timer)
 {
     note('t');
@@ -475,6 +582,10 @@ int main(void)
         TEST(work_put_off_behind_can_be_undone),
         TEST(an_event_that_takes_as_long_as_many_makes_the_turn_late),
         TEST(events_that_take_long_make_the_turn_late_until_the_next_one),
+        TEST(while_there_is_time_for_all_nobody_waits_for_what_he_used),
+        TEST(after_a_turn_that_had_not_time_for_all_who_used_much_comes_behind),
+        TEST(time_is_charged_to_whom_it_was_announced_for_and_ends_with_the_turn),
+        TEST(those_behind_have_little_of_a_turn_beside_others_and_more_and_more_without),
         TEST(timers_that_are_due_at_once_do_not_hold_the_turn),
         TEST(deferred_work_runs_although_the_wall_clock_was_set_back),
         TEST(turn_sleeps_until_the_next_timer_and_runs_it),
