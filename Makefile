@@ -96,7 +96,7 @@ bench: ## weir beside nginx and HAProxy: CPU microseconds per request (tests/ben
 bench-instructions: ## instructions per request: a regression shows whatever else the machine does
 	@conf/deps run build test bench
 	@[ -f build-bench/build.ninja ] || meson setup build-bench --buildtype=release -Db_ndebug=false -Dtests=true
-	@ninja -C build-bench weir tests/bench/origin
+	@ninja -C build-bench weir tests/bench/origin tests/bench/slow_clock.so
 	@tests/bench/instructions --weir build-bench/weir --origin build-bench/tests/bench/origin
 
 bench-long: ## reloads, upgrades and crashes under load, with full numbers

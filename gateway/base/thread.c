@@ -9,7 +9,7 @@ enum { MAX_ROUNDS = 8 };
  * not been read is told of again), the shares grow, a step a turn, while turns leave work: that of events and of
  * deferred work if it is work of those who use little; that of those behind if there is nobody else. */
 enum { FRONT_US_MIN = 80, FRONT_US_MAX = 300, BEHIND_US_MIN = 40, BEHIND_US_MAX = 300, STEP_US = 4 };
-enum { TIMERS_US = 50, LOOK_EVERY = 2, WARY_MS = 20, LIGHT_MS = 250 };
+enum { TIMERS_US = 50, LOOK_EVERY = 2, WARY_MS = 20, CLASS_MS = 100, MEASURE_EVERY = 4 };
 /* So many requests of the usual kind fit into a turn. Something that takes so long by itself ends its share at once:
  * others may be as long. */
 enum { MUCH_US = 60 };
@@ -29,7 +29,7 @@ void gw_thread_charge_now(struct gw_thread *thread, struct gw_usage *usage)
 {
     uint64_t now_us = gw_now_us();
     if (thread->user != NULL)
-        gw_usage_add(thread->user, gw_thread_now(thread), now_us - thread->since_us);
+        gw_usage_add(thread->user, gw_thread_now(thread), (now_us - thread->since_us) * thread->measure_weight);
     thread->user = usage;
     thread->since_us = now_us;
 }
@@ -37,16 +37,13 @@ void gw_thread_charge_now(struct gw_thread *thread, struct gw_usage *usage)
 bool gw_thread_may_serve_now(struct gw_thread *thread, struct gw_usage *usage)
 {
     uint64_t now_ms = gw_thread_now(thread);
-    if (gw_usage_is_much(usage, now_ms))
+    bool is_much = gw_usage_is_much(usage, now_ms);
+
+    *(is_much ? &thread->much_ms : &thread->little_ms) = now_ms;
+    if (is_much && thread->is_pressed)
         return false;
-    thread->light_ms = now_ms;
-    gw_thread_charge_now(thread, usage);
-    if (thread->looked_us == 0)
-        thread->looked_us = thread->last_us = thread->since_us;
-    else if (thread->since_us - thread->looked_us >= thread->front_us || thread->since_us - thread->last_us >= MUCH_US)
-        thread->is_late = true;
-    thread->last_us = thread->since_us;
-    return !thread->is_late;
+    gw_thread_charge(thread, usage);
+    return !gw_thread_is_late(thread);
 }
 
 static void on_timers(h2o_timeout_entry_t *entry)
@@ -166,6 +163,14 @@ void gw_thread_dispose(struct gw_thread *thread)
     thread->wheel = NULL;
 }
 
+/* To measure has a price, so while it decides nothing only some turns are measured. */
+static unsigned choose_measure(const struct gw_thread *thread)
+{
+    if (thread->is_pressed)
+        return 1;
+    return thread->is_wary && thread->turns % MEASURE_EVERY == 0 ? MEASURE_EVERY : 0;
+}
+
 static void set_shares(struct gw_thread *thread)
 {
     uint64_t now_ms = gw_thread_now(thread);
@@ -174,13 +179,17 @@ static void set_shares(struct gw_thread *thread)
 
     if (thread->is_late || is_front_left || is_behind_left)
         thread->wary_until_ms = now_ms + WARY_MS;
+    if (is_behind_left)
+        thread->much_ms = now_ms;
     thread->is_wary = now_ms < thread->wary_until_ms;
+    thread->is_pressed =
+        thread->is_wary && now_ms - thread->little_ms < CLASS_MS && now_ms - thread->much_ms < CLASS_MS;
+    thread->measure_weight = choose_measure(thread);
     if (is_front_left)
         thread->front_us += thread->front_us < FRONT_US_MAX ? STEP_US : 0;
     else
         thread->front_us -= thread->front_us > FRONT_US_MIN ? STEP_US : 0;
-    thread->has_light = now_ms - thread->light_ms < LIGHT_MS;
-    if (thread->has_light)
+    if (thread->is_pressed)
         thread->behind_us = BEHIND_US_MIN;
     else if (is_behind_left)
         thread->behind_us += thread->behind_us < BEHIND_US_MAX ? STEP_US : 0;
@@ -203,7 +212,6 @@ int gw_thread_turn(struct gw_thread *thread, int32_t max_wait_ms)
     /* Wall clock: should it be set back during the wait, the timers run in the next turn, which begins at once. */
     thread->timers_entry.registered_at = thread->loop->_now + (uint64_t)wait_ms;
     int rc = h2o_evloop_run(thread->loop, wait_ms);
-    if (__builtin_expect(thread->user != NULL, 0))
-        gw_thread_charge_now(thread, NULL);
+    gw_thread_charge(thread, NULL);
     return rc;
 }

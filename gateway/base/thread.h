@@ -20,13 +20,14 @@ struct gw_thread {
     uint64_t looked_us, deferred_us; /* when its events, and its deferred work, were first seen to run; 0: not yet */
     uint64_t last_us;                /* the last time that the clock was looked at in one of them */
     bool is_late, is_behind_done;
-    /* A turn of the last WARY_MS had not time for all. What connections use is measured only then, and the clock looked
-     * at from the first event on. */
+    /* A turn of the last WARY_MS had not time for all: the clock is looked at from the first event on, and what
+     * connections use is measured, in every turn that is_pressed and in some of the others. */
     bool is_wary;
-    bool has_light;                   /* somebody who used little was served in the last LIGHT_MS */
-    uint64_t wary_until_ms, light_ms; /* light_ms: when somebody who used little was last served while wary */
-    unsigned front_us, behind_us;     /* how long events, and those behind, may take in this turn */
-    struct gw_usage *user;            /* whose the time from since_us on is; NULL: nobody's */
+    bool is_pressed;         /* and in the last CLASS_MS came some who used little and some who used much */
+    unsigned measure_weight; /* what a microsecond counts in this turn; 0: is not measured */
+    uint64_t wary_until_ms, little_ms, much_ms; /* when the last ones of the two came, while wary */
+    unsigned front_us, behind_us;               /* how long events, and those behind, may take in this turn */
+    struct gw_usage *user;                      /* whose the time from since_us on is; NULL: nobody's */
     uint64_t since_us;
     /* How the loop calls us inside a turn, where sockets may be written and closed. The lists are our own, because
      * those of libh2o stall when the wall clock is set back. */
@@ -57,14 +58,14 @@ static inline void gw_thread_undefer(struct gw_deferred *);                   /*
 static inline void gw_thread_defer_behind(struct gw_thread *, struct gw_deferred *);
 static inline bool gw_thread_is_deferred(const struct gw_deferred *deferred) { return deferred->link.next != NULL; }
 /* What is done from here on, until the next call or the end of the turn's events, is done for this usage (NULL: for
- * nobody in particular). Is ignored unless the thread is wary. The usage must stay as long as it is
+ * nobody in particular). Costs next to nothing unless the thread is wary. The usage must stay as long as it is
  * `user`. */
 static inline void gw_thread_charge(struct gw_thread *, struct gw_usage *);
 /* May whoever used so much be served now, out of an event? If not, its work is put off by gw_thread_defer_for. */
 static inline bool gw_thread_may_serve(struct gw_thread *, struct gw_usage *);
 /* Others, who use little, are being served while the thread has not time for all: work is to come in short pieces. */
-static inline bool gw_thread_is_pressed(const struct gw_thread *thread) { return thread->is_wary && thread->has_light; }
-/* Puts work off behind the others when the thread is wary and the usage is much, else like gw_thread_defer. */
+static inline bool gw_thread_is_pressed(const struct gw_thread *thread) { return thread->is_pressed; }
+/* Puts work off behind the others when the thread is pressed and the usage is much, else like gw_thread_defer. */
 static inline void gw_thread_defer_for(struct gw_thread *, struct gw_usage *, struct gw_deferred *);
 /* One turn of the loop: waits at most max_wait_ms, runs events, then timers, then deferred work. Returns 0; -1 with
  * errno when the wait failed, EINTR being the harmless case. */
@@ -116,7 +117,7 @@ static inline void gw_thread_defer_behind(struct gw_thread *thread, struct gw_de
 
 static inline void gw_thread_charge(struct gw_thread *thread, struct gw_usage *usage)
 {
-    if (__builtin_expect(thread->is_wary, 0))
+    if (__builtin_expect(thread->measure_weight != 0, 0))
         gw_thread_charge_now(thread, usage);
 }
 
@@ -129,7 +130,7 @@ static inline bool gw_thread_may_serve(struct gw_thread *thread, struct gw_usage
 
 static inline void gw_thread_defer_for(struct gw_thread *thread, struct gw_usage *usage, struct gw_deferred *deferred)
 {
-    if (__builtin_expect(thread->is_wary, 0) && gw_usage_is_much(usage, gw_thread_now(thread)))
+    if (__builtin_expect(thread->is_pressed, 0) && gw_usage_is_much(usage, gw_thread_now(thread)))
         gw_thread_defer_behind(thread, deferred);
     else
         gw_thread_defer(thread, deferred);

@@ -50,7 +50,8 @@ struct gw_usage *gw_usage_of_address(struct gw_usage_table *self, const struct g
     memcpy(key, ip->bytes, 16);
     if (!gw_ip_is_v4(ip))
         key[1] = 0;
-    struct entry *bucket = self->entries[gw_mix64(gw_mix64(key[0] ^ self->seed) ^ key[1]) % NUM_BUCKETS], *least = bucket;
+    struct entry *bucket = self->entries[gw_mix64(gw_mix64(key[0] ^ self->seed) ^ key[1]) % NUM_BUCKETS],
+                 *least = bucket;
 
     for (struct entry *entry = bucket; entry != bucket + BUCKET_SIZE; ++entry) {
         if (memcmp(entry->key, key, sizeof(key)) == 0)

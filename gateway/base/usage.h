@@ -12,8 +12,8 @@ struct gw_usage {
     uint32_t period;             /* CLOCK_MONOTONIC in units of GW_USAGE_PERIOD_MS */
     struct gw_usage *of_address; /* what is added here is added there, too; NULL: there is none */
 };
-/* Who uses 0.5 % of a thread all the time stands at GW_USAGE_MUCH_US. */
-enum { GW_USAGE_PERIOD_MS = 32, GW_USAGE_MUCH_US = 320 };
+/* Who uses 0.3 % of a thread all the time stands at GW_USAGE_MUCH_US. */
+enum { GW_USAGE_PERIOD_MS = 32, GW_USAGE_MUCH_US = 192 };
 
 static inline uint32_t gw_usage_read(const struct gw_usage *usage, uint64_t now_ms)
 {

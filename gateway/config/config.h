@@ -1,6 +1,6 @@
-/* The configuration as written: plain structs that the settings tables fill, defaults included. Built whole by one load,
- * read-only afterwards, freed whole. gateway/snapshot.h compiles it for serving. Relative paths have been made relative
- * to the working directory, but for those of certificates (tls/certificate.h). */
+/* The configuration as written: plain structs that the settings tables fill, defaults included. Built whole by one
+ * load, read-only afterwards, freed whole. gateway/snapshot.h compiles it for serving. Relative paths have been made
+ * relative to the working directory, but for those of certificates (tls/certificate.h). */
 #pragma once
 #include "gateway/discovery/dns.h"
 #include "gateway/observe/access_format.h"

@@ -281,9 +281,24 @@ static void be_wary(void)
     assert_true(thread.is_wary);
 }
 
+static struct gw_usage used(uint32_t us)
+{
+    return (struct gw_usage){.us = us, .period = (uint32_t)(gw_now_ms() / GW_USAGE_PERIOD_MS)};
+}
+
+static void be_pressed(void)
+{
+    be_wary();
+    struct gw_usage much = used(100 * GW_USAGE_MUCH_US), little = {0};
+    gw_thread_may_serve(&thread, &much);
+    gw_thread_may_serve(&thread, &little);
+    gw_thread_turn(&thread, 0);
+    assert_true(gw_thread_is_pressed(&thread));
+}
+
 static void while_there_is_time_for_all_nobody_waits_for_what_he_used(void **state)
 {
-    struct gw_usage usage = {.us = 100 * GW_USAGE_MUCH_US, .period = (uint32_t)(gw_now_ms() / GW_USAGE_PERIOD_MS)};
+    struct gw_usage usage = used(100 * GW_USAGE_MUCH_US);
     struct work a = {{.run = run_work}, 'a'}, b = {{.run = run_work}, 'b'};
     trail[0] = '\0';
     gw_thread_turn(&thread, 0);
@@ -300,9 +315,8 @@ static void while_there_is_time_for_all_nobody_waits_for_what_he_used(void **sta
 static void after_a_turn_that_had_not_time_for_all_who_used_much_comes_behind(void **state)
 {
     struct work a = {{.run = run_work}, 'a'}, b = {{.run = run_work}, 'b'};
-    be_wary();
-    struct gw_usage much = {.us = 100 * GW_USAGE_MUCH_US, .period = (uint32_t)(gw_now_ms() / GW_USAGE_PERIOD_MS)};
-    struct gw_usage little = {0};
+    be_pressed();
+    struct gw_usage much = used(100 * GW_USAGE_MUCH_US), little = {0};
     assert_false(gw_thread_may_serve(&thread, &much));
     assert_true(gw_thread_may_serve(&thread, &little));
     gw_thread_defer_for(&thread, &much, &a.deferred);
@@ -312,11 +326,23 @@ static void after_a_turn_that_had_not_time_for_all_who_used_much_comes_behind(vo
     gw_thread_turn(&thread, 1000);
     gw_thread_turn(&thread, 1000);
     assert_false(thread.is_wary);
+    assert_false(gw_thread_is_pressed(&thread));
+}
+
+static void who_used_much_is_served_as_ever_while_nobody_uses_little(void **state)
+{
+    be_wary();
+    for (int i = 0; i != 10; ++i) {
+        struct gw_usage much = used(100 * GW_USAGE_MUCH_US);
+        assert_true(gw_thread_may_serve(&thread, &much));
+        gw_thread_turn(&thread, 0);
+        assert_false(gw_thread_is_pressed(&thread));
+    }
 }
 
 static void time_is_charged_to_whom_it_was_announced_for_and_ends_with_the_turn(void **state)
 {
-    be_wary();
+    be_pressed();
     struct gw_usage first = {0}, second = {0};
     gw_thread_charge(&thread, &first);
     pass_time(70);
@@ -585,6 +611,7 @@ int main(void)
         TEST(while_there_is_time_for_all_nobody_waits_for_what_he_used),
         TEST(after_a_turn_that_had_not_time_for_all_who_used_much_comes_behind),
         TEST(time_is_charged_to_whom_it_was_announced_for_and_ends_with_the_turn),
+        TEST(who_used_much_is_served_as_ever_while_nobody_uses_little),
         TEST(those_behind_have_little_of_a_turn_beside_others_and_more_and_more_without),
         TEST(timers_that_are_due_at_once_do_not_hold_the_turn),
         TEST(deferred_work_runs_although_the_wall_clock_was_set_back),

@@ -42,17 +42,17 @@ static void what_was_used_counts_half_after_each_period(void **state)
     assert_int_equal(gw_usage_read(&usage, START_MS + 1000 * GW_USAGE_PERIOD_MS), 0);
 }
 
-static void half_a_percent_of_a_thread_is_much_and_a_quarter_is_not(void **state)
+static void four_thousandths_of_a_thread_are_much_and_two_are_not(void **state)
 {
-    struct gw_usage half = {0}, quarter = {0};
+    struct gw_usage four = {0}, two = {0};
     uint64_t now_ms = START_MS;
     for (unsigned i = 0; i != 20 * GW_USAGE_PERIOD_MS; ++i, ++now_ms) {
-        gw_usage_add(&half, now_ms, 6); /* microseconds a millisecond; a little more than half a percent */
-        gw_usage_add(&quarter, now_ms, 2);
+        gw_usage_add(&four, now_ms, 4); /* microseconds a millisecond */
+        gw_usage_add(&two, now_ms, 2);
     }
-    assert_true(gw_usage_is_much(&half, now_ms - 1));
-    assert_false(gw_usage_is_much(&quarter, now_ms - 1));
-    assert_false(gw_usage_is_much(&half, now_ms + 3 * GW_USAGE_PERIOD_MS)); /* it is forgiven */
+    assert_true(gw_usage_is_much(&four, now_ms - 1));
+    assert_false(gw_usage_is_much(&two, now_ms - 1));
+    assert_false(gw_usage_is_much(&four, now_ms + 3 * GW_USAGE_PERIOD_MS)); /* it is forgiven */
 }
 
 static void no_sum_overflows(void **state)
@@ -112,7 +112,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_used_counts_half_after_each_period),
-        cmocka_unit_test(half_a_percent_of_a_thread_is_much_and_a_quarter_is_not),
+        cmocka_unit_test(four_thousandths_of_a_thread_are_much_and_two_are_not),
         cmocka_unit_test(no_sum_overflows),
         cmocka_unit_test_setup_teardown(what_connections_use_their_address_uses, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_new_connection_of_an_address_that_used_much_has_used_much_for_a_while, set_up,
