@@ -223,6 +223,7 @@ static struct gw_udp_flow *create(struct gw_udp_listener *listener, const struct
     flow->peer_len = msg->msg_namelen;
     memcpy(&flow->peer, msg->msg_name, msg->msg_namelen);
     flow->responses = (uint32_t)gw_udp_settings(conf)->responses;
+    flow->answer_limit = udp->can_bundle ? GW_UDP_ANY_SIZE : GW_UDP_NO_BUNDLES;
     flow->started_us = gw_now_us();
     flow->active_ms = gw_thread_now(&udp->worker->thread);
     flow->idle_timeout_ms = gw_udp_idle_ms(conf);
@@ -253,34 +254,34 @@ static bool is_from_listener(const struct gw_udp_listener *listener, const struc
 }
 
 struct gw_udp_flow *gw_udp_admit(struct gw_udp_listener *listener, const struct gw_udp_key *key, uint64_t hash,
-                                 const struct msghdr *msg)
+                                 const struct msghdr *msg, unsigned count)
 {
     bool is_counted;
     enum gw_reason reason;
 
     if (listener->index == UINT32_MAX || listener->udp->is_draining) {
-        gw_udp_drop(listener, GW_UDP_DROPPED_NO_FLOW);
+        gw_udp_drop(listener, GW_UDP_DROPPED_NO_FLOW, count);
         return NULL;
     }
     if (is_from_listener(listener, key)) {
-        gw_udp_drop(listener, GW_UDP_DROPPED_LOOP);
+        gw_udp_drop(listener, GW_UDP_DROPPED_LOOP, count);
         return NULL;
     }
     if (listener->newcomers == 0) {
-        gw_udp_drop(listener, GW_UDP_DROPPED_OVERLOAD);
+        gw_udp_drop(listener, GW_UDP_DROPPED_OVERLOAD, count);
         return NULL;
     }
     struct gw_l4_stats *stats = gw_udp_configured(listener)->l4->stats;
     if ((reason = claim(listener, key, stats, &is_counted)) != GW_REASON_NONE) {
         report(listener->udp, stats, key, NULL, reason);
-        gw_udp_drop(listener, GW_UDP_DROPPED_REFUSED);
+        gw_udp_drop(listener, GW_UDP_DROPPED_REFUSED, count);
         return NULL;
     }
     --listener->newcomers; /* those that are refused cost little */
     struct gw_udp_flow *flow = create(listener, key, hash, msg);
     flow->is_counted = is_counted;
     if ((reason = gw_udp_choose(flow)) != GW_REASON_NONE) {
-        gw_udp_drop(listener, GW_UDP_DROPPED_REFUSED);
+        gw_udp_drop(listener, GW_UDP_DROPPED_REFUSED, count);
         gw_udp_end(flow, reason);
         return NULL;
     }

@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include "gateway/l4/udp.h"
+#include "gateway/l4/udp_bundle.h"
 #include "gateway/worker.h"
 
 struct gw_udp_listener;
@@ -45,7 +46,10 @@ struct gw_udp_flow {
     uint32_t sock;      /* by which of the sockets of the address its client comes */
     bool is_proven;     /* its client has spoken after an answer: it is there, nobody has made its address up */
     bool has_answer, is_used, is_refused, is_counted, notes_outcomes;
-    char *proxy; /* PROXY header that goes before each datagram; malloc, NULL: none */
+    bool asks_bundles;                   /* of the kernel, for answers */
+    bool has_bundles;                    /* among the answers that came last */
+    uint32_t onward_limit, answer_limit; /* longer datagrams go alone: udp_bundle.h */
+    char *proxy;                         /* PROXY header that goes before each datagram; malloc, NULL: none */
     size_t proxy_len;
     struct gw_timer timer;
     uint64_t idle_timeout_ms, active_ms;
@@ -64,6 +68,7 @@ struct gw_udp_sock {
     h2o_socket_t *sock; /* over a copy of the descriptor */
     uint32_t index;     /* of listening->fds */
     bool is_waiting;    /* the process before this one may still read it */
+    bool asks_bundles;  /* of the kernel */
 };
 
 /* One address in one thread. */
@@ -86,15 +91,16 @@ struct gw_udp_listener {
     struct gw_timer deadline;        /* of one that is no longer named */
 };
 
-enum { GW_UDP_DATAGRAM = 65536, GW_UDP_BATCH_IN = 32, GW_UDP_BATCH_OUT = 64, GW_UDP_CONTROL = 64 };
+enum { GW_UDP_BATCH_IN = 32, GW_UDP_BATCH_OUT = 64 };
 
-/* Datagrams that are received and sent together. */
+/* What is received together. */
 struct gw_udp_batch {
     struct mmsghdr *msgs;
     struct iovec *iovs;
-    char *bytes; /* GW_UDP_DATAGRAM for each; touched only as far as datagrams fill them */
+    char *bytes; /* GW_UDP_DATAGRAM for each; touched only as far as they are filled */
     union gw_udp_address *peers;
     char (*control)[GW_UDP_CONTROL];
+    struct gw_udp_bundle *bundles; /* what is in them */
     unsigned size;
 };
 
@@ -106,8 +112,8 @@ struct gw_udp {
     int epoll;        /* of the flows' sockets */
     h2o_socket_t *poll;
     struct gw_udp_batch in, out;
-    struct mmsghdr onward[GW_UDP_BATCH_IN]; /* of one flow, to its target */
-    struct iovec onward_iovs[GW_UDP_BATCH_IN][2];
+    struct gw_udp_post post;
+    bool can_bundle;
     struct gw_udp_listener *out_by; /* whose socket sends what is in `out` */
     bool is_in_turn;                /* events of flows are being looked at: none is freed before the end of it */
     struct gw_udp_flow *graveyard;
@@ -128,13 +134,13 @@ void gw_udp_table_remove(struct gw_udp_table *, struct gw_udp_flow *);
 void gw_udp_table_dispose(struct gw_udp_table *);
 /* Reads who sent a datagram and to which of our addresses. False: nobody who could be answered. */
 bool gw_udp_read_key(const struct gw_udp_listener *, const struct msghdr *, struct gw_udp_key *);
-/* The ancillary data that answers from the address that the client wrote to; sets msg_control. buf: GW_UDP_CONTROL. */
-void gw_udp_write_control(const struct gw_udp_listener *, const struct gw_udp_key *, struct msghdr *, char *buf);
+/* Adds the ancillary data that answers from the address that the client wrote to. msg_control: of GW_UDP_CONTROL. */
+void gw_udp_write_control(const struct gw_udp_listener *, const struct gw_udp_key *, struct msghdr *);
 
 /* udp_flow.c */
-/* A new flow for what came from key; NULL: refused, and counted. */
+/* A new flow for what came from key; NULL: refused, and these datagrams counted. */
 struct gw_udp_flow *gw_udp_admit(struct gw_udp_listener *, const struct gw_udp_key *, uint64_t hash,
-                                 const struct msghdr *);
+                                 const struct msghdr *, unsigned count);
 void gw_udp_end(struct gw_udp_flow *, enum gw_reason);
 /* The flow goes on in another process, which has its socket: nothing is said of it. */
 void gw_udp_part(struct gw_udp_flow *);
@@ -187,6 +193,8 @@ static inline struct gw_l4_slot *gw_udp_counters(const struct gw_udp_flow *flow)
 /* udp_listener.c */
 struct gw_udp_listener *gw_udp_find(struct gw_udp *, h2o_iovec_t address); /* NULL: there is none */
 struct gw_udp *gw_udp_of(struct gw_worker *);                              /* made when there is none */
+/* The flow may end in there. */
+void gw_udp_each_flow(struct gw_udp_listener *, void (*act)(struct gw_udp_flow *));
 /* Sockets are (not) read from now on: all that are this process's to read; or those that thread of num_threads of the
  * process before this one has had (num_threads 0: all). */
 void gw_udp_read(struct gw_udp *, bool is_on);
@@ -198,7 +206,10 @@ void gw_udp_batch_init(struct gw_udp_batch *, unsigned size);
 /* What the loop calls when a listener's socket, or the epoll of the flows' sockets, has something to read. */
 void gw_udp_on_datagrams(h2o_socket_t *, const char *err);
 void gw_udp_on_answers(h2o_socket_t *, const char *err);
-/* A datagram of somebody whose key this is; msg: with its name. */
-void gw_udp_take(struct gw_udp_listener *, const struct gw_udp_key *, const struct msghdr *, h2o_iovec_t payload);
-/* Counts a datagram that is not passed on. */
-void gw_udp_drop(struct gw_udp_listener *, enum gw_udp_dropped);
+/* From somebody whose key this is; msg: with the name. */
+void gw_udp_take(struct gw_udp_listener *, const struct gw_udp_key *, const struct msghdr *,
+                 const struct gw_udp_bundle *);
+/* Counts datagrams that are not passed on. */
+void gw_udp_drop(struct gw_udp_listener *, enum gw_udp_dropped, unsigned count);
+/* Bundles are neither asked for any more nor left in a socket. */
+void gw_udp_end_bundles(struct gw_udp *);

@@ -138,14 +138,15 @@ static void hold(struct gw_udp_giving *self, size_t size)
 }
 
 /* False: nothing more is to be read now. */
-static bool pass_on(struct gw_udp_listener *listener, const struct gw_udp_key *key, const struct mmsghdr *msg)
+static bool pass_on(struct gw_udp_listener *listener, const struct gw_udp_key *key, const struct msghdr *msg,
+                    const struct gw_udp_bundle *bundle)
 {
     struct gw_udp_giving *self = listener->udp->giving;
     struct gw_udp_writer writer;
 
     gw_udp_wire_begin(&writer, self->packet, GW_UDP_WIRE_DATAGRAM, listener, listener->sock);
-    gw_udp_wire_put_datagram(&writer, key, &msg->msg_hdr, h2o_iovec_init(msg->msg_hdr.msg_iov->iov_base, msg->msg_len));
-    ++self->num_datagrams;
+    gw_udp_wire_put_datagram(&writer, key, msg, bundle);
+    self->num_datagrams += gw_udp_bundle_count(bundle);
     switch (send_packet(self, writer.size, NULL, 0)) {
     case SENT:
         return true;
@@ -165,8 +166,8 @@ static bool receive(struct gw_udp_listener *listener, int fd, struct mmsghdr *ms
 
     msg->msg_hdr.msg_name = &in->peers[0];
     msg->msg_hdr.msg_namelen = sizeof(in->peers[0]);
-    msg->msg_hdr.msg_control = listener->is_wildcard ? in->control[0] : NULL;
-    msg->msg_hdr.msg_controllen = listener->is_wildcard ? GW_UDP_CONTROL : 0;
+    msg->msg_hdr.msg_control = in->control[0];
+    msg->msg_hdr.msg_controllen = GW_UDP_CONTROL;
     return recvmmsg(fd, msg, 1, MSG_DONTWAIT, NULL) == 1;
 }
 
@@ -177,11 +178,12 @@ void gw_udp_give_datagrams(struct gw_udp_listener *listener, int fd)
     struct gw_udp_key key;
 
     for (unsigned i = 0; i != DATAGRAMS_A_TURN && receive(listener, fd, msg); ++i) {
+        struct gw_udp_bundle bundle = gw_udp_bundle_of(msg);
         if (!gw_udp_read_key(listener, &msg->msg_hdr, &key))
-            gw_udp_drop(listener, GW_UDP_DROPPED_BAD_SOURCE);
+            gw_udp_drop(listener, GW_UDP_DROPPED_BAD_SOURCE, gw_udp_bundle_count(&bundle));
         else if (gw_udp_table_find(&listener->table, gw_udp_hash(udp, &key), &key) != NULL)
-            gw_udp_take(listener, &key, &msg->msg_hdr, h2o_iovec_init(msg->msg_hdr.msg_iov->iov_base, msg->msg_len));
-        else if (!pass_on(listener, &key, msg))
+            gw_udp_take(listener, &key, &msg->msg_hdr, &bundle);
+        else if (!pass_on(listener, &key, &msg->msg_hdr, &bundle))
             return;
     }
 }
@@ -255,22 +257,25 @@ void gw_udp_go_on_giving(struct gw_udp *udp)
 
 /* ---- the beginning ---- */
 
+/* number: the channel's descriptor, and in the last bit whether bundles may be left in the sockets. */
 static void on_give(struct gw_message *message)
 {
     struct gw_worker *worker = message->worker;
     struct gw_udp *udp = gw_udp_of(worker);
     struct gw_udp_giving *self;
+    int fd = (int)(message->number >> 1);
 
     if (udp->giving != NULL) { /* asked twice */
-        close((int)(intptr_t)message->data);
+        close(fd);
         return;
     }
+    if ((message->number & 1) == 0)
+        gw_udp_end_bundles(udp);
     self = h2o_mem_alloc(sizeof(*self));
     memset(self, 0, offsetof(struct gw_udp_giving, packet));
     self->udp = udp;
     self->began_ms = gw_now_ms();
-    self->channel =
-        h2o_evloop_socket_create(worker->thread.loop, (int)(intptr_t)message->data, H2O_SOCKET_FLAG_DONT_READ);
+    self->channel = h2o_evloop_socket_create(worker->thread.loop, fd, H2O_SOCKET_FLAG_DONT_READ);
     self->channel->data = self;
     gw_timer_init(&self->deadline, on_deadline);
     gw_timer_arm(worker->thread.wheel, &self->deadline, self->began_ms + TIME_MS);
@@ -278,12 +283,12 @@ static void on_give(struct gw_message *message)
     gw_udp_go_on_giving(udp);
 }
 
-void gw_udp_hand_over(struct gw_process *process, int fd)
+void gw_udp_hand_over(struct gw_process *process, int fd, bool takes_bundles)
 {
     for (unsigned i = 0; i != process->num_workers; ++i) {
         int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3); /* without it the other side waits in vain for this thread's end */
         if (copy != -1)
-            gw_worker_tell(&process->workers[i], on_give, (void *)(intptr_t)copy);
+            gw_worker_tell_number(&process->workers[i], on_give, (uint64_t)copy << 1 | takes_bundles);
     }
     close(fd);
 }

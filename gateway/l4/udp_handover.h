@@ -8,8 +8,9 @@
 #pragma once
 #include "gateway/l4/udp.h"
 
-/* Control thread of the worker that ends, before it is told to drain. Takes the descriptor. */
-void gw_udp_hand_over(struct gw_process *, int fd);
+/* Control thread of the worker that ends, before it is told to drain. Takes the descriptor. takes_bundles: the worker
+ * after it knows of them; for an older one, none are left in the sockets. */
+void gw_udp_hand_over(struct gw_process *, int fd, bool takes_bundles);
 /* Control thread of the one after it. Takes the descriptor; -1: there is nobody to take over from. */
 void gw_udp_take_over(struct gw_process *, int fd);
 /* Sockets are not to be read yet: any thread. */

@@ -31,7 +31,7 @@ bool gw_udp_is_busy(const struct gw_udp *udp) { return udp != NULL && (udp->num_
 
 static void on_deadline(struct gw_timer *timer);
 
-static void each_flow(struct gw_udp_listener *listener, void (*act)(struct gw_udp_flow *))
+void gw_udp_each_flow(struct gw_udp_listener *listener, void (*act)(struct gw_udp_flow *))
 {
     h2o_linklist_t *lists[] = {&listener->unproven, &listener->proven};
     for (unsigned i = 0; i != 2; ++i) {
@@ -89,7 +89,7 @@ static void on_deadline(struct gw_timer *timer)
 
     if (listener->index != UINT32_MAX)
         return;
-    each_flow(listener, cut_off);
+    gw_udp_each_flow(listener, cut_off);
     let_go(listener);
 }
 
@@ -175,6 +175,7 @@ static struct gw_udp *create(struct gw_worker *worker)
         h2o_fatal("no random numbers");
     if ((udp->epoll = epoll_create1(EPOLL_CLOEXEC)) == -1)
         h2o_fatal("no epoll");
+    udp->can_bundle = gw_udp_can_bundle();
     gw_udp_batch_init(&udp->in, GW_UDP_BATCH_IN);
     gw_udp_batch_init(&udp->out, GW_UDP_BATCH_OUT);
     udp->poll = h2o_evloop_socket_create(worker->thread.loop, udp->epoll, H2O_SOCKET_FLAG_DONT_READ);
@@ -298,7 +299,8 @@ void gw_udp_drain(struct gw_worker *worker, enum gw_udp_drain how)
         gw_udp_read(udp, false);
     }
     for (h2o_linklist_t *node = udp->listeners.next; node != &udp->listeners; node = node->next)
-        each_flow(H2O_STRUCT_FROM_MEMBER(struct gw_udp_listener, link, node), how == GW_UDP_LEAVE ? leave : finish);
+        gw_udp_each_flow(H2O_STRUCT_FROM_MEMBER(struct gw_udp_listener, link, node),
+                         how == GW_UDP_LEAVE ? leave : finish);
 }
 
 void gw_udp_stop(struct gw_worker *worker)
@@ -307,5 +309,5 @@ void gw_udp_stop(struct gw_worker *worker)
 
     for (h2o_linklist_t *node = udp != NULL ? udp->listeners.next : NULL; udp != NULL && node != &udp->listeners;
          node = node->next)
-        each_flow(H2O_STRUCT_FROM_MEMBER(struct gw_udp_listener, link, node), cut_off);
+        gw_udp_each_flow(H2O_STRUCT_FROM_MEMBER(struct gw_udp_listener, link, node), cut_off);
 }

@@ -119,32 +119,29 @@ bool gw_udp_read_key(const struct gw_udp_listener *listener, const struct msghdr
     return key->peer_port != 0;
 }
 
-static void put_control(struct msghdr *msg, char *buf, int level, int type, const void *info, size_t len)
+static void put_control(struct msghdr *msg, int level, int type, const void *info, size_t len)
 {
-    struct cmsghdr *c = (struct cmsghdr *)buf;
+    struct cmsghdr *c = (struct cmsghdr *)((char *)msg->msg_control + msg->msg_controllen);
 
-    memset(buf, 0, CMSG_SPACE(len));
+    memset(c, 0, CMSG_SPACE(len));
     c->cmsg_level = level;
     c->cmsg_type = type;
     c->cmsg_len = CMSG_LEN(len);
     memcpy(CMSG_DATA(c), info, len);
-    msg->msg_control = buf;
-    msg->msg_controllen = CMSG_SPACE(len);
+    msg->msg_controllen += CMSG_SPACE(len);
 }
 
-void gw_udp_write_control(const struct gw_udp_listener *listener, const struct gw_udp_key *key, struct msghdr *msg,
-                          char *buf)
+void gw_udp_write_control(const struct gw_udp_listener *listener, const struct gw_udp_key *key, struct msghdr *msg)
 {
-    if (!listener->is_wildcard) {
-        msg->msg_control = NULL;
-        msg->msg_controllen = 0;
-    } else if (listener->is_v6) {
+    if (!listener->is_wildcard)
+        return;
+    if (listener->is_v6) {
         struct in6_pktinfo info = {.ipi6_ifindex = key->scope};
         memcpy(&info.ipi6_addr, key->local.bytes, 16);
-        put_control(msg, buf, IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof(info));
+        put_control(msg, IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof(info));
     } else {
         struct in_pktinfo info = {0};
         memcpy(&info.ipi_spec_dst, key->local.bytes + 12, 4);
-        put_control(msg, buf, IPPROTO_IP, IP_PKTINFO, &info, sizeof(info));
+        put_control(msg, IPPROTO_IP, IP_PKTINFO, &info, sizeof(info));
     }
 }

@@ -57,8 +57,9 @@ static void take_datagram(struct gw_udp_listener *listener, struct gw_udp_reader
     if (!gw_udp_wire_next(reader, &flow, &group, &target))
         return;
     struct msghdr msg = {.msg_name = &flow.peer, .msg_namelen = flow.peer_len};
+    struct gw_udp_bundle bundle = gw_udp_wire_rest(reader);
     listener->sock = reader->head.sock;
-    gw_udp_take(listener, &flow.key, &msg, reader->rest);
+    gw_udp_take(listener, &flow.key, &msg, &bundle);
 }
 
 static void on_packet_done(struct gw_message *message);

@@ -45,9 +45,13 @@ static uint32_t pick(struct gw_udp_flow *flow, const struct routing_target_group
     return routing_balancer_pick(balancer, &pick, NULL);
 }
 
+/* What is known of a socket is not known of another one. */
 static bool watch(struct gw_udp_flow *flow, int fd)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = flow};
+
+    flow->onward_limit = flow->listener->udp->can_bundle ? GW_UDP_ANY_SIZE : GW_UDP_NO_BUNDLES;
+    flow->asks_bundles = flow->has_bundles = false;
     return epoll_ctl(flow->listener->udp->epoll, EPOLL_CTL_ADD, fd, &event) == 0;
 }
 

@@ -78,15 +78,17 @@ bool gw_udp_wire_put(struct gw_udp_writer *writer, const struct gw_udp_flow *flo
 }
 
 bool gw_udp_wire_put_datagram(struct gw_udp_writer *writer, const struct gw_udp_key *key, const struct msghdr *msg,
-                              h2o_iovec_t payload)
+                              const struct gw_udp_bundle *bundle)
 {
     struct gw_udp_wire_flow wire;
+    uint32_t size = bundle->size < bundle->len ? bundle->size : 0;
 
     memset(&wire, 0, sizeof(wire));
     wire.key = *key;
     wire.peer_len = msg->msg_namelen;
     memcpy(&wire.peer, msg->msg_name, msg->msg_namelen);
-    return put(writer, &wire, sizeof(wire)) && put(writer, payload.base, payload.len);
+    memcpy(writer->bytes + offsetof(struct gw_udp_wire_head, thread), &size, sizeof(size));
+    return put(writer, &wire, sizeof(wire)) && put(writer, bundle->bytes, bundle->len);
 }
 
 /* ---- reading ---- */
@@ -140,4 +142,10 @@ bool gw_udp_wire_next(struct gw_udp_reader *reader, struct gw_udp_wire_flow *wir
     memcpy(wire, fixed.base, sizeof(*wire));
     return is_address(wire) && take(&reader->rest, wire->group_len, group) &&
            take(&reader->rest, wire->target_len, target);
+}
+
+struct gw_udp_bundle gw_udp_wire_rest(const struct gw_udp_reader *reader)
+{
+    uint32_t len = (uint32_t)reader->rest.len, size = reader->head.thread;
+    return (struct gw_udp_bundle){.bytes = reader->rest.base, .len = len, .size = size != 0 && size < len ? size : len};
 }

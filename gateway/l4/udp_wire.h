@@ -17,10 +17,11 @@ enum {
 struct gw_udp_wire_head {
     uint32_t magic;
     uint16_t version, type;
-    uint32_t thread, num_threads; /* of the worker that ends */
-    uint32_t sock;                /* FLOWS, DATAGRAM: which of the sockets of the address the clients come by */
-    uint32_t count;               /* of flows */
-    uint32_t address_len;         /* of the listener; the text stands behind the head */
+    /* END: of the worker that ends. DATAGRAM: thread is the size in a bundle (udp_bundle.h), 0: there is one. */
+    uint32_t thread, num_threads;
+    uint32_t sock;        /* FLOWS, DATAGRAM: which of the sockets of the address the clients come by */
+    uint32_t count;       /* of flows */
+    uint32_t address_len; /* of the listener; the text stands behind the head */
 };
 
 /* A flow, or with the first three only, whose a datagram is. */
@@ -48,7 +49,7 @@ void gw_udp_wire_end(struct gw_udp_writer *, char *bytes, uint32_t thread, uint3
 /* False: it stands in the next packet. */
 bool gw_udp_wire_put(struct gw_udp_writer *, const struct gw_udp_flow *);
 bool gw_udp_wire_put_datagram(struct gw_udp_writer *, const struct gw_udp_key *, const struct msghdr *,
-                              h2o_iovec_t payload);
+                              const struct gw_udp_bundle *);
 
 /* Borrows the bytes. */
 struct gw_udp_reader {
@@ -57,5 +58,7 @@ struct gw_udp_reader {
 };
 /* False: not a packet of this version. */
 bool gw_udp_wire_read(struct gw_udp_reader *, const char *bytes, size_t size);
+/* What is behind the flow of a DATAGRAM. */
+struct gw_udp_bundle gw_udp_wire_rest(const struct gw_udp_reader *);
 /* The next flow. False: it is broken. */
 bool gw_udp_wire_next(struct gw_udp_reader *, struct gw_udp_wire_flow *, h2o_iovec_t *group, h2o_iovec_t *target);

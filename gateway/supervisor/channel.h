@@ -16,7 +16,8 @@ enum gw_packet_type {
     GW_ORDER_REOPEN = 5,   /* log files */
     GW_ORDER_UPGRADED = 6, /* answer to GW_REPORT_UPGRADE: numbers[0]: 1 done, 0 failed and text says why */
     /* Flows of listeners of protocol udp go from worker to worker: each has an end of a channel of their own as its
-     * descriptor. TAKE without one: there is nobody to take them from. */
+     * descriptor. TAKE without one: there is nobody to take them from. GIVE: numbers[0]: 1 the taker, which is of the
+     * supervisor's version, knows bundles of datagrams (l4/udp_bundle.h). */
     GW_ORDER_GIVE_FLOWS = 7,
     GW_ORDER_TAKE_FLOWS = 8,
     /* orders, from the worker */

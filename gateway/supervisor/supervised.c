@@ -220,7 +220,7 @@ static void follow(struct gw_process *process, struct gw_packet *order)
         break;
     case GW_ORDER_GIVE_FLOWS:
         if (order->num_fds != 0)
-            gw_udp_hand_over(process, take_fd(order));
+            gw_udp_hand_over(process, take_fd(order), order->numbers[0] != 0);
         break;
     case GW_ORDER_TAKE_FLOWS:
         gw_udp_take_over(process, take_fd(order));

@@ -65,7 +65,7 @@ struct gw_child *gw_supervisor_find_giver(const struct gw_supervisor *supervisor
 
 static bool send_end(struct gw_child *child, enum gw_packet_type type, int end)
 {
-    struct gw_packet packet = {.type = type, .fds = {end}, .num_fds = 1};
+    struct gw_packet packet = {.type = type, .numbers = {1}, .fds = {end}, .num_fds = 1};
     return child->orders != -1 && gw_channel_send(child->orders, &packet);
 }
 

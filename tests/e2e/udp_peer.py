@@ -5,6 +5,7 @@
     client = dial_udp(port); ask(client, b"hello")
 """
 import socket
+import struct
 import threading
 
 from weir import PORTS
@@ -18,10 +19,10 @@ class UdpPeer:
         if start:
             self.start()
 
-    def start(self):
+    def start(self, address="127.0.0.1"):
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
-        self.sock.bind(("127.0.0.1", self.port))
+        self.sock.bind((address, self.port))
         self.is_over = False
         self.thread = threading.Thread(target=self._run, args=(self.sock,), daemon=True)
         self.thread.start()
@@ -47,7 +48,7 @@ class UdpPeer:
             return
         self.is_over = True
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as waker:  # close() alone does not wake recvfrom()
-            waker.sendto(b"", ("127.0.0.1", self.port))
+            waker.sendto(b"", self.sock.getsockname())
         self.thread.join(10)
         self.sock.close()
         self.sock = None
@@ -89,3 +90,77 @@ def is_silent(client, seconds=0.3):
         return True
     finally:
         client.settimeout(before)
+
+
+# --- bundles: datagrams of one size (the last may be shorter) that the kernel takes and gives as one -------------------------
+UDP_SEGMENT, UDP_GRO = 103, 104
+
+
+def has_bundles():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.getsockopt(socket.IPPROTO_UDP, UDP_SEGMENT)
+            probe.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
+            return True
+        except OSError:
+            return False
+
+
+def bundles_of(datagrams):
+    """As few bundles as there can be."""
+    found = []
+    for data in datagrams:
+        last = found[-1] if found else None
+        if last and data and len(data) <= len(last[0]) == len(last[-1]) and len(last) < 64 and len(last[0]) * len(last) + len(data) <= 65507:
+            last.append(data)
+        else:
+            found.append([data])
+    return found
+
+
+def send_bundles(sock, datagrams, *to):
+    for bundle in bundles_of(datagrams):
+        size = [(socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("H", len(bundle[0])))] if len(bundle) > 1 else []
+        sock.sendmsg([b"".join(bundle)], size, 0, *to)
+
+
+def receive_bundle(sock):
+    """(datagrams, address of the sender); more than one datagram only for sockets with UDP_GRO."""
+    data, control, _, address = sock.recvmsg(65536, 256)
+    size = next((struct.unpack("i", value)[0] for level, kind, value in control if (level, kind) == (socket.IPPROTO_UDP, UDP_GRO)), None)
+    if size is None or size >= len(data):
+        return [data], address
+    return [data[i:i + size] for i in range(0, len(data), size)], address
+
+
+class BundlePeer(UdpPeer):
+    """Echoes bundles as bundles; `seen` has lists of datagrams."""
+
+    def _run(self, sock):
+        sock.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
+        while True:
+            datagrams, address = receive_bundle(sock)
+            if self.is_over:
+                return
+            self.seen.append((datagrams, address))
+            try:
+                send_bundles(sock, datagrams, address)
+            except OSError:
+                pass  # the test is over
+
+
+def dial_bundles(port, address="127.0.0.1", **options):
+    """A client whose bundles arrive as such."""
+    client = dial_udp(port, address, **options)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+    client.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
+    return client
+
+
+def ask_bundles(client, datagrams):
+    """Sends them bundled; as many as that come back, as a list of bundles."""
+    send_bundles(client, datagrams)
+    found = []
+    while sum(map(len, found)) < len(datagrams):
+        found.append(receive_bundle(client)[0])
+    return found

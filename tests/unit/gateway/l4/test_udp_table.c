@@ -67,8 +67,8 @@ static void an_answer_leaves_from_the_address_that_was_written_to(void **state)
     for (int is_v6 = 0; is_v6 != 2; ++is_v6) {
         struct gw_udp_listener listener = {.is_wildcard = true, .is_v6 = is_v6 != 0};
         union gw_udp_address peer = {.v4 = {.sin_family = AF_INET, .sin_port = htons(53)}};
-        char control[GW_UDP_CONTROL];
-        struct msghdr msg = {.msg_name = &peer, .msg_namelen = sizeof(peer.v4)};
+        _Alignas(struct cmsghdr) char control[GW_UDP_CONTROL];
+        struct msghdr msg = {.msg_name = &peer, .msg_namelen = sizeof(peer.v4), .msg_control = control};
         struct gw_udp_key key = key_of(htonl(0x7f000002)), read;
 
         if (is_v6) {
@@ -76,7 +76,7 @@ static void an_answer_leaves_from_the_address_that_was_written_to(void **state)
             msg.msg_namelen = sizeof(peer.v6);
         }
         key.local = key.peer;
-        gw_udp_write_control(&listener, &key, &msg, control);
+        gw_udp_write_control(&listener, &key, &msg);
         assert_true(msg.msg_controllen <= sizeof(control));
         assert_true(gw_udp_read_key(&listener, &msg, &read));
         assert_memory_equal(&read.local, &key.local, sizeof(read.local));

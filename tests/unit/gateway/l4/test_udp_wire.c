@@ -95,9 +95,8 @@ static void names_that_are_too_long_stand_in_the_next_packet(void **state)
     free(name);
 }
 
-static void a_datagram_of_any_size_arrives(void **state)
+static struct gw_udp_bundle through_a_packet(const struct gw_udp_bundle *bundle)
 {
-    static char bytes[65507];
     struct gw_udp_flow from = flow_of(7);
     struct msghdr msg = {.msg_name = &from.peer, .msg_namelen = from.peer_len};
     struct gw_udp_writer writer;
@@ -105,16 +104,39 @@ static void a_datagram_of_any_size_arrives(void **state)
     struct gw_udp_wire_flow flow;
     h2o_iovec_t group, target;
 
+    gw_udp_wire_begin(&writer, packet, GW_UDP_WIRE_DATAGRAM, &listener, 1);
+    assert_true(gw_udp_wire_put_datagram(&writer, &from.key, &msg, bundle));
+    assert_true(gw_udp_wire_read(&reader, packet, writer.size));
+    assert_true(gw_udp_wire_next(&reader, &flow, &group, &target));
+    assert_int_equal(reader.head.count, 0); /* no flow is counted */
+    assert_int_equal(flow.key.peer_port, 7);
+    return gw_udp_wire_rest(&reader);
+}
+
+static void a_datagram_of_any_size_arrives(void **state)
+{
+    static char bytes[65507];
+
     memset(bytes, 'x', sizeof(bytes));
-    for (size_t size = 0; size <= sizeof(bytes); size += sizeof(bytes)) {
-        gw_udp_wire_begin(&writer, packet, GW_UDP_WIRE_DATAGRAM, &listener, 1);
-        assert_true(gw_udp_wire_put_datagram(&writer, &from.key, &msg, h2o_iovec_init(bytes, size)));
-        assert_true(gw_udp_wire_read(&reader, packet, writer.size));
-        assert_true(gw_udp_wire_next(&reader, &flow, &group, &target));
-        assert_int_equal(flow.key.peer_port, 7);
-        assert_int_equal(reader.rest.len, size);
-        assert_memory_equal(reader.rest.base, bytes, size);
+    for (uint32_t len = 0; len <= sizeof(bytes); len += sizeof(bytes)) {
+        struct gw_udp_bundle from = {.bytes = bytes, .len = len, .size = len}, to = through_a_packet(&from);
+        assert_int_equal(gw_udp_bundle_count(&to), 1);
+        assert_int_equal(to.len, len);
+        assert_memory_equal(to.bytes, bytes, len);
     }
+}
+
+static void a_bundle_arrives_as_one(void **state)
+{
+    static char bytes[64000];
+    struct gw_udp_bundle from = {.bytes = bytes, .len = 3601, .size = 1200}, to = through_a_packet(&from);
+
+    assert_int_equal(to.size, 1200);
+    assert_int_equal(to.len, 3601);
+    assert_int_equal(gw_udp_bundle_count(&to), 4);
+    from = (struct gw_udp_bundle){.bytes = bytes, .len = sizeof(bytes), .size = 1000};
+    to = through_a_packet(&from);
+    assert_int_equal(gw_udp_bundle_count(&to), 64);
 }
 
 static void the_last_word_says_which_thread_it_is(void **state)
@@ -162,6 +184,7 @@ int main(void)
         cmocka_unit_test(a_packet_takes_no_more_flows_than_descriptors),
         cmocka_unit_test(names_that_are_too_long_stand_in_the_next_packet),
         cmocka_unit_test(a_datagram_of_any_size_arrives),
+        cmocka_unit_test(a_bundle_arrives_as_one),
         cmocka_unit_test(the_last_word_says_which_thread_it_is),
         cmocka_unit_test(broken_packets_are_refused),
     };
