@@ -204,7 +204,7 @@ int gw_thread_turn(struct gw_thread *thread, int32_t max_wait_ms)
         wait_ms = 0;
     ++thread->turns;
     set_shares(thread);
-    thread->deferred_rounds = thread->num_deferred = 0;
+    thread->deferred_rounds = thread->num_deferred = thread->num_read_for = 0;
     thread->num_looks = thread->is_wary ? GW_THREAD_LOOK_EVERY - 1 : 0;
     thread->looked_us = thread->deferred_us = 0;
     thread->is_late = thread->is_behind_done = false;

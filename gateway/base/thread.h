@@ -17,6 +17,7 @@ struct gw_thread {
     h2o_linklist_t deferred; /* of gw_deferred: run at the end of the turn */
     h2o_linklist_t behind;   /* the same, behind all of them */
     unsigned deferred_rounds, num_deferred, num_looks; /* of this turn; num_looks: gw_thread_is_late */
+    unsigned num_read_for;                             /* of this turn: reads for those who use much */
     uint64_t looked_us, deferred_us; /* when its events, and its deferred work, were first seen to run; 0: not yet */
     uint64_t last_us;                /* the last time that the clock was looked at in one of them */
     bool is_late, is_behind_done;
@@ -63,6 +64,9 @@ static inline bool gw_thread_is_deferred(const struct gw_deferred *deferred) { r
 static inline void gw_thread_charge(struct gw_thread *, struct gw_usage *);
 /* May whoever used so much be served now, out of an event? If not, its work is put off by gw_thread_defer_for. */
 static inline bool gw_thread_may_serve(struct gw_thread *, struct gw_usage *);
+/* What has come from elsewhere for this usage (NULL: for nobody in particular) may be read now. When it may not, as
+ * those who use much have had their part of this turn, it is left in the socket. Charges the usage. */
+static inline bool gw_thread_may_read_for(struct gw_thread *, struct gw_usage *);
 /* Others, who use little, are being served while the thread has not time for all: work is to come in short pieces. */
 static inline bool gw_thread_is_pressed(const struct gw_thread *thread) { return thread->is_pressed; }
 /* Puts work off behind the others when the thread is pressed and the usage is much, else like gw_thread_defer. */
@@ -88,7 +92,7 @@ static inline uint64_t gw_thread_now(struct gw_thread *thread)
 
 /* inline definitions */
 
-enum { GW_THREAD_LOOK_EVERY = 2 };
+enum { GW_THREAD_LOOK_EVERY = 2, GW_THREAD_READS_FOR_MUCH = 2 };
 bool gw_thread_look(struct gw_thread *);
 void gw_thread_charge_now(struct gw_thread *, struct gw_usage *);
 bool gw_thread_may_serve_now(struct gw_thread *, struct gw_usage *);
@@ -126,6 +130,15 @@ static inline bool gw_thread_may_serve(struct gw_thread *thread, struct gw_usage
     if (__builtin_expect(!thread->is_wary, 1))
         return !gw_thread_is_late(thread);
     return gw_thread_may_serve_now(thread, usage);
+}
+
+static inline bool gw_thread_may_read_for(struct gw_thread *thread, struct gw_usage *usage)
+{
+    if (__builtin_expect(thread->is_pressed, 0) && usage != NULL && gw_usage_is_much(usage, gw_thread_now(thread)) &&
+        ++thread->num_read_for > GW_THREAD_READS_FOR_MUCH)
+        return false;
+    gw_thread_charge(thread, usage);
+    return true;
 }
 
 static inline void gw_thread_defer_for(struct gw_thread *thread, struct gw_usage *usage, struct gw_deferred *deferred)

@@ -453,6 +453,7 @@ static void describe_request(struct gw_exchange *exchange, h2o_headers_t *fields
         out->announced_trailers = gw_trailers_announce(request->pool, stream->head.trailer);
     out->expects_head_only = stream->is_head_request;
     out->closes_connection = stream->closes_target;
+    out->usage = &stream->conn->usage;
     if (__builtin_expect(request->upgrade.base != NULL, 0)) {
         gw_upgrade_complete_fields(request, fields);
         out->content_length = UINT64_MAX;

@@ -101,7 +101,7 @@ static bool find_group(const struct gw_config *config, struct identity *who, str
 
 static bool find_identity(const struct gw_config *config, struct identity *who, struct gw_errors *errors)
 {
-    bool has_gid;
+    bool has_gid = false;
 
     if (!find_user(config, who, &has_gid, errors))
         return false;

@@ -333,6 +333,7 @@ static struct gw_client *create(struct gw_pool *pool, const struct gw_client_req
         memcpy(client->upgrade, req->upgrade.base, req->upgrade.len);
     }
     client->request_trailers = req->trailers;
+    client->usage = req->usage;
     if (req->has_body) {
         client->failure.body_bytes_sent = req->body.len;
         if (!client->body_is_chunked && !req->body_is_whole) {

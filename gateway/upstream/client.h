@@ -67,6 +67,7 @@ struct gw_client_request {
     const struct gw_transport *transport; /* NULL: plain HTTP/1.1. Held as long as it is needed */
     bool closes_connection;               /* HTTP/1.1: it serves no further request */
     bool is_reserved;                     /* by gw_pool_reserve for this endpoint: the client's from here on */
+    struct gw_usage *usage;               /* whom its work is charged to, as long as the client lives; NULL: nobody */
 };
 struct gw_client_timeouts {
     uint32_t connect_ms, first_byte_ms, idle_ms;

@@ -51,6 +51,7 @@ struct gw_client {
     bool request_is_sent; /* the whole request was given to the socket */
     bool body_is_chunked; /* the request's */
     bool expects_head_only;
+    struct gw_usage *usage; /* struct gw_client_request */
     bool is_thrifty;        /* no byte is read while others are outstanding */
     bool is_tunnel;         /* the origin has switched protocols */
     bool origin_ended;      /* of a tunnel: it sends no more */

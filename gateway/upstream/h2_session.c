@@ -346,6 +346,7 @@ static void on_read_turn(struct gw_deferred *deferred)
 static void on_readable(h2o_socket_t *sock, const char *err)
 {
     struct gw_h2_session *self = gw_h2_session_of(sock);
+    gw_thread_charge(thread_of(self), NULL); /* its streams are many clients' */
     if (err == NULL && gw_thread_is_late(thread_of(self)))
         gw_thread_defer(thread_of(self), &self->read_turn);
     else if (err != NULL || !gw_thread_is_deferred(&self->read_turn))

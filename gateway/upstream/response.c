@@ -306,6 +306,8 @@ void gw_client_on_readable(h2o_socket_t *sock, const char *err)
         return;
     }
     struct gw_client *client = gw_client_of(conn);
+    if (!gw_thread_may_read_for(gw_pool_thread(client->pool), client->usage) && err == NULL && sock->ssl == NULL)
+        return; /* the next turn tells of it again (over TLS it does not) */
     size_t had = sock->input->size;
     size_t most = client->is_thrifty ? GW_CLIENT_THRIFTY_READ : GW_CLIENT_BODY_READ;
     err = gw_socket_read(sock, err, client->state == GW_CLIENT_RECEIVING ? most : GW_CLIENT_HEAD_READ);
