@@ -274,7 +274,7 @@ static void on_head(void *data, const struct gw_response_head *head, bool body_f
     if (exchange->is_last)
         send_pending(exchange);
     else /* the body's first bytes are usually here too: give them this turn to go out with the head */
-        gw_thread_defer(&exchange->request->worker->thread, &exchange->flush);
+        gw_conn_defer(exchange->request->stream->conn, &exchange->flush);
 }
 
 /* Copied: the client's memory goes with the client, the stream writes them when it is their turn. */

@@ -52,6 +52,7 @@ struct gw_client {
     bool body_is_chunked; /* the request's */
     bool expects_head_only;
     struct gw_usage *usage; /* struct gw_client_request */
+    bool is_bulky;          /* what was read last takes as long as some requests */
     bool is_thrifty;        /* no byte is read while others are outstanding */
     bool is_tunnel;         /* the origin has switched protocols */
     bool origin_ended;      /* of a tunnel: it sends no more */

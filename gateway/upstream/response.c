@@ -298,6 +298,25 @@ static void on_closed(struct gw_client *client, const char *err)
     }
 }
 
+/* What is left in the socket, the next turn tells of again; over TLS it has been taken out of it. */
+static bool must_wait(struct gw_client *client, const h2o_socket_t *sock)
+{
+    struct gw_thread *thread = gw_pool_thread(client->pool);
+    if (sock->ssl != NULL) {
+        gw_thread_charge(thread, client->usage);
+        return false;
+    }
+    return !gw_thread_may_read_for(thread, client->usage) || (client->is_bulky && gw_thread_is_late(thread));
+}
+
+static size_t read_at_most(const struct gw_client *client)
+{
+    if (client->state != GW_CLIENT_RECEIVING)
+        return GW_CLIENT_HEAD_READ;
+    bool is_little = client->is_thrifty || gw_thread_is_pressed(gw_pool_thread(client->pool));
+    return is_little ? GW_CLIENT_THRIFTY_READ : GW_CLIENT_BODY_READ;
+}
+
 void gw_client_on_readable(h2o_socket_t *sock, const char *err)
 {
     struct gw_upstream_connection *conn = gw_upstream_connection_from(sock);
@@ -306,12 +325,12 @@ void gw_client_on_readable(h2o_socket_t *sock, const char *err)
         return;
     }
     struct gw_client *client = gw_client_of(conn);
-    if (!gw_thread_may_read_for(gw_pool_thread(client->pool), client->usage) && err == NULL && sock->ssl == NULL)
-        return; /* the next turn tells of it again (over TLS it does not) */
+    if (err == NULL && must_wait(client, sock))
+        return;
     size_t had = sock->input->size;
-    size_t most = client->is_thrifty ? GW_CLIENT_THRIFTY_READ : GW_CLIENT_BODY_READ;
-    err = gw_socket_read(sock, err, client->state == GW_CLIENT_RECEIVING ? most : GW_CLIENT_HEAD_READ);
+    err = gw_socket_read(sock, err, read_at_most(client));
     size_t got = sock->input->size - had;
+    client->is_bulky = got >= GW_CLIENT_THRIFTY_READ;
     /* close_notify in one read with the last bytes: no event will tell of it again while the origin waits for ours */
     if (err == NULL && got != 0 && sock->ssl != NULL && tls_origin_has_said_goodbye(sock))
         err = h2o_socket_error_closed;

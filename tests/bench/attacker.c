@@ -43,7 +43,7 @@ static struct {
     struct text a, b;
     uint64_t repeats, step, delay_ms, seconds;
     bool reads, stays;
-} o = {.connections = 1, .step = 1 << 20, .seconds = 5};
+} o = {.connections = 1, .step = 1 << 14, .seconds = 5};
 
 static struct {
     uint64_t opened, refused, closed_by_peer, bytes_out, bytes_in;
