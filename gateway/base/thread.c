@@ -9,7 +9,7 @@ enum { MAX_ROUNDS = 8 };
  * not been read is told of again), the shares grow, a step a turn, while turns leave work: that of events and of
  * deferred work if it is work of those who use little; that of those behind if there is nobody else. */
 enum { FRONT_US_MIN = 80, FRONT_US_MAX = 300, BEHIND_US_MIN = 40, BEHIND_US_MAX = 300, STEP_US = 4 };
-enum { TIMERS_US = 50, LOOK_EVERY = 2, WARY_MS = 20, CLASS_MS = 100, MEASURE_EVERY = 4 };
+enum { TIMERS_US = 50, LOOK_EVERY = 2, WARY_MS = 20, CLASS_MS = 100, MEASURE_EVERY = 4, READS_FOR_MUCH = 1 };
 /* So many requests of the usual kind fit into a turn. Something that takes so long by itself ends its share at once:
  * others may be as long. */
 enum { MUCH_US = 60 };
@@ -44,6 +44,21 @@ bool gw_thread_may_serve_now(struct gw_thread *thread, struct gw_usage *usage)
         return false;
     gw_thread_charge(thread, usage);
     return !gw_thread_is_late(thread);
+}
+
+bool gw_thread_may_read_for_now(struct gw_thread *thread, struct gw_usage *usage)
+{
+    uint64_t now_ms = gw_thread_now(thread);
+
+    if (usage != NULL && gw_usage_is_much(usage, now_ms)) {
+        thread->much_ms = now_ms;
+        if (thread->is_pressed && ++thread->num_read_for > READS_FOR_MUCH) {
+            thread->wary_until_ms = now_ms + WARY_MS; /* it is work that this turn leaves */
+            return false;
+        }
+    }
+    gw_thread_charge(thread, usage);
+    return true;
 }
 
 static void on_timers(h2o_timeout_entry_t *entry)

@@ -92,10 +92,11 @@ static inline uint64_t gw_thread_now(struct gw_thread *thread)
 
 /* inline definitions */
 
-enum { GW_THREAD_LOOK_EVERY = 2, GW_THREAD_READS_FOR_MUCH = 2 };
+enum { GW_THREAD_LOOK_EVERY = 2 };
 bool gw_thread_look(struct gw_thread *);
 void gw_thread_charge_now(struct gw_thread *, struct gw_usage *);
 bool gw_thread_may_serve_now(struct gw_thread *, struct gw_usage *);
+bool gw_thread_may_read_for_now(struct gw_thread *, struct gw_usage *);
 static inline bool gw_thread_is_late(struct gw_thread *thread)
 {
     return thread->is_late || (++thread->num_looks % GW_THREAD_LOOK_EVERY == 0 && gw_thread_look(thread));
@@ -134,11 +135,7 @@ static inline bool gw_thread_may_serve(struct gw_thread *thread, struct gw_usage
 
 static inline bool gw_thread_may_read_for(struct gw_thread *thread, struct gw_usage *usage)
 {
-    if (__builtin_expect(thread->is_pressed, 0) && usage != NULL && gw_usage_is_much(usage, gw_thread_now(thread)) &&
-        ++thread->num_read_for > GW_THREAD_READS_FOR_MUCH)
-        return false;
-    gw_thread_charge(thread, usage);
-    return true;
+    return __builtin_expect(!thread->is_wary, 1) || gw_thread_may_read_for_now(thread, usage);
 }
 
 static inline void gw_thread_defer_for(struct gw_thread *thread, struct gw_usage *usage, struct gw_deferred *deferred)

@@ -386,7 +386,7 @@ static void feed(struct gw_http2_conn *conn)
     else
         gw_buffer_free(input);
     conn->read_ms = now_ms(conn);
-    conn->is_deaf = rv < 0; /* what it will be called with next is up to nobody */
+    conn->is_deaf = rv < 0 || conn->is_flooded; /* what it will be called with next is up to nobody */
     if (conn->is_flooded) {
         end_flooded(conn);
         return;

@@ -4,7 +4,8 @@
  *     attacker -p PORT [-c CONNECTIONS] [-a FILE] [-b FILE] [-n REPEATS] [-s BYTES] [-d MS] [-r] [-k] [-w BYTES] [-t
  * SECONDS]
  *
- * Each connection sends FILE a once, then FILE b REPEATS times (0: without end), at most BYTES at a time and not before
+ * Each connection sends FILE a once, then FILE b REPEATS times (0: without end), at most BYTES at a time (64 KiB, which
+ * is one segment of the loopback: a system call of a megabyte holds the core that other clients share) and not before
  * MS milliseconds after the last ones; then it closes and begins anew, at once, as it does when the peer closes. -r:
  * reads and drops what comes back, else nothing is read. -k: stays when all is sent, until the peer closes. -w: size of
  * the receive buffer. From 127.0.0.66. Prints as JSON what it did. */
@@ -43,7 +44,7 @@ static struct {
     struct text a, b;
     uint64_t repeats, step, delay_ms, seconds;
     bool reads, stays;
-} o = {.connections = 1, .step = 1 << 14, .seconds = 5};
+} o = {.connections = 1, .step = 1 << 16, .seconds = 5};
 
 static struct {
     uint64_t opened, refused, closed_by_peer, bytes_out, bytes_in;
