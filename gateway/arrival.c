@@ -311,6 +311,8 @@ static void on_hello_bytes(h2o_socket_t *sock, const char *err)
     struct arrival *arrival = sock->data;
     struct gw_worker *worker = arrival->accept->worker;
 
+    if (err == NULL && gw_thread_is_late(&worker->thread))
+        return; /* thousands may end at once; it is told of again */
     err = gw_socket_read(sock, err, RECORD_MAX);
     if (is_record_whole(sock->input) || sock->input->size >= RECORD_MAX) {
         greet_later(arrival);

@@ -7,9 +7,20 @@ enum { MAX_ROUNDS = 8 };
 /* A turn is as long as everybody else waits. So its events, its timers, its deferred work and those behind have each a
  * share of time, beyond which work is left to the next turns. As turns have a price of their own (every socket that has
  * not been read is told of again), the shares grow, a step a turn, while turns leave work: that of events and of
- * deferred work if it is work of those who use little; that of those behind if there is nobody else. */
-enum { FRONT_US_MIN = 80, FRONT_US_MAX = 300, BEHIND_US_MIN = 40, BEHIND_US_MAX = 300, STEP_US = 4 };
-enum { TIMERS_US = 50, LOOK_EVERY = 2, WARY_MS = 20, CLASS_MS = 100, MEASURE_EVERY = 4, READS_FOR_MUCH = 1 };
+ * deferred work if it is work of those who use little; that of those behind if there is nobody else. If there is, those
+ * behind have BEHIND_TO_REST times what the rest of the turn took, so that not most of the time goes into turns. */
+enum {
+    FRONT_US_MIN = 80,
+    FRONT_US_MAX = 300,
+    BEHIND_US_MIN = 40,
+    BEHIND_US_MAX = 300,
+    STEP_US = 4,
+    BEHIND_TO_REST = 3
+};
+enum { TIMERS_US = 50, LOOK_EVERY = 2, WARY_MS = 20, CLASS_MS = 100, MEASURE_EVERY = 4 };
+/* Little is an eighth of what the connections that are served have used: where all are alike, nobody comes first. Below
+ * TYPICAL_LEAST too few turns are measured to tell. */
+enum { LITTLE_PART = 8, TYPICAL_OF = 64, TYPICAL_LEAST = 2 * GW_USAGE_MUCH_US };
 /* So many requests of the usual kind fit into a turn. Something that takes so long by itself ends its share at once:
  * others may be as long. */
 enum { MUCH_US = 60 };
@@ -37,13 +48,27 @@ void gw_thread_charge_now(struct gw_thread *thread, struct gw_usage *usage)
 bool gw_thread_may_serve_now(struct gw_thread *thread, struct gw_usage *usage)
 {
     uint64_t now_ms = gw_thread_now(thread);
-    bool is_much = gw_usage_is_much(usage, now_ms);
+    uint32_t used_us = gw_usage_read(usage, now_ms);
+    bool is_much = used_us >= GW_USAGE_MUCH_US;
 
-    *(is_much ? &thread->much_ms : &thread->little_ms) = now_ms;
+    if (is_much)
+        thread->much_ms = now_ms;
+    else if (thread->typical_us >= TYPICAL_LEAST && used_us < thread->typical_us / LITTLE_PART)
+        thread->little_ms = now_ms;
+    thread->typical_us += ((double)used_us - thread->typical_us) / TYPICAL_OF;
     if (is_much && thread->is_pressed)
         return false;
+    thread->front_ms = now_ms;
     gw_thread_charge(thread, usage);
     return !gw_thread_is_late(thread);
+}
+
+static bool is_read_share_over(struct gw_thread *thread)
+{
+    uint64_t now_us = gw_now_us();
+    if (thread->read_for_us == 0)
+        thread->read_for_us = now_us;
+    return now_us - thread->read_for_us >= BEHIND_US_MIN;
 }
 
 bool gw_thread_may_read_for_now(struct gw_thread *thread, struct gw_usage *usage)
@@ -52,7 +77,7 @@ bool gw_thread_may_read_for_now(struct gw_thread *thread, struct gw_usage *usage
 
     if (usage != NULL && gw_usage_is_much(usage, now_ms)) {
         thread->much_ms = now_ms;
-        if (thread->is_pressed && ++thread->num_read_for > READS_FOR_MUCH) {
+        if (thread->is_pressed && is_read_share_over(thread)) {
             thread->wary_until_ms = now_ms + WARY_MS; /* it is work that this turn leaves */
             return false;
         }
@@ -115,9 +140,16 @@ static void run_deferred(struct gw_thread *thread)
     }
 }
 
+static unsigned within(uint64_t n, unsigned least, unsigned most)
+{
+    return n < least ? least : n > most ? most : (unsigned)n;
+}
+
 static void run_behind(struct gw_thread *thread)
 {
     uint64_t began_us = gw_now_us();
+    if (thread->ended_us != 0)
+        thread->behind_us = within((began_us - thread->ended_us) * BEHIND_TO_REST, BEHIND_US_MIN, BEHIND_US_MAX);
     do
         run_first(&thread->behind);
     while (!h2o_linklist_is_empty(&thread->behind) && gw_now_us() - began_us < thread->behind_us);
@@ -204,8 +236,8 @@ static void set_shares(struct gw_thread *thread)
         thread->front_us += thread->front_us < FRONT_US_MAX ? STEP_US : 0;
     else
         thread->front_us -= thread->front_us > FRONT_US_MIN ? STEP_US : 0;
-    if (thread->is_pressed)
-        thread->behind_us = BEHIND_US_MIN;
+    if (now_ms - thread->front_ms < CLASS_MS)
+        thread->behind_us = BEHIND_US_MIN; /* at least */
     else if (is_behind_left)
         thread->behind_us += thread->behind_us < BEHIND_US_MAX ? STEP_US : 0;
 }
@@ -219,14 +251,16 @@ int gw_thread_turn(struct gw_thread *thread, int32_t max_wait_ms)
         wait_ms = 0;
     ++thread->turns;
     set_shares(thread);
-    thread->deferred_rounds = thread->num_deferred = thread->num_read_for = 0;
+    thread->deferred_rounds = thread->num_deferred = 0;
     thread->num_looks = thread->is_wary ? GW_THREAD_LOOK_EVERY - 1 : 0;
-    thread->looked_us = thread->deferred_us = 0;
+    thread->looked_us = thread->deferred_us = thread->read_for_us = 0;
     thread->is_late = thread->is_behind_done = false;
     thread->deferred_entry.registered_at = 0;
     /* Wall clock: should it be set back during the wait, the timers run in the next turn, which begins at once. */
     thread->timers_entry.registered_at = thread->loop->_now + (uint64_t)wait_ms;
     int rc = h2o_evloop_run(thread->loop, wait_ms);
     gw_thread_charge(thread, NULL);
+    bool is_shared = !h2o_linklist_is_empty(&thread->behind) && gw_thread_now(thread) - thread->front_ms < CLASS_MS;
+    thread->ended_us = is_shared ? gw_now_us() : 0;
     return rc;
 }

@@ -17,16 +17,19 @@ struct gw_thread {
     h2o_linklist_t deferred; /* of gw_deferred: run at the end of the turn */
     h2o_linklist_t behind;   /* the same, behind all of them */
     unsigned deferred_rounds, num_deferred, num_looks; /* of this turn; num_looks: gw_thread_is_late */
-    unsigned num_read_for;                             /* of this turn: reads for those who use much */
     uint64_t looked_us, deferred_us; /* when its events, and its deferred work, were first seen to run; 0: not yet */
-    uint64_t last_us;                /* the last time that the clock was looked at in one of them */
+    uint64_t read_for_us;            /* when something was first read for those who use much in this turn; 0: not yet */
+    uint64_t ended_us; /* when the last turn ended, if it left work of those behind while others came; else 0 */
+    uint64_t last_us;  /* the last time that the clock was looked at in one of them */
     bool is_late, is_behind_done;
     /* A turn of the last WARY_MS had not time for all: the clock is looked at from the first event on, and what
      * connections use is measured, in every turn that is_pressed and in some of the others. */
     bool is_wary;
     bool is_pressed;         /* and in the last CLASS_MS came some who used little and some who used much */
+    double typical_us;       /* what the connections that are served have used, on average */
     unsigned measure_weight; /* what a microsecond counts in this turn; 0: is not measured */
     uint64_t wary_until_ms, little_ms, much_ms; /* when the last ones of the two came, while wary */
+    uint64_t front_ms;                          /* when somebody was last served out of an event, while wary */
     unsigned front_us, behind_us;               /* how long events, and those behind, may take in this turn */
     struct gw_usage *user;                      /* whose the time from since_us on is; NULL: nobody's */
     uint64_t since_us;

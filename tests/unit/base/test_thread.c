@@ -290,7 +290,8 @@ static void be_pressed(void)
 {
     be_wary();
     struct gw_usage much = used(100 * GW_USAGE_MUCH_US), little = {0};
-    gw_thread_may_serve(&thread, &much);
+    for (int i = 0; i != 100; ++i) /* most who come use much */
+        gw_thread_may_serve(&thread, &much);
     gw_thread_may_serve(&thread, &little);
     gw_thread_turn(&thread, 0);
     assert_true(gw_thread_is_pressed(&thread));
@@ -335,6 +336,18 @@ static void who_used_much_is_served_as_ever_while_nobody_uses_little(void **stat
     for (int i = 0; i != 10; ++i) {
         struct gw_usage much = used(100 * GW_USAGE_MUCH_US);
         assert_true(gw_thread_may_serve(&thread, &much));
+        gw_thread_turn(&thread, 0);
+        assert_false(gw_thread_is_pressed(&thread));
+    }
+}
+
+static void where_all_use_alike_nobody_comes_first(void **state)
+{
+    be_wary();
+    for (int i = 0; i != 300; ++i) {
+        struct gw_usage one = used(3 * GW_USAGE_MUCH_US), other = used(GW_USAGE_MUCH_US * 3 / 4);
+        assert_true(gw_thread_may_serve(&thread, &one));
+        assert_true(gw_thread_may_serve(&thread, &other));
         gw_thread_turn(&thread, 0);
         assert_false(gw_thread_is_pressed(&thread));
     }
@@ -385,11 +398,9 @@ static size_t pieces_of_a_turn(bool has_others)
 
 static void those_behind_have_little_of_a_turn_beside_others_and_more_and_more_without(void **state)
 {
-    be_wary();
-    for (int i = 0; i != 100; ++i) {
+    be_pressed();
+    for (int i = 0; i != 100; ++i)
         assert_in_range(pieces_of_a_turn(true), 2, 4);
-        assert_true(gw_thread_is_pressed(&thread));
-    }
     pass_time(400000); /* none of the others came for so long */
     for (int i = 0; i != 100; ++i)
         pieces_of_a_turn(false);
@@ -610,6 +621,7 @@ int main(void)
         TEST(events_that_take_long_make_the_turn_late_until_the_next_one),
         TEST(while_there_is_time_for_all_nobody_waits_for_what_he_used),
         TEST(after_a_turn_that_had_not_time_for_all_who_used_much_comes_behind),
+        TEST(where_all_use_alike_nobody_comes_first),
         TEST(time_is_charged_to_whom_it_was_announced_for_and_ends_with_the_turn),
         TEST(who_used_much_is_served_as_ever_while_nobody_uses_little),
         TEST(those_behind_have_little_of_a_turn_beside_others_and_more_and_more_without),
