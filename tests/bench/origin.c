@@ -30,7 +30,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { INPUT_BYTES = 65536, PATTERN_BYTES = 1 << 20, MAX_EVENTS = 256 };
+/* SEND_BYTES: of one system call, which holds the core that this shares with the load. */
+enum { INPUT_BYTES = 65536, PATTERN_BYTES = 1 << 20, SEND_BYTES = 65536, MAX_EVENTS = 256 };
 
 enum body_kind { BODY_NONE, BODY_LENGTH, BODY_CHUNK_SIZE, BODY_CHUNK_DATA, BODY_CHUNK_END, BODY_TRAILER };
 
@@ -130,6 +131,8 @@ static int flush(struct connection *c)
         size_t at = c->out_at % PATTERN_BYTES, part = PATTERN_BYTES - at;
         if (part > c->out_left)
             part = c->out_left;
+        if (part > SEND_BYTES)
+            part = SEND_BYTES;
         ssize_t n = send(c->fd, pattern + at, part, MSG_NOSIGNAL);
         if (n < 0)
             return errno == EAGAIN ? 0 : -1;
