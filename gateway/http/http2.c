@@ -202,7 +202,7 @@ void gw_http2_became_idle(struct gw_http2_conn *conn)
 
 /* ---- the end of a connection ---- */
 
-static void end_all(struct gw_http2_conn *conn, uint64_t until_us)
+static void end_until(struct gw_http2_conn *conn, uint64_t until_us)
 {
     while (!h2o_linklist_is_empty(&conn->streams)) {
         struct gw_http2_stream *stream = H2O_STRUCT_FROM_MEMBER(struct gw_http2_stream, link, conn->streams.next);
@@ -215,7 +215,7 @@ static void end_all(struct gw_http2_conn *conn, uint64_t until_us)
 
 /* The end of a hundred requests, each with its connection to a target, takes longer than a turn may. */
 enum { ENDS_US = 40 };
-static void end_some(struct gw_http2_conn *conn) { end_all(conn, gw_now_us() + ENDS_US); }
+static void end_some(struct gw_http2_conn *conn) { end_until(conn, gw_now_us() + ENDS_US); }
 
 static void stop_read(struct gw_http2_conn *conn)
 {
@@ -235,7 +235,7 @@ static void drop_unread(struct gw_http2_conn *conn)
 
 static void destroy(struct gw_http2_conn *conn)
 {
-    end_all(conn, UINT64_MAX);
+    end_until(conn, UINT64_MAX);
     nghttp2_session_del(conn->session);
     gw_timer_disarm(&conn->timer);
     gw_thread_undefer(&conn->flush_turn);
