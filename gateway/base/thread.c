@@ -13,6 +13,7 @@ enum {
     FRONT_US_MIN = 80,
     FRONT_US_MAX = 300,
     BEHIND_US_MIN = 40,
+    BEHIND_US_SHARED = 100, /* most, while others come */
     BEHIND_US_MAX = 300,
     STEP_US = 4,
     BEHIND_TO_REST = 3
@@ -149,7 +150,7 @@ static void run_behind(struct gw_thread *thread)
 {
     uint64_t began_us = gw_now_us();
     if (thread->ended_us != 0)
-        thread->behind_us = within((began_us - thread->ended_us) * BEHIND_TO_REST, BEHIND_US_MIN, BEHIND_US_MAX);
+        thread->behind_us = within((began_us - thread->ended_us) * BEHIND_TO_REST, BEHIND_US_MIN, BEHIND_US_SHARED);
     do
         run_first(&thread->behind);
     while (!h2o_linklist_is_empty(&thread->behind) && gw_now_us() - began_us < thread->behind_us);
