@@ -44,6 +44,12 @@ void gw_thread_charge_now(struct gw_thread *thread, struct gw_usage *usage)
         gw_usage_add(thread->user, gw_thread_now(thread), (now_us - thread->since_us) * thread->measure_weight);
     thread->user = usage;
     thread->since_us = now_us;
+    if (usage != NULL) {
+        uint32_t used_us = gw_usage_read(usage, gw_thread_now(thread));
+        thread->typical_us += ((double)used_us - thread->typical_us) / TYPICAL_OF;
+        if (used_us >= GW_USAGE_MUCH_US)
+            thread->much_ms = gw_thread_now(thread);
+    }
 }
 
 bool gw_thread_may_serve_now(struct gw_thread *thread, struct gw_usage *usage)
@@ -56,7 +62,6 @@ bool gw_thread_may_serve_now(struct gw_thread *thread, struct gw_usage *usage)
         thread->much_ms = now_ms;
     else if (thread->typical_us >= TYPICAL_LEAST && used_us < thread->typical_us / LITTLE_PART)
         thread->little_ms = now_ms;
-    thread->typical_us += ((double)used_us - thread->typical_us) / TYPICAL_OF;
     if (is_much && thread->is_pressed)
         return false;
     thread->front_ms = now_ms;
