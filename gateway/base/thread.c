@@ -58,9 +58,7 @@ bool gw_thread_may_serve_now(struct gw_thread *thread, struct gw_usage *usage)
     uint32_t used_us = gw_usage_read(usage, now_ms);
     bool is_much = used_us >= GW_USAGE_MUCH_US;
 
-    if (is_much)
-        thread->much_ms = now_ms;
-    else if (thread->typical_us >= TYPICAL_LEAST && used_us < thread->typical_us / LITTLE_PART)
+    if (!is_much && thread->typical_us >= TYPICAL_LEAST && used_us < thread->typical_us / LITTLE_PART)
         thread->little_ms = now_ms;
     if (is_much && thread->is_pressed)
         return false;
@@ -81,12 +79,9 @@ bool gw_thread_may_read_for_now(struct gw_thread *thread, struct gw_usage *usage
 {
     uint64_t now_ms = gw_thread_now(thread);
 
-    if (usage != NULL && gw_usage_is_much(usage, now_ms)) {
-        thread->much_ms = now_ms;
-        if (thread->is_pressed && is_read_share_over(thread)) {
-            thread->wary_until_ms = now_ms + WARY_MS; /* it is work that this turn leaves */
-            return false;
-        }
+    if (thread->is_pressed && usage != NULL && gw_usage_is_much(usage, now_ms) && is_read_share_over(thread)) {
+        thread->wary_until_ms = now_ms + WARY_MS; /* it is work that this turn leaves */
+        return false;
     }
     gw_thread_charge(thread, usage);
     return true;

@@ -28,7 +28,7 @@ struct gw_thread {
     bool is_pressed;         /* and in the last CLASS_MS came some who used little and some who used much */
     double typical_us;       /* what the connections that are served have used, on average */
     unsigned measure_weight; /* what a microsecond counts in this turn; 0: is not measured */
-    uint64_t wary_until_ms, little_ms, much_ms; /* when the last ones of the two came, while wary */
+    uint64_t wary_until_ms, little_ms, much_ms; /* when the last ones of the two were served, as far as measured */
     uint64_t front_ms;                          /* when somebody was last served out of an event, while wary */
     unsigned front_us, behind_us;               /* how long events, and those behind, may take in this turn */
     struct gw_usage *user;                      /* whose the time from since_us on is; NULL: nobody's */
